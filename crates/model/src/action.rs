@@ -1,0 +1,118 @@
+//! An action: one thing that an agent proposes, in canonical form, with facts and digest.
+//!
+//! The digest is what consent binds to. It leaves out what a retry may change (the request id,
+//! the progress token) and the session, so that the identical retry is the same action.
+
+use minicbor::{Decode, Encode};
+
+use crate::facts::Facts;
+use crate::id::{
+    AgentId, Digest, Environment, RunId, SessionId, TargetId, TenantId, ToolName, UpstreamId,
+};
+use crate::unit::TimeMs;
+
+/// Who proposes, as derived from the token. Plain data: it proves nothing by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Principal {
+    /// The tenant.
+    #[n(0)]
+    pub tenant: TenantId,
+    /// The agent.
+    #[n(1)]
+    pub agent: AgentId,
+    /// The token's id.
+    #[n(2)]
+    pub session: SessionId,
+    /// The token's run id, else the session's id.
+    #[n(3)]
+    pub run: RunId,
+    /// How often the token was attenuated since it was issued.
+    #[n(4)]
+    pub depth: u32,
+}
+
+/// A verified principal with the expiry of its token. `kernel::identity` makes these from tokens;
+/// every call checks `expires` again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Who it is.
+    pub principal: Principal,
+    /// When the token ends.
+    pub expires: TimeMs,
+}
+
+/// Which enforcement point an action came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Point {
+    /// Model Context Protocol.
+    #[n(0)]
+    Mcp,
+    /// LLM API.
+    #[n(1)]
+    Llm,
+    /// SQL wire protocol.
+    #[n(2)]
+    Sql,
+    /// Shell commands.
+    #[n(3)]
+    Shell,
+    /// HTTP egress.
+    #[n(4)]
+    Egress,
+    /// E-mail.
+    #[n(5)]
+    Mail,
+    /// Hooks of coding agents.
+    #[n(6)]
+    Hook,
+}
+
+/// One thing that an agent proposes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// Who proposes.
+    pub principal: Principal,
+    /// Through which door.
+    pub point: Point,
+    /// Towards which upstream.
+    pub upstream: UpstreamId,
+    /// Which tool.
+    pub tool: ToolName,
+    /// SHA-256 of the tool's definition as the upstream listed it.
+    pub manifest: Digest,
+    /// What it changes, by the operator's binding.
+    pub target: TargetId,
+    /// The target's environment.
+    pub environment: Environment,
+    /// The arguments in canonical form (JSON, keys sorted, numbers as spelled).
+    pub arguments: Vec<u8>,
+    /// The allow-listed part of `_meta` in canonical form; empty where none is listed.
+    pub meta: Vec<u8>,
+    /// What the parsers know.
+    pub facts: Facts,
+}
+
+impl Action {
+    /// The digest that consent, proposals and grants bind to.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(
+            "countersign action v1",
+            &[
+                self.principal.tenant.as_str().as_bytes(),
+                self.principal.agent.as_str().as_bytes(),
+                self.principal.run.as_str().as_bytes(),
+                &[self.point as u8],
+                self.upstream.as_str().as_bytes(),
+                self.tool.as_str().as_bytes(),
+                &self.manifest.0,
+                self.target.as_str().as_bytes(),
+                self.environment.as_str().as_bytes(),
+                &self.arguments,
+                &self.meta,
+            ],
+        )
+    }
+}

@@ -1,0 +1,189 @@
+//! Laws of the one encoding: stable, injective, and nothing else decodes.
+#![expect(clippy::unwrap_used, reason = "a test helper may panic")]
+
+use countersign_model::action::{Point, Principal};
+use countersign_model::encoding::{Bounded, LEAF_BYTES_MAX, clipped};
+use countersign_model::facts::{Effect, Facts, SqlFacts};
+use countersign_model::id::{AgentId, Digest, RunId, SessionId, TenantId, TicketId, ToolName};
+use countersign_model::payload::{Commitment, Salt};
+use countersign_model::record::{
+    Attempt, BudgetReading, BUDGETS_MAX, Evaluation, Expired, Inputs, Proposal, REASONS_MAX, Standing,
+};
+use countersign_model::unit::{Seq, TimeMs};
+use countersign_model::verdict::{GATES_MAX, Gate};
+use countersign_model::{Body, Reason, ReasonCode, Record, Verdict};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+
+fn name() -> impl Strategy<Value = String> {
+    "[a-z0-9._:-]{1,20}"
+}
+
+fn facts() -> impl Strategy<Value = Facts> {
+    let sql = (proptest::collection::vec(name(), 0..5), 0_u32..3, any::<bool>());
+    (0..Effect::ALL.len(), proptest::option::of(sql)).prop_map(|(effect, sql)| Facts {
+        sql: sql.map(|(tables, statements, has_where)| SqlFacts {
+            dialect: "sqlite".into(),
+            statements,
+            tables,
+            has_where,
+            ..SqlFacts::default()
+        }),
+        ..Facts::declared(Effect::ALL[effect])
+    })
+}
+
+fn attempt() -> impl Strategy<Value = Attempt> {
+    (name(), name(), facts(), any::<[u8; 32]>(), any::<(u64, u64, bool)>(), 0..ReasonCode::ALL.len()).prop_map(
+        |(agent, tool, facts, salt, (seq, spent, killed), code)| Attempt {
+            reserved_at: Seq(seq),
+            proposed_at: TimeMs(spent),
+            principal: Principal {
+                tenant: TenantId::new("t").unwrap(),
+                agent: AgentId::new(&agent).unwrap(),
+                session: SessionId::new("s").unwrap(),
+                run: RunId::new("r").unwrap(),
+                depth: 0,
+            },
+            point: Point::Mcp,
+            upstream: "crm".parse().unwrap(),
+            tool: ToolName::new(&tool).unwrap(),
+            manifest: Digest(salt),
+            target: "crm".parse().unwrap(),
+            environment: "production".parse().unwrap(),
+            digest: Commitment::to(&Salt(salt), b"digest"),
+            arguments: Commitment::to(&Salt(salt), tool.as_bytes()),
+            facts,
+            inputs: Inputs {
+                policy: Digest([7; 32]),
+                budgets: vec![BudgetReading { name: "calls of run r".into(), cap: 9, spent, reserved: 1 }],
+                frozen_until: killed.then_some(TimeMs(5)),
+                kill_epoch: seq,
+                killed,
+                leases: vec![],
+                granted: false,
+                token_expires: TimeMs(99),
+                evaluation: None,
+                standing: Standing::default(),
+            },
+            verdict: Verdict::Deny,
+            reasons: vec![Reason::plain(ReasonCode::ALL[code])],
+            ticket: None,
+        },
+    )
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let body = prop_oneof![
+        attempt().prop_map(|a| Body::Intent(Box::new(a))),
+        attempt().prop_map(|a| Body::Denial(Box::new(a))),
+        (attempt(), any::<[u8; 32]>()).prop_map(|(attempt, nonce)| Body::Proposal(Box::new(Proposal {
+            attempt,
+            expires: TimeMs(1),
+            preview: Digest([1; 32]),
+            nonce: Digest(nonce),
+        }))),
+        (name(), any::<bool>()).prop_map(|(ticket, granted)| Body::Expired(Expired {
+            ticket: TicketId::new(&ticket).unwrap(),
+            granted
+        })),
+        Just(Body::Stopped),
+    ];
+    (any::<u64>(), any::<u64>(), body).prop_map(|(seq, at, body)| Record {
+        version: 1,
+        seq: Seq(seq),
+        at: TimeMs(at),
+        body,
+    })
+}
+
+proptest! {
+    #[test]
+    fn reads_back_what_it_wrote(record in record()) {
+        let leaf = record.to_leaf().unwrap();
+        prop_assert_eq!(Record::from_leaf(&leaf).unwrap(), record);
+    }
+
+    #[test]
+    fn two_records_never_share_an_encoding(one in record(), other in record()) {
+        prop_assert_eq!(one == other, one.to_leaf().unwrap() == other.to_leaf().unwrap());
+    }
+
+    /// A changed byte is refused or another record: never a second spelling of the same one.
+    #[test]
+    fn a_changed_byte_never_reads_as_the_same_record(record in record(), at in any::<prop::sample::Index>(), bit in 0_u8..8) {
+        let leaf = record.to_leaf().unwrap();
+        let mut changed = leaf.clone();
+        changed[at.index(leaf.len())] ^= 1 << bit;
+        if let Ok(other) = Record::from_leaf(&changed) {
+            prop_assert_ne!(other, record);
+        }
+    }
+
+    #[test]
+    fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = Record::from_leaf(&bytes);
+    }
+
+    #[test]
+    fn clipping_keeps_a_prefix(text in ".{0,80}", max in 0_usize..60) {
+        let cut = clipped(&text, max);
+        prop_assert!(cut.len() <= max.max(0) && text.starts_with(&cut));
+    }
+}
+
+#[test]
+fn other_spellings_are_refused() {
+    let stopped = Record { version: 1, seq: Seq(1), at: TimeMs(2), body: Body::Stopped };
+    let leaf = stopped.to_leaf().unwrap();
+    // {0: 1, 1: 1, 2: 2, 3: [1]}: the golden bytes pin the format.
+    assert_eq!(leaf, [0xa4, 0, 1, 1, 1, 2, 2, 3, 0x81, 1]);
+    let spellings: [&[u8]; 5] = [
+        &[0xa4, 0, 1, 1, 0x18, 1, 2, 2, 3, 0x81, 1],             // a long spelling of 1
+        &[0xa4, 1, 1, 0, 1, 2, 2, 3, 0x81, 1],                   // keys out of order
+        &[0xa5, 0, 1, 1, 1, 2, 2, 3, 0x81, 1, 9, 0],             // an unknown key
+        &[0xbf, 0, 1, 1, 1, 2, 2, 3, 0x81, 1, 0xff],             // an indefinite map
+        &[0xa4, 0, 1, 1, 1, 2, 2, 3, 0x81, 1, 0],                // a trailing byte
+    ];
+    for bytes in spellings {
+        assert!(Record::from_leaf(bytes).is_err(), "{bytes:x?}");
+    }
+}
+
+/// The largest decision that the bounds permit still fits a leaf.
+#[test]
+fn the_worst_case_fits() {
+    let long = "x".repeat(128);
+    let list = || Bounded::new((0..200).map(|_| "p".repeat(400)));
+    let names = || vec![long.clone(); countersign_model::facts::NAMES_MAX];
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut attempt = attempt().new_tree(&mut runner).unwrap().current();
+    let gate = Gate {
+        policy: long.parse().unwrap(),
+        name: "g".repeat(160),
+        approvers: vec![long.clone(); 8],
+        quorum: u32::MAX,
+        timeout_ms: u64::MAX,
+    };
+    attempt.facts.sql = Some(SqlFacts {
+        kinds: names(),
+        tables: names(),
+        functions: names(),
+        ..SqlFacts::default()
+    });
+    attempt.inputs.budgets = vec![BudgetReading { name: "b".repeat(160), cap: u64::MAX, spent: u64::MAX, reserved: u64::MAX }; BUDGETS_MAX];
+    attempt.inputs.leases = vec![long.parse().unwrap(); 16];
+    attempt.inputs.evaluation = Some(Evaluation {
+        ceiling: true,
+        auto: false,
+        determining: list(),
+        gates: vec![gate.clone(); GATES_MAX],
+        errors: list(),
+        timed_out: false,
+    });
+    attempt.reasons = vec![Reason { policies: Bounded::default(), ..Reason::because(ReasonCode::Gate, &"d".repeat(999)) }; REASONS_MAX];
+    attempt.verdict = Verdict::RequireApproval { gates: vec![gate; GATES_MAX] };
+    let record = Record { version: 1, seq: Seq(u64::MAX), at: TimeMs(u64::MAX), body: Body::Denial(Box::new(attempt)) };
+    let bytes = record.to_leaf().unwrap().len();
+    assert!(bytes < LEAF_BYTES_MAX, "{bytes}");
+}
