@@ -6,9 +6,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::facts::Facts;
-use crate::id::{
-    AgentId, Digest, Environment, RunId, SessionId, TargetId, TenantId, ToolName, UpstreamId,
-};
+use crate::id::{AgentId, Digest, Environment, RunId, SessionId, TargetId, TenantId, ToolName, UpstreamId};
 use crate::unit::TimeMs;
 
 /// Who proposes, as derived from the token. Plain data: it proves nothing by itself.

@@ -146,9 +146,5 @@ impl Command {
 #[must_use]
 pub fn consent_message(log: &str, proposal: &Digest, human: &HumanId, approved: bool) -> Vec<u8> {
     let word = if approved { "approve" } else { "deny" };
-    format!(
-        "countersign consent v1\n{log}\n{}\n{human}\n{word}\n",
-        proposal.hex()
-    )
-    .into_bytes()
+    format!("countersign consent v1\n{log}\n{}\n{human}\n{word}\n", proposal.hex()).into_bytes()
 }

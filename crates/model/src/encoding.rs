@@ -46,9 +46,7 @@ pub enum DecodeError {
 /// # Errors
 /// Only if the encoder itself fails, which is a bug.
 pub fn to_canonical<T: Encode<()>>(value: &T) -> Result<Vec<u8>, EncodeError> {
-    minicbor::to_vec(value).map_err(|error| EncodeError::Encoder {
-        why: error.to_string(),
-    })
+    minicbor::to_vec(value).map_err(|error| EncodeError::Encoder { why: error.to_string() })
 }
 
 /// The one encoding of `value` as a leaf.
@@ -71,12 +69,8 @@ pub fn from_canonical<T>(bytes: &[u8]) -> Result<T, DecodeError>
 where
     T: Encode<()> + for<'b> Decode<'b, ()>,
 {
-    let value: T = minicbor::decode(bytes).map_err(|error| DecodeError::Malformed {
-        why: error.to_string(),
-    })?;
-    let again = to_canonical(&value).map_err(|error| DecodeError::Malformed {
-        why: error.to_string(),
-    })?;
+    let value: T = minicbor::decode(bytes).map_err(|error| DecodeError::Malformed { why: error.to_string() })?;
+    let again = to_canonical(&value).map_err(|error| DecodeError::Malformed { why: error.to_string() })?;
     if again != bytes {
         return Err(DecodeError::NotCanonical);
     }
@@ -108,22 +102,13 @@ impl Bounded {
     #[must_use]
     pub fn new<I: IntoIterator<Item = String>>(all: I) -> Self {
         let all: Vec<String> = all.into_iter().collect();
-        let whole = all.len() <= Self::ITEMS_MAX
-            && all.iter().all(|item| item.len() <= Self::ITEM_BYTES_MAX);
+        let whole = all.len() <= Self::ITEMS_MAX && all.iter().all(|item| item.len() <= Self::ITEM_BYTES_MAX);
         let hash = (!whole).then(|| {
             let parts: Vec<&[u8]> = all.iter().map(String::as_bytes).collect();
             crate::Digest::of("countersign list v1", &parts)
         });
-        let items = all
-            .iter()
-            .take(Self::ITEMS_MAX)
-            .map(|item| clipped(item, Self::ITEM_BYTES_MAX))
-            .collect();
-        Self {
-            items,
-            total: all.len() as u64,
-            hash,
-        }
+        let items = all.iter().take(Self::ITEMS_MAX).map(|item| clipped(item, Self::ITEM_BYTES_MAX)).collect();
+        Self { items, total: all.len() as u64, hash }
     }
 
     /// Whether every item is here in full.

@@ -41,15 +41,8 @@ pub enum Effect {
 
 impl Effect {
     /// Every effect, mildest first.
-    pub const ALL: [Self; 7] = [
-        Self::Read,
-        Self::Write,
-        Self::Outbound,
-        Self::Spend,
-        Self::Spawn,
-        Self::Destructive,
-        Self::Opaque,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Read, Self::Write, Self::Outbound, Self::Spend, Self::Spawn, Self::Destructive, Self::Opaque];
 
     /// The word that policies, configuration and people use.
     #[must_use]
@@ -76,10 +69,7 @@ impl std::str::FromStr for Effect {
     type Err = UnknownEffect;
 
     fn from_str(text: &str) -> Result<Self, UnknownEffect> {
-        Self::ALL
-            .into_iter()
-            .find(|effect| effect.as_str() == text)
-            .ok_or_else(|| UnknownEffect(text.to_owned()))
+        Self::ALL.into_iter().find(|effect| effect.as_str() == text).ok_or_else(|| UnknownEffect(text.to_owned()))
     }
 }
 
@@ -133,12 +123,7 @@ impl Facts {
     /// Facts of an action whose effect a human declared and in which nothing is left to parse.
     #[must_use]
     pub const fn declared(effect: Effect) -> Self {
-        Self {
-            effect,
-            certainty: Certainty::Exact,
-            opaque_because: None,
-            sql: None,
-        }
+        Self { effect, certainty: Certainty::Exact, opaque_because: None, sql: None }
     }
 }
 

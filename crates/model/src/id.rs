@@ -46,16 +46,10 @@ fn checked(kind: &'static str, text: &str) -> Result<(), IdError> {
         return Err(IdError::Empty { kind });
     }
     if text.len() > ID_BYTES_MAX {
-        return Err(IdError::TooLong {
-            kind,
-            bytes: text.len(),
-        });
+        return Err(IdError::TooLong { kind, bytes: text.len() });
     }
     if !text.bytes().all(in_alphabet) {
-        return Err(IdError::Alphabet {
-            kind,
-            text: text.escape_default().to_string(),
-        });
+        return Err(IdError::Alphabet { kind, text: text.escape_default().to_string() });
     }
     Ok(())
 }

@@ -38,14 +38,8 @@ impl Commitment {
     #[must_use]
     pub fn to(salt: &Salt, bytes: &[u8]) -> Self {
         use sha2::{Digest as _, Sha256};
-        let hash = Sha256::new()
-            .chain_update(salt.0)
-            .chain_update(bytes)
-            .finalize();
-        Self {
-            hash: Digest(hash.into()),
-            bytes: Bytes(bytes.len() as u64),
-        }
+        let hash = Sha256::new().chain_update(salt.0).chain_update(bytes).finalize();
+        Self { hash: Digest(hash.into()), bytes: Bytes(bytes.len() as u64) }
     }
 
     /// Whether `bytes` under `salt` are what was committed to.

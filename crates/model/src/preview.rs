@@ -20,13 +20,7 @@ pub fn preview(action: &Action) -> String {
         "{} ({}) asks to call {} of {}",
         action.principal.agent, action.principal.run, action.tool, action.upstream
     );
-    let _ = writeln!(
-        out,
-        "on {} in {}: {}",
-        action.target,
-        action.environment,
-        facts.effect.as_str()
-    );
+    let _ = writeln!(out, "on {} in {}: {}", action.target, action.environment, facts.effect.as_str());
     if let Some(sql) = &facts.sql {
         let _ = writeln!(
             out,

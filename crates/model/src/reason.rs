@@ -65,6 +65,7 @@ codes! {
     26 RecordTooLong "record_too_long" "The record of this action would not fit its bound, so it is denied."
     27 ClockSuspended "clock_suspended" "The clock jumped forward: leases are suspended until a human confirms the time."
     28 Abandoned "abandoned" "The caller went away before the decision."
+    29 OrderRefused "order_refused" "The order by a human does not count."
 }
 
 /// One reason of a verdict.
@@ -89,30 +90,18 @@ impl Reason {
     /// A reason with nothing to add.
     #[must_use]
     pub fn plain(code: ReasonCode) -> Self {
-        Self {
-            code,
-            detail: None,
-            policies: Bounded::default(),
-        }
+        Self { code, detail: None, policies: Bounded::default() }
     }
 
     /// A reason with a detail, clipped to its bound.
     #[must_use]
     pub fn because(code: ReasonCode, detail: &str) -> Self {
-        Self {
-            code,
-            detail: Some(clipped(detail, Self::DETAIL_BYTES_MAX)),
-            policies: Bounded::default(),
-        }
+        Self { code, detail: Some(clipped(detail, Self::DETAIL_BYTES_MAX)), policies: Bounded::default() }
     }
 
     /// A reason with the policies that determined it.
     #[must_use]
     pub fn by_policies<I: IntoIterator<Item = String>>(code: ReasonCode, policies: I) -> Self {
-        Self {
-            code,
-            detail: None,
-            policies: Bounded::new(policies),
-        }
+        Self { code, detail: None, policies: Bounded::new(policies) }
     }
 }

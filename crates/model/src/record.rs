@@ -10,8 +10,8 @@ use crate::action::{Point, Principal};
 use crate::encoding::{Bounded, DecodeError, EncodeError, from_canonical, to_leaf};
 use crate::facts::Facts;
 use crate::id::{
-    AgentId, Digest, Environment, HumanId, LeaseName, RunId, SessionId, TargetId, TicketId,
-    ToolName, UpstreamId,
+    AgentId, Digest, Environment, HumanId, LeaseName, PolicyId, RunId, SessionId, TargetId, TicketId, ToolName,
+    UpstreamId,
 };
 use crate::payload::Commitment;
 use crate::reason::Reason;
@@ -225,9 +225,9 @@ pub struct Standing {
     /// All proposals that wait or were consented to, and the bound on them.
     #[n(4)]
     pub pending: Within,
-    /// Under which ticket the same action already waits.
+    /// The proposal under which the same action already waits.
     #[n(5)]
-    pub waits_as: Option<TicketId>,
+    pub waits_as: Option<WaitReading>,
     /// Who refused the same action, while that refusal holds.
     #[n(6)]
     pub refused_by: Option<HumanId>,
@@ -267,6 +267,21 @@ pub struct GrantReading {
     /// Until when it can be redeemed.
     #[n(2)]
     pub expires: TimeMs,
+    /// The gates that they consented to pass, sorted.
+    #[n(3)]
+    pub gates: Vec<PolicyId>,
+}
+
+/// A waiting proposal as a decision read it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct WaitReading {
+    /// Its ticket.
+    #[n(0)]
+    pub ticket: TicketId,
+    /// The gates that it waits at.
+    #[n(1)]
+    pub gates: Vec<Gate>,
 }
 
 /// One budget as a decision read it.

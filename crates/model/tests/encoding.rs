@@ -7,7 +7,7 @@ use countersign_model::facts::{Effect, Facts, SqlFacts};
 use countersign_model::id::{AgentId, Digest, RunId, SessionId, TenantId, TicketId, ToolName};
 use countersign_model::payload::{Commitment, Salt};
 use countersign_model::record::{
-    Attempt, BudgetReading, BUDGETS_MAX, Evaluation, Expired, Inputs, Proposal, REASONS_MAX, Standing,
+    Attempt, BUDGETS_MAX, BudgetReading, Evaluation, Expired, Inputs, Proposal, REASONS_MAX, Standing,
 };
 use countersign_model::unit::{Seq, TimeMs};
 use countersign_model::verdict::{GATES_MAX, Gate};
@@ -83,10 +83,8 @@ fn record() -> impl Strategy<Value = Record> {
             preview: Digest([1; 32]),
             nonce: Digest(nonce),
         }))),
-        (name(), any::<bool>()).prop_map(|(ticket, granted)| Body::Expired(Expired {
-            ticket: TicketId::new(&ticket).unwrap(),
-            granted
-        })),
+        (name(), any::<bool>())
+            .prop_map(|(ticket, granted)| Body::Expired(Expired { ticket: TicketId::new(&ticket).unwrap(), granted })),
         Just(Body::Stopped),
     ];
     (any::<u64>(), any::<u64>(), body).prop_map(|(seq, at, body)| Record {
@@ -139,11 +137,11 @@ fn other_spellings_are_refused() {
     // {0: 1, 1: 1, 2: 2, 3: [1]}: the golden bytes pin the format.
     assert_eq!(leaf, [0xa4, 0, 1, 1, 1, 2, 2, 3, 0x81, 1]);
     let spellings: [&[u8]; 5] = [
-        &[0xa4, 0, 1, 1, 0x18, 1, 2, 2, 3, 0x81, 1],             // a long spelling of 1
-        &[0xa4, 1, 1, 0, 1, 2, 2, 3, 0x81, 1],                   // keys out of order
-        &[0xa5, 0, 1, 1, 1, 2, 2, 3, 0x81, 1, 9, 0],             // an unknown key
-        &[0xbf, 0, 1, 1, 1, 2, 2, 3, 0x81, 1, 0xff],             // an indefinite map
-        &[0xa4, 0, 1, 1, 1, 2, 2, 3, 0x81, 1, 0],                // a trailing byte
+        &[0xa4, 0, 1, 1, 0x18, 1, 2, 2, 3, 0x81, 1], // a long spelling of 1
+        &[0xa4, 1, 1, 0, 1, 2, 2, 3, 0x81, 1],       // keys out of order
+        &[0xa5, 0, 1, 1, 1, 2, 2, 3, 0x81, 1, 9, 0], // an unknown key
+        &[0xbf, 0, 1, 1, 1, 2, 2, 3, 0x81, 1, 0xff], // an indefinite map
+        &[0xa4, 0, 1, 1, 1, 2, 2, 3, 0x81, 1, 0],    // a trailing byte
     ];
     for bytes in spellings {
         assert!(Record::from_leaf(bytes).is_err(), "{bytes:x?}");
@@ -165,13 +163,9 @@ fn the_worst_case_fits() {
         quorum: u32::MAX,
         timeout_ms: u64::MAX,
     };
-    attempt.facts.sql = Some(SqlFacts {
-        kinds: names(),
-        tables: names(),
-        functions: names(),
-        ..SqlFacts::default()
-    });
-    attempt.inputs.budgets = vec![BudgetReading { name: "b".repeat(160), cap: u64::MAX, spent: u64::MAX, reserved: u64::MAX }; BUDGETS_MAX];
+    attempt.facts.sql = Some(SqlFacts { kinds: names(), tables: names(), functions: names(), ..SqlFacts::default() });
+    attempt.inputs.budgets =
+        vec![BudgetReading { name: "b".repeat(160), cap: u64::MAX, spent: u64::MAX, reserved: u64::MAX }; BUDGETS_MAX];
     attempt.inputs.leases = vec![long.parse().unwrap(); 16];
     attempt.inputs.evaluation = Some(Evaluation {
         ceiling: true,
@@ -181,7 +175,11 @@ fn the_worst_case_fits() {
         errors: list(),
         timed_out: false,
     });
-    attempt.reasons = vec![Reason { policies: Bounded::default(), ..Reason::because(ReasonCode::Gate, &"d".repeat(999)) }; REASONS_MAX];
+    attempt.reasons =
+        vec![
+            Reason { policies: Bounded::default(), ..Reason::because(ReasonCode::Gate, &"d".repeat(999)) };
+            REASONS_MAX
+        ];
     attempt.verdict = Verdict::RequireApproval { gates: vec![gate; GATES_MAX] };
     let record = Record { version: 1, seq: Seq(u64::MAX), at: TimeMs(u64::MAX), body: Body::Denial(Box::new(attempt)) };
     let bytes = record.to_leaf().unwrap().len();
