@@ -1,0 +1,14 @@
+//! Hostile bytes to facts: what an action's bytes say, in the languages that people bind arguments to.
+//!
+//! Every parser here is deterministic, bounded and strict: what it does not understand in full is
+//! opaque, which policy treats as the worst case. Nothing here knows who is asking or what is
+//! allowed; nothing does I/O, reads a clock or keeps state. It does not cover what really happens
+//! when the bytes run: that is bounded by the executor, and facts are advice beside it.
+
+pub mod binding;
+pub mod json;
+pub mod sql;
+
+pub use binding::{ArgumentKind, Binding, Dialect, UnknownDialect, facts};
+pub use json::{JsonError, Limits, Node, Value};
+pub use sql::Opaque;
