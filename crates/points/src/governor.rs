@@ -1,0 +1,41 @@
+//! The pipeline as a point sees it: three questions, nothing else.
+//!
+//! The gate is the only governor of a running gateway; a scripted one stands in for it in tests. This module must
+//! not know any protocol. It does not cover consent, kill or configuration: no point asks for those.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use countersign_gate::Gate;
+use countersign_gate::call::{Answer, Call, Execute};
+use countersign_model::action::Point;
+use countersign_model::{Caller, Principal, Reason};
+
+/// Decides, records and permits the calls that a point frames.
+pub trait Governor<E: Execute>: Clone + Send + Sync + 'static {
+    /// Who presents this token.
+    ///
+    /// # Errors
+    /// The reason why the token opens nothing.
+    fn identify(&self, token: &str) -> Result<Caller, Reason>;
+
+    /// Takes one call through the whole pipeline; `executor` runs only under a permit.
+    fn govern(&self, call: Call, executor: Arc<E>) -> impl Future<Output = Answer<E::Reply>> + Send;
+
+    /// Records a request that was refused before there was an action.
+    fn refuse(&self, point: Point, principal: Option<Principal>, reason: Reason) -> impl Future<Output = ()> + Send;
+}
+
+impl<E: Execute> Governor<E> for Gate {
+    fn identify(&self, token: &str) -> Result<Caller, Reason> {
+        Self::identify(self, token)
+    }
+
+    fn govern(&self, call: Call, executor: Arc<E>) -> impl Future<Output = Answer<E::Reply>> + Send {
+        Self::govern(self, call, executor)
+    }
+
+    fn refuse(&self, point: Point, principal: Option<Principal>, reason: Reason) -> impl Future<Output = ()> + Send {
+        Self::refuse(self, point, principal, reason)
+    }
+}

@@ -1,0 +1,46 @@
+//! What an agent gets to read where the upstream's answer is not there.
+
+use countersign_gate::call::Answer;
+use countersign_model::record::Status;
+use countersign_model::{Reason, ReasonCode};
+use serde_json::Value;
+
+use super::{Schema, answer, shown_detail};
+use crate::mcp::wire::{Frame, Id, Message};
+
+fn id() -> Id {
+    let frame = Frame::read(br#"{"jsonrpc":"2.0","id":"\u0061","method":"m"}"#.as_slice().into(), &Default::default());
+    match frame.unwrap().message() {
+        Message::Request { id, .. } => id.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_lost_answer_says_whether_it_may_have_happened() {
+    for (status, code, word, part) in [
+        (Status::NotStarted, -32010, "not_started", "nothing was sent"),
+        (Status::Unknown, -32011, "unknown", "may have happened"),
+        (Status::Done, -32011, "done", "Do not repeat it"),
+        (Status::Failed, -32603, "failed", "refused"),
+    ] {
+        let lost = Answer::Ran { status, reply: None, note: Some("the \"note\"".to_owned()), receipt: None };
+        let bytes = answer(&id(), lost, Schema::Free);
+        assert!(bytes.starts_with(br#"{"jsonrpc":"2.0","id":"\u0061","#), "the id as it was spelled");
+        let frame: Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(frame["error"]["code"], code);
+        assert_eq!(frame["error"]["data"]["countersign"]["status"], word);
+        assert_eq!(frame["error"]["data"]["countersign/unrecorded"], true);
+        let message = frame["error"]["message"].as_str().unwrap();
+        assert!(message.contains(part) && message.contains("the \"note\""), "{message}");
+    }
+}
+
+#[test]
+fn details_that_concern_others_are_not_shown() {
+    use ReasonCode as Code;
+    for code in Code::ALL {
+        let open = matches!(code, Code::BudgetExhausted | Code::CodeFreeze | Code::Malformed | Code::Oversize);
+        assert_eq!(shown_detail(&Reason::because(*code, "detail")).is_some(), open, "{code:?}");
+    }
+}

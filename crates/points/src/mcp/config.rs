@@ -1,0 +1,333 @@
+//! Checked configuration of the MCP point: what exists here has been validated once and is used as it stands.
+//!
+//! It must not know where the configuration came from: the application parses files and calls these constructors.
+//! It does not cover policy, bindings or identities.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use countersign_gate::credential::Credential;
+use countersign_model::id::UpstreamId;
+use hyper::Uri;
+
+#[cfg(test)]
+mod tests;
+
+/// Why a configuration cannot stand.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The upstream's URL is not `http://` or `https://` with a host.
+    #[error("`{url}` is not an http or https URL with a host and without user information or a fragment")]
+    Url {
+        /// The text.
+        url: String,
+    },
+    /// The command is empty.
+    #[error("the command of upstream `{upstream}` is empty")]
+    Command {
+        /// Which upstream.
+        upstream: String,
+    },
+    /// A name of a variable that no process can have.
+    #[error("`{name}` is not a name of an environment variable")]
+    Variable {
+        /// The name.
+        name: String,
+    },
+    /// An origin that no browser sends.
+    #[error("`{origin}` is not an origin: write `scheme://host` or `scheme://host:port`, without a path")]
+    Origin {
+        /// The text.
+        origin: String,
+    },
+    /// A host that no client sends.
+    #[error("`{host}` is not a host name without a port")]
+    Host {
+        /// The text.
+        host: String,
+    },
+}
+
+/// Where an HTTP upstream listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    pub(crate) tls: bool,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) authority: String,
+    pub(crate) path: String,
+}
+
+impl Url {
+    /// Checks an `http://` or `https://` URL.
+    ///
+    /// # Errors
+    /// [`ConfigError::Url`] for any other scheme, a missing host, user information or a fragment.
+    pub fn new(text: &str) -> Result<Self, ConfigError> {
+        let wrong = || ConfigError::Url { url: text.escape_default().to_string() };
+        let uri: Uri = text.parse().map_err(|_| wrong())?;
+        let tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(wrong()),
+        };
+        let authority = uri.authority().ok_or_else(wrong)?;
+        if authority.as_str().contains('@') || text.contains('#') || authority.host().is_empty() {
+            return Err(wrong());
+        }
+        let bare = authority.as_str() == authority.host();
+        let port = match authority.port_u16() {
+            Some(port) => port,
+            None if !bare => return Err(wrong()),
+            None if tls => 443,
+            None => 80,
+        };
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        Ok(Self {
+            tls,
+            host: authority.host().trim_start_matches('[').trim_end_matches(']').to_owned(),
+            port,
+            authority: authority.as_str().to_owned(),
+            path: if path.is_empty() { "/".to_owned() } else { path.to_owned() },
+        })
+    }
+}
+
+/// A child process that speaks MCP on its standard input and output.
+#[derive(Clone, Debug)]
+pub struct Stdio {
+    pub(crate) command: PathBuf,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) cwd: Option<PathBuf>,
+}
+
+/// How an upstream is reached.
+#[derive(Clone, Debug)]
+pub enum Transport {
+    /// A child process of the gateway.
+    Stdio(Stdio),
+    /// Streamable HTTP.
+    Http {
+        /// Where.
+        url: Url,
+        /// What opens the upstream for the exchanges that are not actions (handshake, listing, ping). Actions use
+        /// the credential that their permit carries and never this one.
+        credential: Option<Credential>,
+    },
+}
+
+/// One upstream.
+#[derive(Clone, Debug)]
+pub struct UpstreamConfig {
+    pub(crate) id: UpstreamId,
+    pub(crate) transport: Transport,
+    pub(crate) limits: UpstreamLimits,
+}
+
+impl UpstreamConfig {
+    /// An upstream that is a child process. Its environment is `env` and the gateway's `PATH`, nothing else.
+    ///
+    /// # Errors
+    /// Refuses an empty command and impossible names of variables.
+    pub fn stdio(
+        id: UpstreamId,
+        command: impl Into<PathBuf>,
+        args: Vec<String>,
+        env: Vec<(String, String)>,
+        cwd: Option<PathBuf>,
+    ) -> Result<Self, ConfigError> {
+        let command = command.into();
+        if command.as_os_str().is_empty() {
+            return Err(ConfigError::Command { upstream: id.to_string() });
+        }
+        if let Some((name, _)) = env.iter().find(|(name, _)| name.is_empty() || name.contains(['=', '\0'])) {
+            return Err(ConfigError::Variable { name: name.escape_default().to_string() });
+        }
+        let transport = Transport::Stdio(Stdio { command, args, env, cwd });
+        Ok(Self { id, transport, limits: UpstreamLimits::default() })
+    }
+
+    /// An upstream behind streamable HTTP. `credential` opens it for handshake and listing only.
+    #[must_use]
+    pub fn http(id: UpstreamId, url: Url, credential: Option<Credential>) -> Self {
+        let transport = Transport::Http { url, credential };
+        Self { id, transport, limits: UpstreamLimits::default() }
+    }
+
+    /// The same upstream under other limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: UpstreamLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The upstream's id.
+    #[must_use]
+    pub const fn id(&self) -> &UpstreamId {
+        &self.id
+    }
+}
+
+/// What one upstream may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamLimits {
+    /// The longest line or answer of the upstream, in bytes.
+    pub line_bytes_max: usize,
+    /// Requests in flight towards the upstream.
+    pub in_flight_max: usize,
+    /// Pages of one listing of tools.
+    pub pages_max: usize,
+    /// Tools of one listing.
+    pub tools_max: usize,
+    /// How long to wait for a connection.
+    pub connect_timeout: Duration,
+    /// How long an exchange that is not an action may take.
+    pub exchange_timeout: Duration,
+    /// How long an action may take; then its outcome is unknown.
+    pub call_timeout: Duration,
+    /// How long an idle HTTP connection is kept.
+    pub idle: Duration,
+    /// The first wait before a lost upstream is reached again; doubles up to `backoff_max`.
+    pub backoff_min: Duration,
+    /// The longest wait before a lost upstream is reached again.
+    pub backoff_max: Duration,
+}
+
+impl Default for UpstreamLimits {
+    fn default() -> Self {
+        Self {
+            line_bytes_max: 16 * 1024 * 1024,
+            in_flight_max: 1024,
+            pages_max: 100,
+            tools_max: 10_000,
+            connect_timeout: Duration::from_secs(10),
+            exchange_timeout: Duration::from_secs(30),
+            call_timeout: Duration::from_secs(300),
+            idle: Duration::from_secs(15),
+            backoff_min: Duration::from_millis(250),
+            backoff_max: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What the front lets one client, and all of them, take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest request body in bytes.
+    pub body_bytes_max: usize,
+    /// The deepest nesting of a body.
+    pub depth_max: usize,
+    /// Connections open at once.
+    pub connections_max: usize,
+    /// Protocol sessions at once, over all callers.
+    pub sessions_max: usize,
+    /// Protocol sessions at once of one caller; the one idle longest makes room.
+    pub sessions_per_caller_max: usize,
+    /// Calls in flight of one protocol session.
+    pub calls_per_session_max: usize,
+    /// Calls in flight over all sessions.
+    pub calls_max: usize,
+    /// Listening streams at once of one protocol session.
+    pub streams_per_session_max: usize,
+    /// How long a client may take for the headers of a request; also the longest idle time of a connection.
+    pub header_read_timeout: Duration,
+    /// How long a client may take for the body of a request.
+    pub body_read_timeout: Duration,
+    /// How often a quiet stream gets a comment.
+    pub keep_alive: Duration,
+    /// How long a shutdown waits for calls in flight.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 4 * 1024 * 1024,
+            depth_max: 64,
+            connections_max: 1024,
+            sessions_max: 1024,
+            sessions_per_caller_max: 64,
+            calls_per_session_max: 64,
+            calls_max: 1024,
+            streams_per_session_max: 4,
+            header_read_timeout: Duration::from_secs(30),
+            body_read_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(15),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Where the front listens, and whom it believes to be talking to it.
+#[derive(Clone, Debug)]
+pub struct FrontConfig {
+    pub(crate) listen: SocketAddr,
+    pub(crate) origins: Vec<String>,
+    pub(crate) hosts: Vec<String>,
+    pub(crate) meta_allow: Vec<String>,
+    pub(crate) limits: Limits,
+}
+
+impl FrontConfig {
+    /// A front that lets in no browser and answers to loopback names only.
+    #[must_use]
+    pub fn new(listen: SocketAddr) -> Self {
+        Self { listen, origins: Vec::new(), hosts: Vec::new(), meta_allow: Vec::new(), limits: Limits::default() }
+    }
+
+    /// Lets in browsers' requests from these origins, e.g. `https://console.example:8443`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Origin`] for what is not `scheme://host[:port]`.
+    pub fn with_origins(mut self, origins: &[String]) -> Result<Self, ConfigError> {
+        for origin in origins {
+            let wrong = || ConfigError::Origin { origin: origin.escape_default().to_string() };
+            let uri: Uri = origin.parse().map_err(|_| wrong())?;
+            let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return Err(wrong()) };
+            if !origin.eq_ignore_ascii_case(&format!("{scheme}://{authority}")) {
+                return Err(wrong());
+            }
+            self.origins.push(origin.to_ascii_lowercase());
+        }
+        Ok(self)
+    }
+
+    /// Answers to these host names besides the loopback ones.
+    ///
+    /// # Errors
+    /// [`ConfigError::Host`] for what is not a bare host name.
+    pub fn with_hosts(mut self, hosts: &[String]) -> Result<Self, ConfigError> {
+        for host in hosts {
+            let plain = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-');
+            if !plain {
+                return Err(ConfigError::Host { host: host.escape_default().to_string() });
+            }
+            self.hosts.push(host.to_ascii_lowercase());
+        }
+        Ok(self)
+    }
+
+    /// Members of a call's `_meta` that belong to the action and so to its digest. All others pass unjudged.
+    #[must_use]
+    pub fn with_meta_allow(mut self, members: &[String]) -> Self {
+        self.meta_allow = members.to_vec();
+        self.meta_allow.sort();
+        self.meta_allow.dedup();
+        self
+    }
+
+    /// The same front under other limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+}

@@ -1,0 +1,248 @@
+//! Carrying actions out: the only code of this point that touches upstreams.
+//!
+//! An [`Upstream`] is one handshake, one listing and one live link, kept up by a supervisor that no request can
+//! trigger. An [`Executor`] is one call that waits for its permit. What reaches an upstream without a permit are the
+//! exchanges listed in [`crate::mcp::EXCHANGES`], and nothing else. It must not know sessions of clients or how an
+//! answer is worded. It does not cover obligations: a permit of this version carries none.
+
+pub(crate) mod http;
+pub(crate) mod leave;
+pub(crate) mod link;
+mod listing;
+pub(crate) mod outbound;
+mod pipe;
+mod stdio;
+mod supervise;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::ops::Range;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use countersign_gate::call::{Execute, Executed};
+use countersign_gate::permit::Permit;
+use countersign_model::Digest;
+use countersign_model::id::{ToolName, UpstreamId};
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::config::UpstreamConfig;
+use leave::Leave;
+use link::Link;
+use outbound::{Outbound, Progress};
+
+pub use link::LinkError;
+pub use listing::Handshake;
+pub use outbound::Reply;
+
+/// `list_changed` notifications that a slow listener may lag behind.
+const CHANGES_QUEUE: usize = 16;
+/// How long a shutdown waits for the supervisor to have killed its child.
+const CLOSING: Duration = Duration::from_secs(2);
+
+/// One upstream, kept up. Clones are handles of the same.
+#[derive(Clone)]
+pub struct Upstream {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: UpstreamConfig,
+    /// The live link; none while the upstream is down.
+    link: watch::Sender<Option<Live>>,
+    /// What the upstream listed last. Swapped whole.
+    tools: RwLock<Arc<BTreeMap<ToolName, Listed>>>,
+    /// The upstream's own `list_changed` notifications, as they come.
+    changes: broadcast::Sender<Bytes>,
+    /// The same for clients: sent once the new listing is known here, so that nobody calls what is not known yet.
+    announced: broadcast::Sender<Bytes>,
+    shutdown: CancellationToken,
+}
+
+/// A link whose handshake is done.
+#[derive(Clone)]
+struct Live {
+    link: Link,
+    handshake: Arc<Handshake>,
+}
+
+/// What is known of a listed tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    /// Over the raw bytes of the tool's definition.
+    pub(crate) manifest: Digest,
+    /// Whether it declares a schema of its output.
+    pub(crate) output_schema: bool,
+}
+
+/// Why an upstream could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("upstream `{upstream}`: {source}")]
+pub struct UpstreamError {
+    /// Which.
+    pub upstream: UpstreamId,
+    /// Why.
+    pub source: LinkError,
+}
+
+impl Upstream {
+    /// Opens the upstream, shakes hands and lists its tools; keeps it up from then on.
+    ///
+    /// # Errors
+    /// Where the first attempt fails. Later losses are mended in the background.
+    pub async fn connect(config: UpstreamConfig) -> Result<Self, UpstreamError> {
+        let upstream = Self::idle(config);
+        let shared = &upstream.shared;
+        let opened = supervise::open(&shared.config, &shared.changes).await;
+        upstream.start(opened).await
+    }
+
+    fn idle(config: UpstreamConfig) -> Self {
+        let (link, _) = watch::channel(None);
+        let (changes, _) = broadcast::channel(CHANGES_QUEUE);
+        let (announced, _) = broadcast::channel(CHANGES_QUEUE);
+        let tools = RwLock::new(Arc::new(BTreeMap::new()));
+        let shutdown = CancellationToken::new();
+        Self { shared: Arc::new(Shared { config, link, tools, changes, announced, shutdown }) }
+    }
+
+    async fn start(self, opened: Result<Link, LinkError>) -> Result<Self, UpstreamError> {
+        let ready = match opened {
+            Ok(link) => supervise::greet(&self.shared, link).await,
+            Err(error) => Err(error),
+        };
+        match ready {
+            Ok(live) => {
+                let changes = self.shared.changes.subscribe();
+                tokio::spawn(supervise::keep_up(Arc::clone(&self.shared), live));
+                tokio::spawn(supervise::follow_changes(Arc::clone(&self.shared), changes));
+                Ok(self)
+            }
+            Err(source) => Err(UpstreamError { upstream: self.shared.config.id.clone(), source }),
+        }
+    }
+
+    /// The upstream's id.
+    #[must_use]
+    pub fn id(&self) -> &UpstreamId {
+        &self.shared.config.id
+    }
+
+    /// SHA-256 over the raw definition of a tool, as the upstream listed it last; `None` for a tool it never listed.
+    #[must_use]
+    pub fn manifest(&self, tool: &ToolName) -> Option<Digest> {
+        self.listed(tool).map(|listed| listed.manifest)
+    }
+
+    /// Every listed tool with its manifest, sorted by name.
+    #[must_use]
+    pub fn manifests(&self) -> Vec<(ToolName, Digest)> {
+        let tools = Arc::clone(&self.shared.tools.read().unwrap_or_else(PoisonError::into_inner));
+        tools.iter().map(|(name, listed)| (name.clone(), listed.manifest)).collect()
+    }
+
+    pub(crate) fn listed(&self, tool: &ToolName) -> Option<Listed> {
+        self.shared.tools.read().unwrap_or_else(PoisonError::into_inner).get(tool).copied()
+    }
+
+    /// The upstream's handshake; `None` while it is down.
+    #[must_use]
+    pub fn handshake(&self) -> Option<Arc<Handshake>> {
+        self.shared.link.borrow().as_ref().map(|live| Arc::clone(&live.handshake))
+    }
+
+    /// Listens to changes of the listing, as raw `list_changed` notifications.
+    pub(crate) fn changes(&self) -> broadcast::Receiver<Bytes> {
+        self.shared.announced.subscribe()
+    }
+
+    /// One page of tools, raw: an exchange that is not an action.
+    pub(crate) async fn list(&self, request: &ListRequest) -> Result<Reply, LinkError> {
+        let live = self.shared.link.borrow().clone().ok_or(LinkError::Gone)?;
+        let outbound = Outbound {
+            method: "tools/list",
+            params: request.params.clone(),
+            progress: request.progress.clone().map(ProgressTo::into_progress),
+        };
+        live.link.exchange(&outbound).await
+    }
+
+    /// Ends the upstream. A child is killed with its whole group, and its calls in flight end as unknown; calls over
+    /// HTTP run to their end, for their sockets are their own.
+    pub async fn close(&self) {
+        self.shared.shutdown.cancel();
+        let mut link = self.shared.link.subscribe();
+        let down = tokio::time::timeout(CLOSING, link.wait_for(Option::is_none)).await;
+        if down.is_err() {
+            tracing::error!(upstream = %self.id(), "an upstream did not end in time");
+        }
+    }
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Upstream({})", self.id())
+    }
+}
+
+/// Where progress of one request goes, and where its token stands in the parameters.
+#[derive(Clone, Debug)]
+pub(crate) struct ProgressTo {
+    pub(crate) span: Range<usize>,
+    pub(crate) token: Bytes,
+    pub(crate) events: mpsc::Sender<Bytes>,
+}
+
+impl ProgressTo {
+    fn into_progress(self) -> Progress {
+        Progress { token: self.token, span: self.span, events: self.events }
+    }
+}
+
+/// One listing request of a client.
+#[derive(Clone, Debug)]
+pub(crate) struct ListRequest {
+    pub(crate) params: Option<Bytes>,
+    pub(crate) progress: Option<ProgressTo>,
+}
+
+/// One `tools/call` that waits for its permit.
+#[derive(Debug)]
+pub struct Executor {
+    upstream: Upstream,
+    request: Outbound,
+}
+
+impl Executor {
+    /// The call with these raw parameters.
+    pub(crate) fn new(upstream: Upstream, params: Bytes, progress: Option<ProgressTo>) -> Self {
+        let progress = progress.map(ProgressTo::into_progress);
+        Self { upstream, request: Outbound { method: "tools/call", params: Some(params), progress } }
+    }
+
+    pub(crate) async fn carry_out<L: Leave>(&self, leave: L) -> Executed<Reply> {
+        if leave.upstream() != self.upstream.id() {
+            return outbound::not_started("the permit is for another upstream");
+        }
+        let live = self.upstream.shared.link.borrow().clone();
+        match live {
+            Some(live) => live.link.call(leave, &self.request).await,
+            None => outbound::not_started("the upstream is down and is being started again"),
+        }
+    }
+}
+
+impl Execute for Executor {
+    type Reply = Reply;
+
+    fn execute(&self, permit: Permit) -> impl Future<Output = Executed<Reply>> + Send {
+        self.carry_out(permit)
+    }
+}

@@ -1,0 +1,134 @@
+//! The two exchanges with an upstream that come before any action: the handshake, and the listing of tools.
+//!
+//! A tool's manifest is the hash of the very bytes of its definition: one changed letter is another tool. It must
+//! not know clients. It does not cover prompts and resources: this version does not govern them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use countersign_effects::json::Node;
+use countersign_model::Digest;
+use countersign_model::id::ToolName;
+
+use super::Listed;
+use super::link::{Link, LinkError};
+use super::outbound::{Outbound, Reply};
+use crate::mcp::config::UpstreamLimits;
+use crate::mcp::wire::era::{LATEST_LEGACY, is_legacy};
+use crate::mcp::wire::{Outcome, notification_frame, quoted, splice};
+
+/// What an upstream answered to `initialize`.
+#[derive(Debug)]
+pub struct Handshake {
+    version: String,
+    governed: Bytes,
+    tools: bool,
+}
+
+impl Handshake {
+    /// The agreed revision.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The upstream's result, raw but for `capabilities`, which is cut down to the `tools` member as it stood.
+    #[must_use]
+    pub const fn governed(&self) -> &Bytes {
+        &self.governed
+    }
+
+    /// Whether the upstream has tools.
+    #[must_use]
+    pub const fn has_tools(&self) -> bool {
+        self.tools
+    }
+}
+
+/// Opens the protocol. We declare no capability, so the upstream may ask us for nothing but `ping`.
+pub(super) async fn shake_hands(link: &Link) -> Result<Handshake, LinkError> {
+    let params = format!(
+        r#"{{"protocolVersion":"{LATEST_LEGACY}","capabilities":{{}},"clientInfo":{{"name":"countersign","version":"{}"}}}}"#,
+        env!("CARGO_PKG_VERSION"),
+    );
+    let reply = link.exchange(&Outbound::plain("initialize", Some(params.into()))).await?;
+    let handshake = read_handshake(&reply)?;
+    link.notify(notification_frame("notifications/initialized", None)).await?;
+    Ok(handshake)
+}
+
+fn read_handshake(reply: &Reply) -> Result<Handshake, LinkError> {
+    let unreadable = |what: &str| LinkError::Unreadable(what.to_owned());
+    let Outcome::Result(result) = reply.outcome() else {
+        return Err(unreadable("the upstream answered `initialize` with an error"));
+    };
+    let version = result.get("protocolVersion").and_then(Node::as_str).unwrap_or_default();
+    if !is_legacy(version) {
+        return Err(LinkError::Unreadable(format!("protocol version `{}` is not supported", version.escape_default())));
+    }
+    let capabilities = result.get("capabilities").ok_or_else(|| unreadable("`capabilities` are missing"))?;
+    let tools = capabilities.get("tools");
+    let kept = match tools {
+        Some(tools) => [br#"{"tools":"#, reply.frame().raw(tools).as_ref(), b"}"].concat(),
+        None => b"{}".to_vec(),
+    };
+    let base = result.span.start;
+    let span = capabilities.span.start.saturating_sub(base)..capabilities.span.end.saturating_sub(base);
+    Ok(Handshake {
+        version: version.to_owned(),
+        governed: splice::replace(&reply.raw(), &span, &kept).into(),
+        tools: tools.is_some(),
+    })
+}
+
+/// Lists every page. A name that comes twice makes the whole listing unreadable: which of two definitions a call
+/// would mean is not ours to guess. A tool whose name no call can carry is left out.
+pub(super) async fn list_tools(
+    link: &Link,
+    handshake: &Handshake,
+    limits: &UpstreamLimits,
+) -> Result<BTreeMap<ToolName, Listed>, LinkError> {
+    let mut tools = BTreeMap::new();
+    if !handshake.has_tools() {
+        return Ok(tools);
+    }
+    let mut params = None;
+    for _ in 0..limits.pages_max {
+        let reply = link.exchange(&Outbound::plain("tools/list", params.take())).await?;
+        let next = read_page(&reply, &mut tools)?;
+        if tools.len() > limits.tools_max {
+            return Err(LinkError::Unreadable(format!("more than {} tools", limits.tools_max)));
+        }
+        match next {
+            Some(cursor) => params = Some(format!(r#"{{"cursor":{}}}"#, quoted(&cursor)).into()),
+            None => return Ok(tools),
+        }
+    }
+    Err(LinkError::Unreadable(format!("more than {} pages of tools", limits.pages_max)))
+}
+
+fn read_page(reply: &Reply, tools: &mut BTreeMap<ToolName, Listed>) -> Result<Option<String>, LinkError> {
+    let unreadable = |what: &str| LinkError::Unreadable(what.to_owned());
+    let Outcome::Result(result) = reply.outcome() else {
+        return Err(unreadable("the upstream answered `tools/list` with an error"));
+    };
+    let listed = result.get("tools").and_then(Node::as_array).ok_or_else(|| unreadable("`tools` is no array"))?;
+    for tool in listed {
+        let name = tool.get("name").and_then(Node::as_str).ok_or_else(|| unreadable("a tool has no name"))?;
+        let name = match ToolName::new(name) {
+            Ok(name) => name,
+            Err(error) => {
+                tracing::warn!(%error, "a tool of the upstream cannot be called through the gateway");
+                continue;
+            }
+        };
+        let known = Listed {
+            manifest: Digest::of("countersign tool v1", &[&reply.frame().raw(tool)]),
+            output_schema: tool.get("outputSchema").is_some(),
+        };
+        if let Some(_twice) = tools.insert(name.clone(), known) {
+            return Err(LinkError::Unreadable(format!("tool `{name}` is listed twice")));
+        }
+    }
+    Ok(result.get("nextCursor").and_then(Node::as_str).map(str::to_owned))
+}

@@ -1,0 +1,170 @@
+//! What goes to an upstream and what comes back, whatever the transport.
+//!
+//! Ids towards an upstream are ours: the request's number is also its progress token, so both are unique on a
+//! connection. Parameters pass byte for byte but for the token. It must not know sockets, pipes or permits.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use countersign_effects::json::Limits;
+use countersign_gate::call::Executed;
+use countersign_model::record::Status;
+use tokio::sync::mpsc;
+
+use crate::mcp::wire::{Frame, Message, Outcome, request_frame, splice};
+
+/// The most values in one message of an upstream.
+const NODES_MAX: usize = 1_000_000;
+/// The deepest nesting of a message of an upstream.
+const DEPTH_MAX: usize = 128;
+
+/// How a message of an upstream is read.
+pub(crate) const fn reading(bytes_max: usize) -> Limits {
+    Limits { bytes_max, depth_max: DEPTH_MAX, nodes_max: NODES_MAX }
+}
+
+/// An upstream's answer to one request.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    frame: Frame,
+    outcome: Outcome,
+}
+
+impl Reply {
+    /// The reply in `frame`, if it is a response.
+    pub(crate) fn of(frame: Frame) -> Option<Self> {
+        match frame.message() {
+            Message::Response { outcome, .. } => {
+                let outcome = outcome.clone();
+                Some(Self { frame, outcome })
+            }
+            Message::Request { .. } | Message::Notification { .. } => None,
+        }
+    }
+
+    /// The whole message.
+    #[must_use]
+    pub const fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    /// What it says.
+    #[must_use]
+    pub const fn outcome(&self) -> &Outcome {
+        &self.outcome
+    }
+
+    /// The raw bytes of the result or the error.
+    #[must_use]
+    pub fn raw(&self) -> Bytes {
+        match &self.outcome {
+            Outcome::Result(node) | Outcome::Error(node) => self.frame.raw(node),
+        }
+    }
+}
+
+/// Where the progress of one request goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    /// The client's token, as it spelled it.
+    pub(crate) token: Bytes,
+    /// Where its token stands in the parameters.
+    pub(crate) span: Range<usize>,
+    /// The client's stream. Bounded: what does not fit is dropped, for a slow client may not hold up an upstream.
+    pub(crate) events: mpsc::Sender<Bytes>,
+}
+
+impl Progress {
+    /// Hands on a `notifications/progress` of the upstream, under the client's own token.
+    pub(crate) fn relay(&self, frame: &Frame) {
+        let Message::Notification { params: Some(params), .. } = frame.message() else { return };
+        let Some(token) = params.get("progressToken") else { return };
+        let event = splice::replace(frame.bytes(), &token.span, &self.token);
+        if self.events.try_send(event.into()).is_err() {
+            tracing::debug!("a progress notification was dropped: the client is slow or gone");
+        }
+    }
+}
+
+/// One request towards an upstream.
+#[derive(Clone, Debug)]
+pub(crate) struct Outbound {
+    pub(crate) method: &'static str,
+    pub(crate) params: Option<Bytes>,
+    pub(crate) progress: Option<Progress>,
+}
+
+impl Outbound {
+    pub(crate) const fn plain(method: &'static str, params: Option<Bytes>) -> Self {
+        Self { method, params, progress: None }
+    }
+
+    /// The message under our id.
+    pub(crate) fn frame(&self, id: u64) -> Vec<u8> {
+        match (&self.params, &self.progress) {
+            (Some(params), Some(progress)) => {
+                let params = splice::replace(params, &progress.span, id.to_string().as_bytes());
+                request_frame(id, self.method, Some(&params))
+            }
+            (params, _) => request_frame(id, self.method, params.as_deref()),
+        }
+    }
+}
+
+/// The id that a progress notification is about, if it is one of ours.
+pub(crate) fn progress_id(frame: &Frame) -> Option<u64> {
+    match frame.message() {
+        Message::Notification { method, params: Some(params) } if method == "notifications/progress" => {
+            params.get("progressToken")?.as_u64(frame.bytes())
+        }
+        _ => None,
+    }
+}
+
+/// Nothing went upstream.
+pub(crate) fn not_started(note: &str) -> Executed<Reply> {
+    ended(Status::NotStarted, note, 0)
+}
+
+/// Something went upstream, and no answer came.
+pub(crate) fn unknown(note: &str, bytes_sent: usize) -> Executed<Reply> {
+    ended(Status::Unknown, note, bytes_sent)
+}
+
+/// The upstream refused without an answer of its own.
+pub(crate) fn failed(note: &str, bytes_sent: usize) -> Executed<Reply> {
+    ended(Status::Failed, note, bytes_sent)
+}
+
+fn ended(status: Status, note: &str, bytes_sent: usize) -> Executed<Reply> {
+    Executed {
+        status,
+        result: Vec::new(),
+        rows: None,
+        bytes_sent: bytes_sent as u64,
+        note: Some(note.to_owned()),
+        reply: None,
+    }
+}
+
+/// The upstream answered.
+pub(crate) fn answered(reply: Reply, bytes_sent: usize) -> Executed<Reply> {
+    let (status, note) = match reply.outcome() {
+        Outcome::Error(_) => (Status::Failed, Some("the upstream answered with a JSON-RPC error")),
+        Outcome::Result(result) if result.as_object().is_none() => {
+            (Status::Unknown, Some("the upstream's result is no object"))
+        }
+        Outcome::Result(result) => match result.get("isError").and_then(|flag| flag.as_bool()) {
+            Some(true) => (Status::Failed, Some("the upstream's result says that it is an error")),
+            _ => (Status::Done, None),
+        },
+    };
+    Executed {
+        status,
+        result: reply.raw().to_vec(),
+        rows: None,
+        bytes_sent: bytes_sent as u64,
+        note: note.map(str::to_owned),
+        reply: Some(reply),
+    }
+}

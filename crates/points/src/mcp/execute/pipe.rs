@@ -1,0 +1,361 @@
+//! MCP over a pair of pipes: one writer under a lock, one reader, and the kill discipline between them.
+//!
+//! A call takes the writer's lock first, then begins its effect, then writes: nothing stands between the epoch check
+//! and the first byte. The effect lives until the answer came or the call was stopped. A stop while the line is
+//! partly written kills the peer, for the pipe is corrupt; a stop after it sends one bounded
+//! `notifications/cancelled`, before the effect is dropped, and nothing after. Late answers are dropped.
+//!
+//! It must not know processes: whoever opens a pipe brings the means to kill its other end. Exchanges that are not
+//! actions (see `mcp`) use the same lock without an effect.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use countersign_gate::call::Executed;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{MutexGuard, broadcast, mpsc, oneshot};
+use tokio::time::Sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::leave::{InFlight, Leave};
+use super::link::LinkError;
+use super::outbound::{self, Outbound, Progress, Reply};
+use crate::mcp::config::UpstreamLimits;
+use crate::mcp::wire::line::{self, LineDecoder};
+use crate::mcp::wire::{Frame, METHOD_NOT_FOUND, Message, error_frame, notification_frame, response_frame};
+
+/// How long a stopped call may take to tell the upstream.
+pub(crate) const CANCEL_NOTE: Duration = Duration::from_millis(200);
+/// How long an answer of ours to an upstream's own request may take.
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
+const HOUSEKEEPING_QUEUE: usize = 32;
+const READ_BYTES: usize = 64 * 1024;
+
+type Writer = Pin<Box<dyn AsyncWrite + Send>>;
+type Reader = Pin<Box<dyn AsyncRead + Send>>;
+
+/// Kills the other end of a pipe; may be called from any thread, and more than once.
+pub(crate) type Kill = Arc<dyn Fn() + Send + Sync>;
+
+/// One open pair of pipes.
+pub(crate) struct Pipe {
+    /// Held from before an effect begins until its line is written.
+    writer: tokio::sync::Mutex<Writer>,
+    waiting: Mutex<BTreeMap<u64, Waiting>>,
+    ids: AtomicU64,
+    kill: Kill,
+    closed: CancellationToken,
+    housekeeping: mpsc::Sender<Vec<u8>>,
+    limits: UpstreamLimits,
+}
+
+struct Waiting {
+    answer: oneshot::Sender<Reply>,
+    progress: Option<Progress>,
+}
+
+/// A line to write, and who gets its answer.
+struct Expected {
+    id: u64,
+    answer: oneshot::Receiver<Reply>,
+    line: Vec<u8>,
+}
+
+/// How writing a line ended.
+enum Wrote {
+    All,
+    Stopped { why: &'static str, written: usize },
+    Failed { why: String, written: usize },
+}
+
+impl Pipe {
+    /// Takes over both ends. `changes` gets the upstream's `list_changed` notifications.
+    pub(crate) fn open(
+        reader: Reader,
+        writer: Writer,
+        kill: Kill,
+        changes: broadcast::Sender<Bytes>,
+        limits: UpstreamLimits,
+    ) -> Arc<Self> {
+        let (housekeeping, queue) = mpsc::channel(HOUSEKEEPING_QUEUE);
+        let pipe = Arc::new(Self {
+            writer: tokio::sync::Mutex::new(writer),
+            waiting: Mutex::new(BTreeMap::new()),
+            ids: AtomicU64::new(1),
+            kill,
+            closed: CancellationToken::new(),
+            housekeeping,
+            limits,
+        });
+        tokio::spawn(Arc::clone(&pipe).read(reader, changes));
+        tokio::spawn(Arc::clone(&pipe).keep_house(queue));
+        pipe
+    }
+
+    /// Resolves when the pipe is of no more use.
+    pub(crate) const fn closed(&self) -> &CancellationToken {
+        &self.closed
+    }
+
+    /// Ends it: the other end is killed, and whoever waits is told.
+    pub(crate) fn close(&self) {
+        self.closed.cancel();
+        (self.kill)();
+        self.forget_all();
+    }
+
+    /// Carries out one action under a leave.
+    pub(crate) async fn call<L: Leave>(self: &Arc<Self>, leave: L, request: &Outbound) -> Executed<Reply> {
+        let late = tokio::time::sleep(self.limits.call_timeout);
+        tokio::pin!(late);
+        let writer = tokio::select! {
+            biased;
+            stop = leave.stopped() => return outbound::not_started(stop.as_str()),
+            () = self.closed.cancelled() => return outbound::not_started("the upstream is gone"),
+            writer = self.writer.lock() => writer,
+            () = &mut late => return outbound::not_started("the upstream takes no input"),
+        };
+        let Some((id, answer)) = self.expect(request.progress.clone()) else {
+            return outbound::not_started("too many requests are in flight towards the upstream");
+        };
+        let line = line::encode(&request.frame(id));
+        let cut = Arc::clone(self);
+        let effect = match leave.begin(Arc::new(move || cut.close())) {
+            Ok(effect) => effect,
+            Err(stop) => {
+                self.forget(id);
+                return outbound::not_started(stop.as_str());
+            }
+        };
+        let executed = self.carry(&effect, writer, Expected { id, answer, line }, late).await;
+        self.forget(id);
+        drop(effect);
+        executed
+    }
+
+    /// Writes the line of an effect in flight and waits for its answer.
+    async fn carry<F: InFlight>(
+        &self,
+        effect: &F,
+        mut writer: MutexGuard<'_, Writer>,
+        expected: Expected,
+        late: Pin<&mut Sleep>,
+    ) -> Executed<Reply> {
+        let Expected { id, answer, line } = expected;
+        let halt = async {
+            tokio::select! {
+                biased;
+                stop = effect.stopped() => stop.as_str(),
+                () = late => "the upstream did not answer in time",
+            }
+        };
+        tokio::pin!(halt);
+        let wrote = write(&mut writer, &line, halt.as_mut()).await;
+        drop(writer);
+        match wrote {
+            Wrote::All => self.settle(halt, id, answer, line.len()).await,
+            Wrote::Stopped { why, written: 0 } => outbound::not_started(why),
+            Wrote::Stopped { why, written } => {
+                self.close();
+                outbound::unknown(why, written)
+            }
+            Wrote::Failed { why, written } => {
+                self.close();
+                if written == 0 { outbound::not_started(&why) } else { outbound::unknown(&why, written) }
+            }
+        }
+    }
+
+    /// Waits for the answer to a line that is written in full.
+    async fn settle(
+        &self,
+        halt: impl Future<Output = &'static str>,
+        id: u64,
+        answer: oneshot::Receiver<Reply>,
+        sent: usize,
+    ) -> Executed<Reply> {
+        tokio::select! {
+            biased;
+            why = halt => {
+                self.forget(id);
+                self.note_cancelled(id, why).await;
+                outbound::unknown(why, sent)
+            }
+            reply = answer => match reply {
+                Ok(reply) => outbound::answered(reply, sent),
+                Err(_) => outbound::unknown("the upstream went away before it answered", sent),
+            },
+        }
+    }
+
+    /// One exchange that is not an action.
+    pub(crate) async fn exchange(&self, request: &Outbound) -> Result<Reply, LinkError> {
+        let (id, answer) = self.expect(request.progress.clone()).ok_or(LinkError::Busy)?;
+        let line = line::encode(&request.frame(id));
+        let exchanged = tokio::time::timeout(self.limits.exchange_timeout, async {
+            self.write_plain(&line, self.limits.exchange_timeout).await?;
+            answer.await.map_err(|_| LinkError::Gone)
+        });
+        let reply = exchanged.await.unwrap_or(Err(LinkError::Timeout));
+        self.forget(id);
+        reply
+    }
+
+    /// Sends a notification that is not an action.
+    pub(crate) async fn notify(&self, frame: &[u8]) -> Result<(), LinkError> {
+        self.write_plain(&line::encode(frame), HOUSEKEEPING).await
+    }
+
+    async fn note_cancelled(&self, id: u64, why: &str) {
+        let params = format!(r#"{{"requestId":{id},"reason":"{why}"}}"#);
+        let frame = notification_frame("notifications/cancelled", Some(&params));
+        if self.write_plain(&line::encode(&frame), CANCEL_NOTE).await.is_err() {
+            tracing::debug!(id, "the upstream could not be told of a cancelled request");
+        }
+    }
+
+    /// Writes a line within a time. A line that is cut off half-way ends the pipe.
+    async fn write_plain(&self, line: &[u8], within: Duration) -> Result<(), LinkError> {
+        let late = tokio::time::sleep(within);
+        tokio::pin!(late);
+        let mut writer = tokio::select! {
+            biased;
+            () = self.closed.cancelled() => return Err(LinkError::Gone),
+            writer = self.writer.lock() => writer,
+            () = &mut late => return Err(LinkError::Timeout),
+        };
+        let halt = async {
+            late.await;
+            "late"
+        };
+        match write(&mut writer, line, halt).await {
+            Wrote::All => Ok(()),
+            Wrote::Stopped { written: 0, .. } => Err(LinkError::Timeout),
+            Wrote::Stopped { .. } | Wrote::Failed { .. } => {
+                self.close();
+                Err(LinkError::Gone)
+            }
+        }
+    }
+
+    fn expect(&self, progress: Option<Progress>) -> Option<(u64, oneshot::Receiver<Reply>)> {
+        let (answer, receiver) = oneshot::channel();
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() >= self.limits.in_flight_max || self.closed.is_cancelled() {
+            return None;
+        }
+        waiting.insert(id, Waiting { answer, progress });
+        Some((id, receiver))
+    }
+
+    fn forget(&self, id: u64) -> Option<Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)
+    }
+
+    fn forget_all(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(waiting);
+    }
+
+    async fn read(self: Arc<Self>, mut reader: Reader, changes: broadcast::Sender<Bytes>) {
+        let mut decoder = LineDecoder::new(self.limits.line_bytes_max);
+        let mut chunk = vec![0; READ_BYTES];
+        let why = loop {
+            let read = tokio::select! {
+                () = self.closed.cancelled() => break "closed".to_owned(),
+                read = reader.read(&mut chunk) => read,
+            };
+            let bytes = match read {
+                Ok(0) => break "the upstream closed its output".to_owned(),
+                Ok(count) => chunk.get(..count).unwrap_or_default(),
+                Err(error) => break error.to_string(),
+            };
+            match decoder.push(bytes) {
+                Ok(lines) => lines.into_iter().for_each(|line| self.take(line, &changes)),
+                Err(error) => break error.to_string(),
+            }
+        };
+        tracing::info!(why, "the pipe of an upstream ended");
+        self.close();
+    }
+
+    fn take(&self, line: Bytes, changes: &broadcast::Sender<Bytes>) {
+        let frame = match Frame::read(line, &outbound::reading(self.limits.line_bytes_max)) {
+            Ok(frame) => frame,
+            Err(error) => {
+                tracing::warn!(%error, "a line of the upstream is no message and was dropped");
+                return;
+            }
+        };
+        match frame.message() {
+            Message::Response { id, .. } => {
+                let waiting = id.as_ref().and_then(|id| id.as_u64()).and_then(|id| self.forget(id));
+                match (waiting, Reply::of(frame)) {
+                    // The caller may have gone: then nobody needs the answer.
+                    (Some(waiting), Some(reply)) => drop(waiting.answer.send(reply)),
+                    _ => tracing::debug!("an answer that nobody waits for was dropped"),
+                }
+            }
+            Message::Request { id, method, .. } => {
+                let answer = match method.as_str() {
+                    "ping" => response_frame(id, "result", b"{}"),
+                    _ => error_frame(Some(id), METHOD_NOT_FOUND, "this client offers no such method", None),
+                };
+                if self.housekeeping.try_send(answer).is_err() {
+                    tracing::warn!("a request of the upstream was dropped: it asks faster than it reads");
+                }
+            }
+            Message::Notification { method, .. } if method == "notifications/tools/list_changed" => {
+                // No listener is no error.
+                let _ = changes.send(frame.bytes().clone());
+            }
+            Message::Notification { .. } => self.relay_progress(&frame),
+        }
+    }
+
+    fn relay_progress(&self, frame: &Frame) {
+        let Some(id) = outbound::progress_id(frame) else { return };
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(progress) = waiting.get(&id).and_then(|waiting| waiting.progress.as_ref()) {
+            progress.relay(frame);
+        }
+    }
+
+    async fn keep_house(self: Arc<Self>, mut queue: mpsc::Receiver<Vec<u8>>) {
+        loop {
+            let frame = tokio::select! {
+                () = self.closed.cancelled() => return,
+                frame = queue.recv() => frame,
+            };
+            let Some(frame) = frame else { return };
+            if let Err(error) = self.write_plain(&line::encode(&frame), HOUSEKEEPING).await {
+                tracing::debug!(%error, "the upstream's own request could not be answered");
+            }
+        }
+    }
+}
+
+/// Writes all of `line`, asking before every write whether to stop; a write that is not ready has written nothing.
+async fn write(writer: &mut Writer, line: &[u8], halt: impl Future<Output = &'static str>) -> Wrote {
+    tokio::pin!(halt);
+    let mut written = 0;
+    while let Some(rest) = line.get(written..).filter(|rest| !rest.is_empty()) {
+        let count = tokio::select! {
+            biased;
+            why = &mut halt => return Wrote::Stopped { why, written },
+            count = writer.write(rest) => count,
+        };
+        match count {
+            Ok(0) => return Wrote::Failed { why: "the upstream takes no more input".to_owned(), written },
+            Ok(count) => written = written.saturating_add(count),
+            Err(error) => return Wrote::Failed { why: format!("writing to the upstream failed: {error}"), written },
+        }
+    }
+    Wrote::All
+}

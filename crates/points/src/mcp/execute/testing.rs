@@ -1,0 +1,228 @@
+//! Scripted leaves and a scripted upstream for tests of this point.
+
+use std::sync::{Arc, Mutex};
+
+use countersign_gate::credential::Credential;
+use countersign_gate::permit::{Cut, Stop};
+use countersign_model::id::UpstreamId;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
+use tokio_util::sync::CancellationToken;
+
+use super::leave::{InFlight, Leave};
+use super::link::Link;
+use super::pipe::Pipe;
+use super::{Upstream, UpstreamError};
+use crate::mcp::config::{UpstreamConfig, UpstreamLimits};
+
+/// A leave whose kill, cancellation and cut a test holds.
+#[derive(Clone)]
+pub(crate) struct TestLeave {
+    pub(crate) upstream: UpstreamId,
+    pub(crate) killed: CancellationToken,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) cut: Arc<Mutex<Option<Cut>>>,
+    pub(crate) credential: Option<Credential>,
+    /// Held by the effect in flight as well.
+    pub(crate) alive: Arc<()>,
+}
+
+impl TestLeave {
+    pub(crate) fn new(cancel: CancellationToken) -> Self {
+        Self {
+            upstream: id(),
+            killed: CancellationToken::new(),
+            cancel,
+            cut: Arc::default(),
+            credential: None,
+            alive: Arc::new(()),
+        }
+    }
+
+    pub(crate) fn cut_now(&self) {
+        let cut = self.cut.lock().unwrap().take().expect("begun");
+        cut();
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.cut.lock().unwrap().is_some()
+    }
+}
+
+impl Leave for TestLeave {
+    type InFlight = Self;
+
+    fn upstream(&self) -> &UpstreamId {
+        &self.upstream
+    }
+
+    fn begin(self, cut: Cut) -> Result<Self, Stop> {
+        if self.killed.is_cancelled() {
+            return Err(Stop::Killed);
+        }
+        if self.cancel.is_cancelled() {
+            return Err(Stop::Cancelled);
+        }
+        *self.cut.lock().unwrap() = Some(cut);
+        Ok(self)
+    }
+
+    async fn stopped(&self) -> Stop {
+        self.cancel.cancelled().await;
+        Stop::Cancelled
+    }
+}
+
+impl InFlight for TestLeave {
+    fn credential(&self) -> Option<&Credential> {
+        self.credential.as_ref()
+    }
+
+    async fn stopped(&self) -> Stop {
+        tokio::select! {
+            biased;
+            () = self.killed.cancelled() => Stop::Killed,
+            () = self.cancel.cancelled() => Stop::Cancelled,
+        }
+    }
+}
+
+pub(crate) fn id() -> UpstreamId {
+    UpstreamId::new("crm").unwrap()
+}
+
+pub(crate) fn config(limits: UpstreamLimits) -> UpstreamConfig {
+    UpstreamConfig::stdio(id(), "/nonexistent/mcp-server", Vec::new(), Vec::new(), None).unwrap().with_limits(limits)
+}
+
+/// What reached the scripted upstream, and its life.
+#[derive(Clone, Default)]
+pub(crate) struct Seen {
+    pub(crate) lines: Arc<Mutex<Vec<String>>>,
+    pub(crate) killed: CancellationToken,
+    /// Cancelled by a test to let `hold` answer.
+    pub(crate) release: CancellationToken,
+}
+
+impl Seen {
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+
+    pub(crate) fn with(&self, part: &str) -> Vec<String> {
+        self.all().into_iter().filter(|line| line.contains(part)).collect()
+    }
+
+    /// Waits until `part` arrived.
+    pub(crate) async fn wait(&self, part: &str) {
+        for _ in 0..500 {
+            if !self.with(part).is_empty() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("`{part}` never arrived: {:?}", self.all());
+    }
+}
+
+/// A pipe with `buffer` bytes each way, and its other end.
+pub(crate) fn pipe(buffer: usize, seen: &Seen, upstream: &Upstream) -> (Arc<Pipe>, DuplexStream) {
+    let (near, far) = tokio::io::duplex(buffer);
+    let (reader, writer) = tokio::io::split(near);
+    let killed = seen.killed.clone();
+    let shared = &upstream.shared;
+    let kill = Arc::new(move || killed.cancel());
+    let limits = shared.config.limits.clone();
+    (Pipe::open(Box::pin(reader), Box::pin(writer), kill, shared.changes.clone(), limits), far)
+}
+
+impl Upstream {
+    /// An upstream over a pipe to the scripted server.
+    pub(crate) async fn scripted(limits: UpstreamLimits) -> Result<(Self, Seen), UpstreamError> {
+        let (upstream, seen) = (Self::idle(config(limits)), Seen::default());
+        let (pipe, far) = pipe(64 * 1024, &seen, &upstream);
+        tokio::spawn(serve(far, seen.clone()));
+        Ok((upstream.start(Ok(Link::Pipe(pipe))).await?, seen))
+    }
+
+    pub(crate) fn unopened(limits: UpstreamLimits) -> Self {
+        Self::idle(config(limits))
+    }
+}
+
+pub(crate) const TOOLS: &str = r#"{"name":"echo" , "inputSchema":{"type":"object"},"unknown":1e2},
+    {"name":"typed","inputSchema":{"type":"object"},"outputSchema":{"type":"object"}}"#;
+
+/// The scripted MCP server.
+pub(crate) async fn serve(far: DuplexStream, seen: Seen) {
+    let (reader, mut writer) = tokio::io::split(far);
+    let mut lines = BufReader::new(reader).lines();
+    loop {
+        let line = tokio::select! {
+            () = seen.killed.cancelled() => return,
+            line = lines.next_line() => line,
+        };
+        let Ok(Some(line)) = line else { return };
+        seen.lines.lock().unwrap().push(line.clone());
+        let message: Value = serde_json::from_str(&line).unwrap();
+        for answer in answers(&message, &seen).await {
+            if writer.write_all(format!("{answer}\n").as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+async fn answers(message: &Value, seen: &Seen) -> Vec<String> {
+    let id = message["id"].clone();
+    let result = |raw: &str| vec![format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{raw}}}"#)];
+    match message["method"].as_str().unwrap_or_default() {
+        "initialize" => result(
+            r#"{"protocolVersion":"2025-06-18","capabilities":{"tools":{"listChanged":true},"prompts":{},"x":1},"serverInfo":{"name":"s","version":"1"},"future": 1.50}"#,
+        ),
+        "tools/list" if message["params"]["cursor"] == "two" => {
+            result(r#"{"tools":[{"name":"second-page","inputSchema":{}}]}"#)
+        }
+        "tools/list" => result(&format!(r#"{{"tools":[{}],"nextCursor":"two"}}"#, TOOLS.replace('\n', " "))),
+        "tools/call" => call(message, &id, seen).await,
+        _ => Vec::new(),
+    }
+}
+
+async fn call(message: &Value, id: &Value, seen: &Seen) -> Vec<String> {
+    let result = |raw: &str| format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{raw}}}"#);
+    match message["params"]["name"].as_str().unwrap_or_default() {
+        "fail" => {
+            vec![format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-5,"message":"no","data":{{"k":1}}}}}}"#)]
+        }
+        "tool_error" => vec![result(r#"{"content":[],"isError":true}"#)],
+        "scalar" => vec![result("7")],
+        "forge" => vec![result(r#"{"content":[],"_meta":{"countersign/receipt":"forged"}}"#)],
+        "silent" => Vec::new(),
+        "hold" => {
+            seen.release.cancelled().await;
+            vec![result(r#"{"content":[],"held":true}"#)]
+        }
+        "progress" => {
+            let token = &message["params"]["_meta"]["progressToken"];
+            let step = |n: u32| {
+                format!(
+                    r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progress":{n}.0,"progressToken":{token},"x": 1}}}}"#
+                )
+            };
+            vec![step(1), step(2), result(r#"{"content":[]}"#)]
+        }
+        "changed" => vec![
+            r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#.to_owned(),
+            result(r#"{"content":[]}"#),
+        ],
+        "asks" => vec![
+            r#"{"jsonrpc":"2.0","id":"q1","method":"ping"}"#.to_owned(),
+            r#"{"jsonrpc":"2.0","id":"q2","method":"sampling/createMessage","params":{}}"#.to_owned(),
+            "not json".to_owned(),
+            r#"{"jsonrpc":"2.0","id":99999,"result":{}}"#.to_owned(),
+            result(r#"{"content":[]}"#),
+        ],
+        _ => vec![result(&format!(r#"{{"content":[], "n": 1e2,"args":{}}}"#, json!(message["params"]["arguments"])))],
+    }
+}

@@ -1,0 +1,160 @@
+//! Protocol sessions: what a client may find again by its session id, as long as it brings the same token.
+//!
+//! A session is no scope of budgets or kills: those count by token (see the design's words). It only holds which
+//! request ids are in flight and who listens. It must not know HTTP or upstreams.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use countersign_model::Principal;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::mcp::config::Limits;
+use crate::mcp::wire::envelope::Key;
+
+/// One protocol session.
+pub(crate) struct Session {
+    id: String,
+    owner: Principal,
+    in_flight: Mutex<BTreeMap<Key, CancellationToken>>,
+    in_flight_max: usize,
+    /// Listening streams that may still be opened.
+    pub(crate) streams: Arc<Semaphore>,
+    /// Cancelled when the session is over.
+    pub(crate) ended: CancellationToken,
+    /// The tick of its last use.
+    used: AtomicU64,
+}
+
+/// Why a request may not be in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Busy {
+    /// Its id is in flight already.
+    IdInUse,
+    /// Too many are.
+    TooMany,
+}
+
+impl Session {
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Takes a request's id; `cancel` is what a cancellation of it cancels.
+    pub(crate) fn begin(&self, key: &Key, cancel: CancellationToken) -> Result<(), Busy> {
+        let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        if in_flight.contains_key(key) {
+            return Err(Busy::IdInUse);
+        }
+        if in_flight.len() >= self.in_flight_max {
+            return Err(Busy::TooMany);
+        }
+        in_flight.insert(key.clone(), cancel);
+        Ok(())
+    }
+
+    /// Gives the id back.
+    pub(crate) fn end(&self, key: &Key) {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
+    /// Cancels a request of this session; `false` where none is in flight under that id.
+    pub(crate) fn cancel(&self, key: &Key) -> bool {
+        match self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).get(key) {
+            Some(cancel) => {
+                cancel.cancel();
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Whether `caller` brings the same token, however attenuated, for the same run.
+    fn is_of(&self, caller: &Principal) -> bool {
+        let owner = &self.owner;
+        (&owner.tenant, &owner.agent, &owner.session, &owner.run)
+            == (&caller.tenant, &caller.agent, &caller.session, &caller.run)
+    }
+}
+
+/// All protocol sessions. Bounded in all and for each caller.
+pub(crate) struct Sessions {
+    open: Mutex<BTreeMap<String, Arc<Session>>>,
+    tick: AtomicU64,
+    sessions_max: usize,
+    per_caller_max: usize,
+    calls_max: usize,
+    streams_max: usize,
+}
+
+impl Sessions {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            open: Mutex::new(BTreeMap::new()),
+            tick: AtomicU64::new(0),
+            sessions_max: limits.sessions_max,
+            per_caller_max: limits.sessions_per_caller_max,
+            calls_max: limits.calls_per_session_max,
+            streams_max: limits.streams_per_session_max,
+        }
+    }
+
+    /// Opens a session for `owner`. A caller at its bound loses its own idle session that was used longest ago, never
+    /// someone else's. `None` where there is no room or no randomness.
+    pub(crate) fn open(&self, owner: &Principal) -> Option<Arc<Session>> {
+        let id = random_id()?;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = open.values().filter(|session| session.is_of(owner));
+        if own.clone().count() >= self.per_caller_max || open.len() >= self.sessions_max {
+            let oldest =
+                own.filter(|session| session.is_idle()).min_by_key(|session| session.used.load(Ordering::Relaxed));
+            let oldest = oldest.map(|session| session.id.clone())?;
+            if let Some(session) = open.remove(&oldest) {
+                session.ended.cancel();
+            }
+        }
+        let session = Arc::new(Session {
+            id: id.clone(),
+            owner: owner.clone(),
+            in_flight: Mutex::new(BTreeMap::new()),
+            in_flight_max: self.calls_max,
+            streams: Arc::new(Semaphore::new(self.streams_max)),
+            ended: CancellationToken::new(),
+            used: AtomicU64::new(self.tick.fetch_add(1, Ordering::Relaxed)),
+        });
+        open.insert(id, Arc::clone(&session));
+        Some(session)
+    }
+
+    /// The session `id` of `caller`. Someone else's looks like one that never was.
+    pub(crate) fn find(&self, id: &str, caller: &Principal) -> Option<Arc<Session>> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = open.get(id).filter(|session| session.is_of(caller))?;
+        session.used.store(self.tick.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        Some(Arc::clone(session))
+    }
+
+    /// Ends a session: its listening streams close, its calls go on.
+    pub(crate) fn close(&self, session: &Session) {
+        session.ended.cancel();
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&session.id);
+    }
+}
+
+/// 128 random bits in hexadecimal.
+fn random_id() -> Option<String> {
+    let mut bytes = [0; 16];
+    rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut bytes).ok()?;
+    Some(bytes.iter().fold(String::with_capacity(32), |mut text, byte| {
+        // Writing to a `String` cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
+}

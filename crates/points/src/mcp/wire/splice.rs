@@ -1,0 +1,66 @@
+//! Putting a value into raw JSON without touching any other byte.
+//!
+//! The law: the output without what was put in is the input. It must not know what is put in. It does not cover
+//! removing a member: a member that only the gateway may write, and an upstream wrote, has its value overwritten.
+
+use countersign_effects::json::{Node, Value};
+
+/// The prefix of members of `_meta` that only the gateway writes.
+pub const OURS: &str = "countersign/";
+
+/// `input` with the bytes of `span` replaced.
+#[must_use]
+pub fn replace(input: &[u8], span: &std::ops::Range<usize>, with: &[u8]) -> Vec<u8> {
+    let before = input.get(..span.start).unwrap_or_default();
+    let after = input.get(span.end..).unwrap_or_default();
+    [before, with, after].concat()
+}
+
+/// The bytes of the object `node` of `input` with `members` (name, raw JSON) put into its `_meta`; `None` where
+/// `node` is no object.
+///
+/// Names are ours and need no escaping. A `_meta` that is no object is replaced whole. Members of `_meta` that an
+/// upstream named like ours are overwritten: by our value, or by `null`.
+#[must_use]
+pub fn with_meta(input: &[u8], node: &Node, members: &[(&str, &str)]) -> Option<Vec<u8>> {
+    let fields = node.as_object()?;
+    let mut edits: Vec<(std::ops::Range<usize>, String)> = Vec::new();
+    let start = node.span.start.saturating_add(1);
+    match node.get("_meta") {
+        None => {
+            let inner = listed(members);
+            let comma = if fields.is_empty() { "" } else { "," };
+            edits.push((start..start, format!(r#""_meta":{{{inner}}}{comma}"#)));
+        }
+        Some(Node { span, value: Value::Object(meta) }) => {
+            let missing: Vec<(&str, &str)> =
+                members.iter().copied().filter(|(name, _)| !meta.iter().any(|(key, _)| key == name)).collect();
+            let comma = if meta.is_empty() || missing.is_empty() { "" } else { "," };
+            let inside = span.start.saturating_add(1);
+            edits.push((inside..inside, format!("{}{comma}", listed(&missing))));
+            for (key, forged) in meta.iter().filter(|(key, _)| key.starts_with(OURS)) {
+                let value = members.iter().find(|(name, _)| name == key).map_or("null", |(_, value)| value);
+                edits.push((forged.span.clone(), value.to_owned()));
+            }
+        }
+        Some(other) => edits.push((other.span.clone(), format!("{{{}}}", listed(members)))),
+    }
+    Some(edited(input, &node.span, &edits))
+}
+
+fn listed(members: &[(&str, &str)]) -> String {
+    members.iter().map(|(name, value)| format!(r#""{name}":{value}"#)).collect::<Vec<_>>().join(",")
+}
+
+/// The bytes of `whole` under `edits`, which stand in the order of the text and do not overlap.
+fn edited(input: &[u8], whole: &std::ops::Range<usize>, edits: &[(std::ops::Range<usize>, String)]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(whole.len().saturating_add(1024));
+    let mut at = whole.start;
+    for (span, text) in edits {
+        out.extend_from_slice(input.get(at..span.start).unwrap_or_default());
+        out.extend_from_slice(text.as_bytes());
+        at = span.end;
+    }
+    out.extend_from_slice(input.get(at..whole.end).unwrap_or_default());
+    out
+}
