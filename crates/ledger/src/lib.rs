@@ -1,0 +1,383 @@
+//! The ledger: a signed, append-only, tamper-evident log on one disk, and the only store of truth.
+//!
+//! A record is an opaque leaf with an opaque payload beside it. It is acknowledged only when it is durable, with a proof
+//! that needs no server. The crate must not know policy, records' contents or tokio's runtime; it runs one writer thread
+//! and one publisher thread. It does not cover querying by content, retention, witnesses and a signer in another process.
+//!
+//! Layout of a ledger's directory: `segments/` (group commits, [`mod@segment`]), `mark` (what was confirmed), `public/`
+//! (C2SP tlog-tiles for auditors), `log.key` and `log.vkey`, `lock`.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use countersign_receipt::merkle::TreeHead;
+use countersign_receipt::{Checkpoint, Note, TlogProof, VerifierKey};
+
+mod append;
+mod config;
+pub mod disk;
+mod error;
+mod mark;
+mod publish;
+mod read;
+mod recover;
+mod segment;
+mod shared;
+mod signer;
+mod store;
+mod tile;
+mod tree;
+pub mod verify;
+mod writer;
+
+pub use append::{Committed, Entry, OUTCOME_LEAF_BYTES, OUTCOME_PAYLOAD_BYTES, Pending, Slot};
+pub use config::{Config, PublishMode};
+pub use disk::{Disk, RealDisk};
+pub use error::{AppendError, FrameFault, OpenError, SignError};
+pub use read::{Consistency, ReadError, StoredRecord, Tail};
+pub use recover::{Cut, Recovered, VisitError};
+pub use segment::{MAX_PAYLOAD_BYTES, Record};
+pub use signer::{LocalSigner, Signer, load_verifier};
+pub use store::Store;
+
+use crate::disk::{Access, DiskLock, Mode};
+use crate::mark::Mark;
+use crate::publish::Publisher;
+use crate::recover::{Anchor, Scan};
+use crate::segment::FrameWriter;
+use crate::shared::{Confirmed, Phase, Shared};
+use crate::writer::{Segment, Writer};
+
+/// An open ledger; clones are the same ledger.
+///
+/// Call [`Ledger::close`] for a clean end. Dropping the handles does not stop the threads and does not release the lock;
+/// a process that ends without closing loses nothing that was acknowledged.
+#[derive(Clone)]
+pub struct Ledger {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ledger({})", self.shared.store.dir().display())
+    }
+}
+
+impl Ledger {
+    /// Makes an empty ledger with a new key; `origin` becomes the key's and the log's name.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing is overwritten if there is a ledger already.
+    pub fn create(store: &Store, origin: &str) -> Result<VerifierKey, OpenError> {
+        let disk = store.disk();
+        let dir = store.dir();
+        disk.create_dir(dir, Access::Private).map_err(OpenError::io("creation", dir))?;
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        disk.sync_dir(parent).map_err(OpenError::io("sync", parent))?;
+        let _lock = take_lock(store)?;
+        let names = disk.list(dir).map_err(OpenError::io("list", dir))?;
+        let segments = store.segments();
+        disk.create_dir(&segments, Access::Private).map_err(OpenError::io("creation", &segments))?;
+        let empty = segment::list(store).map_err(OpenError::io("list", &segments))?.is_empty();
+        if names.iter().any(|name| name == "log.key") || !empty {
+            return Err(OpenError::Exists { dir: dir.to_path_buf() });
+        }
+        disk.create_dir(&store.public(), Access::Public).map_err(OpenError::io("creation", store.public()))?;
+        let empty = TreeHead { size: 0, root: countersign_receipt::merkle::empty_root() };
+        Mark::create(store, &empty).map_err(OpenError::io("creation", store.mark()))?;
+        disk.sync_dir(dir).map_err(OpenError::io("sync", dir))?;
+        let (signer, der) = LocalSigner::generate(store, origin)?;
+        signer::save(store, &signer, &der)?;
+        Ok(signer.verifier_key().clone())
+    }
+
+    /// Opens a ledger with its own key: reads the whole log, hands every record to `visit` in order, then serves.
+    ///
+    /// The visitor may see records of a log that is refused at the end; what it built is to be thrown away then.
+    ///
+    /// # Errors
+    /// [`OpenError`], naming what is wrong, where, and the remedy. Nothing was changed.
+    pub fn open(
+        store: &Store,
+        config: Config,
+        visit: &mut dyn FnMut(Record<'_>) -> Result<(), VisitError>,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let names = match store.disk().list(store.dir()) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            names => names.map_err(OpenError::io("list", store.dir()))?,
+        };
+        for missing in ["log.key", "log.vkey"] {
+            if !names.iter().any(|name| name == missing) {
+                return Err(OpenError::NotALedger { dir: store.dir().to_path_buf(), missing });
+            }
+        }
+        Self::open_with(store, config, signer::shared(LocalSigner::load(store)?), visit)
+    }
+
+    /// As [`Ledger::open`], with a signer of the caller's.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub fn open_with(
+        store: &Store,
+        config: Config,
+        signer: Arc<dyn Signer>,
+        visit: &mut dyn FnMut(Record<'_>) -> Result<(), VisitError>,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let lock = take_lock(store)?;
+        let key = signer.verifier_key();
+        let (mut mark, marked) = open_mark(store)?;
+        let mut anchors = vec![Anchor { witness: "the confirmed mark", head: marked }];
+        anchors.extend(recover::published(store, key)?);
+        let scan = recover::scan(store, key, &anchors, visit)?;
+        recover::settle(store, &scan)?;
+        mark.write(&scan.head).and_then(|()| mark.sync()).map_err(OpenError::io("write", store.mark()))?;
+        let recovered = Recovered {
+            head: scan.head,
+            unconfirmed: scan.head.size - marked.size,
+            cut: scan.cut.clone(),
+            repairs_tiles: scan.repair_from.is_some(),
+        };
+        let note = first_note(signer.as_ref(), &scan)?;
+        let ledger = Self::start(store, config, signer, Start { lock, mark, scan, note })?;
+        Ok((ledger, recovered))
+    }
+
+    fn start(store: &Store, config: Config, signer: Arc<dyn Signer>, start: Start) -> Result<Self, OpenError> {
+        let Start { lock, mark, scan, note } = start;
+        let edge = scan.tiler.edge.clone();
+        let segment = open_segment(store, &scan)?;
+        let mut publisher = Publisher::new(store, scan.repair_from.unwrap_or(scan.tiler));
+        let confirmed = Confirmed { head: scan.head, note, edge: edge.clone() };
+        if let Err(error) = publisher.publish(&confirmed) {
+            tracing::warn!(%error, "checkpoint is not published yet");
+        }
+        let inline = config.publish == PublishMode::Inline;
+        let shared = Arc::new(Shared::new(store, config, signer, confirmed, lock));
+        shared.state().published = publisher.published();
+        let (inner, background) = if inline { (Some(publisher), None) } else { (None, Some(publisher)) };
+        let frame = FrameWriter::default();
+        let writer = Writer { shared: Arc::clone(&shared), segment, mark, edge, frame, publisher: inner };
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let thread = thread::Builder::new().name(name.to_owned()).spawn(work);
+            thread.map_err(OpenError::io("start of a thread", store.dir()))
+        };
+        let mut threads = vec![spawn("ledger-writer", Box::new(move || writer.run()))?];
+        if let Some(publisher) = background {
+            let shared = Arc::clone(&shared);
+            threads.push(spawn("ledger-publisher", Box::new(move || publish::run(&shared, publisher)))?);
+        }
+        *shared.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
+        Ok(Self { shared })
+    }
+
+    /// Takes a place for an action: its intent may then be appended, and its outcome will have room.
+    ///
+    /// Accounting only, no I/O. Dropping the slot gives the place back.
+    ///
+    /// # Errors
+    /// [`AppendError::Overloaded`] if too many actions are open; [`AppendError::Failed`] and [`AppendError::Closed`].
+    pub fn reserve(&self) -> Result<Slot, AppendError> {
+        match &self.shared.state().phase {
+            Phase::Open => {}
+            Phase::Closing => return Err(AppendError::Closed),
+            Phase::Failed(error) => return Err(error.clone()),
+        }
+        let limit = self.shared.config.slots as u64;
+        match Arc::clone(&self.shared.slots).try_acquire_owned() {
+            Ok(permit) => Ok(Slot { _permit: permit }),
+            Err(_) => Err(AppendError::Overloaded { what: "open actions", limit }),
+        }
+    }
+
+    /// Enqueues a record that promises nothing further. Never blocks; the order of calls is the order of the log.
+    ///
+    /// The answer is refused with [`AppendError::Overloaded`] if the queue is full.
+    pub fn append(&self, entry: Entry) -> Pending {
+        match entry.check(countersign_receipt::MAX_LEAF_BYTES) {
+            Ok(()) => self.shared.enqueue(entry, None),
+            Err(error) => Pending::refused(error),
+        }
+    }
+
+    /// Enqueues an intent. It is committed only while there is room on the disk for the outcome of every open slot.
+    pub fn append_intent(&self, _slot: &Slot, entry: Entry) -> Pending {
+        self.append(entry)
+    }
+
+    /// Enqueues an outcome into the room that its slot holds: no full queue or full disk refuses it.
+    ///
+    /// The leaf is at most [`OUTCOME_LEAF_BYTES`]; a payload above [`OUTCOME_PAYLOAD_BYTES`] is stored if there is room,
+    /// else left out, and [`Committed::payload_stored`] says so.
+    pub fn append_outcome(&self, slot: Slot, entry: Entry) -> Pending {
+        match entry.check(OUTCOME_LEAF_BYTES) {
+            Ok(()) => self.shared.enqueue(entry, Some(slot)),
+            Err(error) => Pending::refused(error),
+        }
+    }
+
+    /// The newest durable tree.
+    #[must_use]
+    pub fn head(&self) -> TreeHead {
+        self.shared.confirmed().head
+    }
+
+    /// The signed checkpoint of the newest durable tree.
+    #[must_use]
+    pub fn checkpoint(&self) -> String {
+        self.shared.confirmed().note.to_string()
+    }
+
+    /// The size of the published checkpoint.
+    #[must_use]
+    pub fn published(&self) -> u64 {
+        self.shared.state().published
+    }
+
+    /// The log's public key.
+    #[must_use]
+    pub fn verifier_key(&self) -> &VerifierKey {
+        self.shared.signer.verifier_key()
+    }
+
+    /// Why the ledger stopped, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<AppendError> {
+        match &self.shared.state().phase {
+            Phase::Failed(error) => Some(error.clone()),
+            Phase::Open | Phase::Closing => None,
+        }
+    }
+
+    /// Reads a record back.
+    ///
+    /// # Errors
+    /// [`ReadError`] if it is not confirmed or cannot be read.
+    pub fn record(&self, index: u64) -> Result<StoredRecord, ReadError> {
+        self.shared.record(index)
+    }
+
+    /// Records from `index` on, one frame in memory at a time.
+    #[must_use]
+    pub fn tail(&self, index: u64) -> Tail {
+        Tail::new(Arc::clone(&self.shared), index)
+    }
+
+    /// Proves a record at the current size.
+    ///
+    /// # Errors
+    /// [`ReadError`] if it is not confirmed or stored hashes are damaged.
+    pub fn prove(&self, index: u64) -> Result<TlogProof, ReadError> {
+        self.shared.prove(index)
+    }
+
+    /// Proves that the current tree extends the one of `old` records.
+    ///
+    /// # Errors
+    /// [`ReadError`] if there never was such a tree or stored hashes are damaged.
+    pub fn consistency(&self, old: u64) -> Result<Consistency, ReadError> {
+        self.shared.consistency(old)
+    }
+
+    /// Blocks until all that was appended so far is answered and published, or `timeout` has passed.
+    ///
+    /// Returns whether everything is published.
+    ///
+    /// # Errors
+    /// [`AppendError::Failed`] if the ledger stopped.
+    pub fn flush(&self, timeout: Duration) -> Result<bool, AppendError> {
+        let deadline = Instant::now() + timeout;
+        let mut state = self.shared.state();
+        loop {
+            if let Phase::Failed(error) = &state.phase {
+                return Err(error.clone());
+            }
+            let answered = state.waiting.is_empty() && !state.busy;
+            if answered && state.published == state.confirmed.head.size {
+                return Ok(true);
+            }
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+                return Ok(false);
+            };
+            state.urgent = true;
+            self.shared.news.notify_all();
+            let step = left.min(Duration::from_millis(50));
+            state = self.shared.settled.wait_timeout(state, step).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Writes what waits, publishes it if possible, syncs the mark, stops the threads and releases the lock.
+    ///
+    /// # Errors
+    /// [`AppendError::Failed`] if the ledger had stopped or could not end cleanly. It is closed all the same.
+    pub fn close(&self) -> Result<(), AppendError> {
+        let mut state = self.shared.state();
+        if matches!(state.phase, Phase::Open) {
+            state.phase = Phase::Closing;
+        }
+        drop(state);
+        self.shared.work.notify_all();
+        self.shared.news.notify_all();
+        let threads = std::mem::take(&mut *self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a ledger thread panicked");
+            }
+        }
+        drop(self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.failure().map_or(Ok(()), Err)
+    }
+}
+
+/// What recovery leaves for service to start with.
+struct Start {
+    lock: Box<dyn DiskLock>,
+    mark: Mark,
+    scan: Scan,
+    note: Arc<str>,
+}
+
+fn take_lock(store: &Store) -> Result<Box<dyn DiskLock>, OpenError> {
+    store.disk().lock(&store.lock()).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => OpenError::InUse { dir: store.dir().to_path_buf() },
+        _ => OpenError::io("lock", store.lock())(error),
+    })
+}
+
+fn open_mark(store: &Store) -> Result<(Mark, TreeHead), OpenError> {
+    let refused = |state| OpenError::Mark { path: store.mark(), state };
+    match Mark::open(store) {
+        Ok(Some(found)) => Ok(found),
+        Ok(None) => Err(refused("damaged")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(refused("missing")),
+        Err(error) => Err(OpenError::io("read", store.mark())(error)),
+    }
+}
+
+/// The checkpoint to start with: the last frame's, or a fresh one of the empty tree.
+fn first_note(signer: &dyn Signer, scan: &Scan) -> Result<Arc<str>, OpenError> {
+    let key = signer.verifier_key();
+    let refused = |error: SignError| OpenError::Key { path: key.name().into(), reason: error.to_string() };
+    signer.confirm(&scan.head).map_err(refused)?;
+    if let Some(note) = &scan.note {
+        return Ok(Arc::clone(note));
+    }
+    let checkpoint = Checkpoint { origin: key.name().to_owned(), size: scan.head.size, root: scan.head.root };
+    let signature = signer.sign(&checkpoint).map_err(refused)?;
+    Ok(Note::render(&checkpoint.signed_body(), key, &signature).into())
+}
+
+fn open_segment(store: &Store, scan: &Scan) -> Result<Segment, OpenError> {
+    let (first, offset) = scan.last.unwrap_or((0, 0));
+    let path = store.segment(first);
+    let mode = if scan.last.is_some() { Mode::Edit } else { Mode::New(Access::Private) };
+    let file = store.disk().open(&path, mode).map_err(OpenError::io("open", &path))?;
+    if scan.last.is_none() {
+        let segments = store.segments();
+        store.disk().sync_dir(&segments).map_err(OpenError::io("sync", segments))?;
+    }
+    let allocated = file.size().map_err(OpenError::io("read", &path))?;
+    Ok(Segment { file, path, offset, allocated })
+}

@@ -1,0 +1,149 @@
+//! The publisher: follows the confirmed log and writes tiles, bundles and the checkpoint for auditors.
+//!
+//! It reads what is durable back from the segments, so a backlog costs no memory and publication can fail and be tried
+//! again without touching what was acknowledged. Tiles come before the checkpoint that needs them; a full tile that is
+//! right is never rewritten. Tiles are not synced: recovery compares and repairs them. The checkpoint is synced and then
+//! renamed, so that it is never half. It must not know the queue's order or who appends. It does not cover serving.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use crate::config::PublishMode;
+use crate::disk::{Access, Mode, read_file, replace_file};
+use crate::read::FrameCursor;
+use crate::shared::{Confirmed, Phase, Shared};
+use crate::store::Store;
+use crate::tile::{PublicFile, Tiler};
+
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Where publication stands.
+pub(crate) struct Publisher {
+    store: Store,
+    tiler: Tiler,
+    cursor: FrameCursor,
+    /// Full files that are not written yet: those of one frame at most.
+    pending: VecDeque<PublicFile>,
+    published: u64,
+}
+
+impl Publisher {
+    /// Goes on behind `tiler`, whose full tiles are all in place.
+    pub(crate) fn new(store: &Store, tiler: Tiler) -> Self {
+        let cursor = FrameCursor::new(store, tiler.size());
+        Self { store: store.clone(), tiler, cursor, pending: VecDeque::new(), published: 0 }
+    }
+
+    pub(crate) fn published(&self) -> u64 {
+        self.published
+    }
+
+    /// Brings the public folder to the confirmed tree.
+    ///
+    /// # Errors
+    /// As the disk says; call it again.
+    pub(crate) fn publish(&mut self, confirmed: &Confirmed) -> io::Result<()> {
+        self.write_pending()?;
+        while self.tiler.size() < confirmed.head.size {
+            let frame = self.cursor.next_frame()?;
+            let mut full = Vec::new();
+            frame.records().for_each(|record| self.tiler.push(record.leaf, &mut full));
+            self.pending.extend(full);
+            self.write_pending()?;
+        }
+        for file in self.tiler.partial() {
+            self.put(&file)?;
+        }
+        let path = self.store.checkpoint();
+        replace_file(self.store.disk(), &path, confirmed.note.as_bytes(), Access::Public)?;
+        self.published = confirmed.head.size;
+        Ok(())
+    }
+
+    fn write_pending(&mut self) -> io::Result<()> {
+        while let Some(file) = self.pending.front() {
+            self.put(file)?;
+            self.remove_partial(&file.path);
+            self.pending.pop_front();
+        }
+        Ok(())
+    }
+
+    fn put(&self, file: &PublicFile) -> io::Result<()> {
+        if matches(&self.store, file) {
+            return Ok(());
+        }
+        let disk = self.store.disk();
+        let path = self.store.public().join(&file.path);
+        let temporary = path.with_extension("tmp");
+        let opened = match disk.open(&temporary, Mode::Replace(Access::Public)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                disk.create_dir(path.parent().unwrap_or(Path::new("")), Access::Public)?;
+                disk.open(&temporary, Mode::Replace(Access::Public))
+            }
+            opened => opened,
+        };
+        opened?.write_at(0, &file.bytes)?;
+        disk.rename(&temporary, &path)
+    }
+
+    /// The full tile replaces its partial ones, which tlog-tiles lets us remove. What stays behind does no harm.
+    fn remove_partial(&self, path: &str) {
+        let disk = self.store.disk();
+        let dir = self.store.public().join(format!("{path}.p"));
+        let Ok(names) = disk.list(&dir) else { return };
+        let removed = names.iter().all(|name| disk.remove(&dir.join(name)).is_ok());
+        if !(removed && disk.remove_dir(&dir).is_ok()) {
+            tracing::debug!(path = %dir.display(), "partial tiles stay behind");
+        }
+    }
+}
+
+/// Whether the public folder holds exactly this file.
+pub(crate) fn matches(store: &Store, file: &PublicFile) -> bool {
+    let path = store.public().join(&file.path);
+    read_file(store.disk(), &path, file.bytes.len() as u64).is_ok_and(|bytes| bytes == file.bytes)
+}
+
+/// The thread: until the writer is done and everything is published, or cannot be.
+pub(crate) fn run(shared: &Arc<Shared>, mut publisher: Publisher) {
+    let interval = match shared.config.publish {
+        PublishMode::Background { interval } => interval,
+        PublishMode::Inline => Duration::ZERO,
+    };
+    loop {
+        let mut state = shared.state();
+        while state.confirmed.head.size == publisher.published() && !state.writer_done {
+            state = shared.news.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let confirmed = Arc::clone(&state.confirmed);
+        let last = state.writer_done;
+        drop(state);
+        if confirmed.head.size == publisher.published() {
+            return;
+        }
+        let result = publisher.publish(&confirmed);
+        let mut state = shared.state();
+        state.published = publisher.published();
+        if state.published == state.confirmed.head.size {
+            state.urgent = false;
+        }
+        shared.settled.notify_all();
+        let pause = match result {
+            Ok(()) => interval,
+            Err(error) => {
+                tracing::warn!(%error, "checkpoint is not published yet");
+                if last {
+                    return;
+                }
+                RETRY
+            }
+        };
+        let rest =
+            shared.news.wait_timeout_while(state, pause, |state| !state.urgent && matches!(state.phase, Phase::Open));
+        drop(rest.unwrap_or_else(PoisonError::into_inner));
+    }
+}

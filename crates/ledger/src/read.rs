@@ -1,0 +1,324 @@
+//! Reading: a record by its index, the tail, and proofs of old records at the current size.
+//!
+//! Reads see confirmed records only. Hashes come from the edge in memory, from published tiles, or, where publication
+//! lags, from the segments; every proof is checked before it is handed out, so a damaged tile cannot make a wrong one.
+//! It must not know what records say. It does not cover queries by content: that is the index's work.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use countersign_receipt::merkle::{
+    self, BuildError, MerkleError, TreeHead, consistency_proof, inclusion_proof, leaf_hash, verify_consistency,
+    verify_inclusion,
+};
+use countersign_receipt::{Hash, HashReader, TlogProof};
+
+use crate::disk::read_file;
+use crate::segment::{self, Found, Frame, SegmentReader};
+use crate::shared::{Confirmed, Shared};
+use crate::store::Store;
+use crate::tile::hash_path;
+use crate::tree::{TILE_WIDTH, Tile, place};
+
+/// How many tiles and how many frame positions are kept.
+const CACHED: usize = 256;
+/// Every how many frames a position is kept.
+const STRIDE: usize = 64;
+
+/// Why something could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// There is no such record or size.
+    #[error("record `{index}` is not in a log of `{size}` records")]
+    OutOfRange {
+        /// What was asked for.
+        index: u64,
+        /// The confirmed size.
+        size: u64,
+    },
+    /// The disk said no, or holds something else than what was confirmed.
+    #[error("log could not be read: {0}")]
+    Io(#[from] io::Error),
+    /// Stored hashes do not lead to the confirmed root.
+    #[error("tiles do not lead to the confirmed root: {0}; run a verification of the ledger")]
+    Tiles(MerkleError),
+}
+
+/// A record that was read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// Its index in the log.
+    pub index: u64,
+    /// The leaf.
+    pub leaf: Vec<u8>,
+    /// What was stored beside it.
+    pub payload: Option<Vec<u8>>,
+}
+
+/// The proof that the current tree extends an older one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Consistency {
+    /// The older tree.
+    pub old: TreeHead,
+    /// The current tree.
+    pub new: TreeHead,
+    /// The path between them.
+    pub path: Vec<Hash>,
+    /// The signed checkpoint of the current tree.
+    pub checkpoint: String,
+}
+
+/// Small caches, cleared when full.
+#[derive(Default)]
+pub(crate) struct Caches {
+    tiles: Mutex<BTreeMap<(u8, u64), Arc<Tile>>>,
+    positions: Mutex<BTreeMap<u64, (u64, u64)>>,
+}
+
+/// Walks frames in order, across segments.
+pub(crate) struct FrameCursor {
+    store: Store,
+    reader: Option<SegmentReader>,
+    next: u64,
+}
+
+impl FrameCursor {
+    /// Starts at the frame that begins with record `next`.
+    pub(crate) fn new(store: &Store, next: u64) -> Self {
+        Self { store: store.clone(), reader: None, next }
+    }
+
+    /// Reads the next frame, which the caller knows to be confirmed.
+    pub(crate) fn next_frame(&mut self) -> io::Result<Frame> {
+        if self.reader.is_none() {
+            let positions = Mutex::default();
+            self.reader = Some(seek(&self.store, self.next, &positions)?.0);
+        }
+        for _ in 0..2 {
+            let Some(reader) = &mut self.reader else { break };
+            match reader.next(self.next)? {
+                Found::Frame(frame) => {
+                    self.next = frame.next_index();
+                    return Ok(frame);
+                }
+                Found::End => self.reader = Some(SegmentReader::open(&self.store, self.next)?),
+                Found::Fault(fault) => return Err(damaged(&format!("record `{}`: {fault}", self.next))),
+            }
+        }
+        Err(damaged(&format!("record `{}` is missing", self.next)))
+    }
+}
+
+/// A reader that stands before the frame with record `index`, and the first record of that frame.
+fn seek(store: &Store, index: u64, cache: &Mutex<BTreeMap<u64, (u64, u64)>>) -> io::Result<(SegmentReader, u64)> {
+    let missing = || damaged(&format!("record `{index}` is missing"));
+    let firsts = segment::list(store)?;
+    let first = firsts.into_iter().rev().find(|first| *first <= index).ok_or_else(missing)?;
+    let mut reader = SegmentReader::open(store, first)?;
+    let mut positions = cache.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut at = first;
+    if let Some((known, (segment, offset))) = positions.range(..=index).next_back()
+        && *segment == first
+    {
+        (at, reader.offset) = (*known, *offset);
+    }
+    for step in 0.. {
+        let offset = reader.offset;
+        if step % STRIDE == STRIDE - 1 {
+            if positions.len() >= CACHED * STRIDE {
+                positions.clear();
+            }
+            positions.insert(at, (first, offset));
+        }
+        let Some(header) = reader.skip()? else {
+            // Nothing follows yet: the next frame of a live segment starts here.
+            return if at == index { Ok((reader, at)) } else { Err(missing()) };
+        };
+        at = header.first + u64::from(header.count);
+        if at > index {
+            reader.offset = offset;
+            return Ok((reader, header.first));
+        }
+    }
+    Err(missing())
+}
+
+fn damaged(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
+}
+
+impl Shared {
+    pub(crate) fn record(&self, index: u64) -> Result<StoredRecord, ReadError> {
+        let size = self.confirmed().head.size;
+        if index >= size {
+            return Err(ReadError::OutOfRange { index, size });
+        }
+        let (mut reader, first) = seek(&self.store, index, &self.caches.positions)?;
+        let Found::Frame(frame) = reader.next(first)? else {
+            return Err(damaged(&format!("record `{index}` cannot be read")).into());
+        };
+        let found = frame.records().find(|record| record.index == index).map(stored);
+        found.ok_or_else(|| damaged(&format!("record `{index}` is missing")).into())
+    }
+
+    pub(crate) fn prove(&self, index: u64) -> Result<TlogProof, ReadError> {
+        let confirmed = self.confirmed();
+        let TreeHead { size, root } = confirmed.head;
+        if index >= size {
+            return Err(ReadError::OutOfRange { index, size });
+        }
+        let hashes = LogHashes { shared: self, confirmed: &confirmed };
+        let path = inclusion_proof(&hashes, index, size).map_err(build_error)?;
+        let leaf = hashes.hash(0, index)?;
+        verify_inclusion(&leaf, index, size, &path, &root).map_err(|error| self.distrust(error))?;
+        Ok(TlogProof { extra: None, index, path, checkpoint: confirmed.note.to_string() })
+    }
+
+    pub(crate) fn consistency(&self, old: u64) -> Result<Consistency, ReadError> {
+        let confirmed = self.confirmed();
+        let new = confirmed.head;
+        if old > new.size {
+            return Err(ReadError::OutOfRange { index: old, size: new.size });
+        }
+        let hashes = LogHashes { shared: self, confirmed: &confirmed };
+        let old = TreeHead { size: old, root: merkle::root(&hashes, old).map_err(build_error)? };
+        let path = consistency_proof(&hashes, old.size, new.size).map_err(build_error)?;
+        verify_consistency(&old, &new, &path).map_err(|error| self.distrust(error))?;
+        Ok(Consistency { old, new, path, checkpoint: confirmed.note.to_string() })
+    }
+
+    fn distrust(&self, error: MerkleError) -> ReadError {
+        self.caches.tiles.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        ReadError::Tiles(error)
+    }
+
+    fn tile(&self, level: u8, number: u64) -> io::Result<Arc<Tile>> {
+        let cached = self.caches.tiles.lock().unwrap_or_else(PoisonError::into_inner).get(&(level, number)).cloned();
+        if let Some(tile) = cached {
+            return Ok(tile);
+        }
+        let path = self.store.public().join(hash_path(level, number, TILE_WIDTH));
+        let bytes = read_file(self.store.disk(), &path, 32 * TILE_WIDTH).ok();
+        let published = bytes.filter(|bytes| bytes.len() as u64 == 32 * TILE_WIDTH);
+        let tile = match published.and_then(|bytes| Tile::from_bytes(&bytes)) {
+            Some(tile) => tile,
+            None => self.tile_from_log(level, number)?,
+        };
+        let tile = Arc::new(tile);
+        let mut tiles = self.caches.tiles.lock().unwrap_or_else(PoisonError::into_inner);
+        if tiles.len() >= CACHED {
+            tiles.clear();
+        }
+        tiles.insert((level, number), Arc::clone(&tile));
+        Ok(tile)
+    }
+
+    /// A full tile that is not published yet.
+    fn tile_from_log(&self, level: u8, number: u64) -> io::Result<Tile> {
+        let mut tile = Tile::default();
+        let start = number * TILE_WIDTH;
+        let Some(below) = level.checked_sub(1) else {
+            let (mut reader, mut next) = seek(&self.store, start, &self.caches.positions)?;
+            let end = start + TILE_WIDTH;
+            while next < end {
+                let frame = match reader.next(next)? {
+                    Found::Frame(frame) => frame,
+                    Found::End => {
+                        reader = SegmentReader::open(&self.store, next)?;
+                        continue;
+                    }
+                    Found::Fault(fault) => return Err(damaged(&format!("record `{next}`: {fault}"))),
+                };
+                for record in frame.records().filter(|record| (start..end).contains(&record.index)) {
+                    tile.push(leaf_hash(record.leaf));
+                }
+                next = frame.next_index();
+            }
+            return Ok(tile);
+        };
+        for child in start..start + TILE_WIDTH {
+            let child = self.tile(below, child)?;
+            let (left, right) = (child.hash(7, 0), child.hash(7, 1));
+            let (Some(left), Some(right)) = (left, right) else { return Err(damaged("a tile is not full")) };
+            tile.push(merkle::node_hash(&left, &right));
+        }
+        Ok(tile)
+    }
+}
+
+struct LogHashes<'a> {
+    shared: &'a Shared,
+    confirmed: &'a Confirmed,
+}
+
+impl HashReader for LogHashes<'_> {
+    type Error = io::Error;
+
+    fn hash(&self, level: u8, index: u64) -> io::Result<Hash> {
+        if let Ok(hash) = self.confirmed.edge.hash(level, index) {
+            return Ok(hash);
+        }
+        let (tile_level, number, row, at) = place(level, index);
+        let tile = self.shared.tile(tile_level, number)?;
+        tile.hash(row, at).ok_or_else(|| damaged("a tile is too short"))
+    }
+}
+
+fn build_error(error: BuildError<io::Error>) -> ReadError {
+    match error {
+        BuildError::Impossible(error) => ReadError::Tiles(error),
+        BuildError::Read(error) => ReadError::Io(error),
+    }
+}
+
+fn stored(record: segment::Record<'_>) -> StoredRecord {
+    let payload = record.payload.map(<[u8]>::to_vec);
+    StoredRecord { index: record.index, leaf: record.leaf.to_vec(), payload }
+}
+
+/// Records from some index on. `None` means that nothing further is confirmed yet: ask again later.
+pub struct Tail {
+    shared: Arc<Shared>,
+    next: u64,
+    cursor: Option<FrameCursor>,
+    ready: VecDeque<StoredRecord>,
+}
+
+impl Tail {
+    pub(crate) fn new(shared: Arc<Shared>, from: u64) -> Self {
+        Self { shared, next: from, cursor: None, ready: VecDeque::new() }
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        let cursor = match &mut self.cursor {
+            Some(cursor) => cursor,
+            None => {
+                let (reader, first) = seek(&self.shared.store, self.next, &self.shared.caches.positions)?;
+                let store = self.shared.store.clone();
+                self.cursor.insert(FrameCursor { store, reader: Some(reader), next: first })
+            }
+        };
+        let frame = cursor.next_frame()?;
+        self.ready.extend(frame.records().filter(|record| record.index >= self.next).map(stored));
+        Ok(())
+    }
+}
+
+impl Iterator for Tail {
+    type Item = Result<StoredRecord, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ready.is_empty() {
+            if self.next >= self.shared.confirmed().head.size {
+                return None;
+            }
+            if let Err(error) = self.fill() {
+                return Some(Err(error.into()));
+            }
+        }
+        let record = self.ready.pop_front()?;
+        self.next = record.index + 1;
+        Some(Ok(record))
+    }
+}

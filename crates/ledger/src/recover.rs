@@ -1,0 +1,291 @@
+//! Start-up: reads the whole log on the normal path, judges its end, and refuses what was rolled back or damaged.
+//!
+//! A broken end is cut only above everything that is known to have been confirmed (invariant 12); below it nothing is
+//! touched. Frames that are whole but above the mark were written and never acknowledged: they are kept, and synced
+//! before they count. It must not know what records say; it hands them to the visitor. It does not append the gap record
+//! after a cut: the caller does, because only the caller knows records.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use countersign_receipt::merkle::{Frontier, TreeHead, leaf_hash};
+use countersign_receipt::{Checkpoint, Note, VerifierKey};
+
+use crate::disk::{Mode, read_file};
+use crate::error::{FrameFault, OpenError};
+use crate::publish::matches;
+use crate::segment::{self, Found, Frame, Record, SegmentReader};
+use crate::store::Store;
+use crate::tile::Tiler;
+
+/// What the visitor may answer to stop.
+pub struct VisitError(String);
+
+impl<E: std::error::Error> From<E> for VisitError {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl VisitError {
+    /// Stops the start-up with this reason.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}
+
+/// An end of the log that was cut off: bytes of a batch that was never acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// The segment.
+    pub segment: PathBuf,
+    /// Where it was cut, in bytes.
+    pub at: u64,
+    /// How many bytes were cut, set-aside zeros included.
+    pub bytes: u64,
+    /// What was wrong with them.
+    pub fault: FrameFault,
+}
+
+/// What start-up found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovered {
+    /// The tree with which service goes on.
+    pub head: TreeHead,
+    /// Whole records above the confirmed mark: durable now, but perhaps never acknowledged.
+    pub unconfirmed: u64,
+    /// If an end was cut: append a gap record.
+    pub cut: Option<Cut>,
+    /// Whether published tiles were missing or wrong and are written again.
+    pub repairs_tiles: bool,
+}
+
+/// A size and root that someone has seen.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Anchor {
+    pub(crate) witness: &'static str,
+    pub(crate) head: TreeHead,
+}
+
+/// What the scan leaves behind for service.
+pub(crate) struct Scan {
+    pub(crate) head: TreeHead,
+    pub(crate) tiler: Tiler,
+    /// From where tiles have to be written, if not from the end.
+    pub(crate) repair_from: Option<Tiler>,
+    /// The last frame's checkpoint.
+    pub(crate) note: Option<Arc<str>>,
+    /// The last segment: first index and end of its last frame.
+    pub(crate) last: Option<(u64, u64)>,
+    pub(crate) cut: Option<Cut>,
+}
+
+struct Scanner<'a> {
+    visit: &'a mut dyn FnMut(Record<'_>) -> Result<(), VisitError>,
+    store: &'a Store,
+    key: &'a VerifierKey,
+    anchors: &'a [Anchor],
+    confirmed: u64,
+    met: Vec<bool>,
+    frontier: Frontier,
+    scan: Scan,
+}
+
+/// Reads all segments.
+pub(crate) fn scan(
+    store: &Store,
+    key: &VerifierKey,
+    anchors: &[Anchor],
+    visit: &mut dyn FnMut(Record<'_>) -> Result<(), VisitError>,
+) -> Result<Scan, OpenError> {
+    let frontier = Frontier::new();
+    let mut scanner = Scanner {
+        visit,
+        store,
+        key,
+        anchors,
+        confirmed: anchors.iter().map(|anchor| anchor.head.size).max().unwrap_or(0),
+        met: vec![false; anchors.len()],
+        scan: Scan {
+            head: frontier.head(),
+            tiler: Tiler::default(),
+            repair_from: None,
+            note: None,
+            last: None,
+            cut: None,
+        },
+        frontier,
+    };
+    scanner.meet_anchors();
+    let firsts = segment::list(store).map_err(OpenError::io("list", store.segments()))?;
+    for (at, first) in firsts.iter().enumerate() {
+        scanner.segment(*first, at + 1 == firsts.len())?;
+    }
+    scanner.finish()
+}
+
+impl Scanner<'_> {
+    fn segment(&mut self, first: u64, last: bool) -> Result<(), OpenError> {
+        let path = self.store.segment(first);
+        let io = |operation| OpenError::io(operation, path.clone());
+        let mut reader = SegmentReader::open(self.store, first).map_err(io("open"))?;
+        if first != self.frontier.size() {
+            return Err(self.corrupt(&reader, FrameFault::Index { expected: self.frontier.size(), found: first }));
+        }
+        let start = self.scan.repair_from.is_none().then(|| self.scan.tiler.clone());
+        let mut complete = true;
+        let mut newest = None;
+        loop {
+            let offset = reader.offset;
+            match reader.next(self.frontier.size()).map_err(io("read"))? {
+                Found::Frame(frame) => {
+                    complete &= self.frame(&frame).map_err(|error| error.at(self, &reader, offset))?;
+                    newest = Some((frame, offset));
+                }
+                Found::End => break,
+                Found::Fault(fault) => {
+                    self.broken_end(&reader, last, fault)?;
+                    break;
+                }
+            }
+        }
+        if let Some((frame, offset)) = newest {
+            // One signature covers all before it, because every root was recomputed.
+            if let Err(error) = Checkpoint::open(frame.note(), self.key) {
+                return Err(FrameError::Fault(FrameFault::Checkpoint(error)).at(self, &reader, offset));
+            }
+            self.scan.note = Some(frame.note().into());
+        }
+        if !complete && let Some(start) = start {
+            self.scan.repair_from = Some(start);
+        }
+        self.scan.last = Some((first, reader.offset));
+        Ok(())
+    }
+
+    /// Takes one frame in; says whether its full tiles are published as they should be.
+    fn frame(&mut self, frame: &Frame) -> Result<bool, FrameError> {
+        let mut full = Vec::new();
+        for record in frame.records() {
+            self.frontier.push(leaf_hash(record.leaf));
+            self.scan.tiler.push(record.leaf, &mut full);
+        }
+        let head = self.frontier.head();
+        judge(frame.note(), self.key, &head).map_err(FrameError::Fault)?;
+        self.scan.head = head;
+        self.meet_anchors();
+        for record in frame.records() {
+            let index = record.index;
+            (self.visit)(record).map_err(|error| FrameError::Open(OpenError::Visitor { index, reason: error.0 }))?;
+        }
+        Ok(full.iter().all(|file| matches(self.store, file)))
+    }
+
+    fn meet_anchors(&mut self) {
+        for (anchor, met) in self.anchors.iter().zip(&mut self.met) {
+            *met |= anchor.head == self.scan.head;
+        }
+    }
+
+    /// Cuts only what can be nothing but the last, never acknowledged write.
+    fn broken_end(&mut self, reader: &SegmentReader, last: bool, fault: FrameFault) -> Result<(), OpenError> {
+        let size = self.frontier.size();
+        let io = |operation| OpenError::io(operation, reader.path.clone());
+        let later = reader.later_frame(size).map_err(io("read"))?;
+        // A frame is written only after the sync of the one before: a signed later one means damage, not a torn write.
+        let followed = later.is_some_and(|frame| Checkpoint::open(frame.note(), self.key).is_ok());
+        if !last || size < self.confirmed || followed {
+            return Err(self.corrupt(reader, fault));
+        }
+        let bytes = reader.size().map_err(io("read"))?.saturating_sub(reader.offset);
+        self.scan.cut = Some(Cut { segment: reader.path.clone(), at: reader.offset, bytes, fault });
+        Ok(())
+    }
+
+    fn corrupt(&self, reader: &SegmentReader, fault: FrameFault) -> OpenError {
+        OpenError::Corrupt {
+            path: reader.path.clone(),
+            offset: reader.offset,
+            index: self.frontier.size(),
+            confirmed: self.confirmed,
+            fault,
+        }
+    }
+
+    fn finish(self) -> Result<Scan, OpenError> {
+        for (anchor, met) in self.anchors.iter().zip(&self.met) {
+            if !met {
+                let (witness, seen) = (anchor.witness, anchor.head.size);
+                return Err(OpenError::Rollback { found: self.scan.head.size, witness, seen });
+            }
+        }
+        Ok(self.scan)
+    }
+}
+
+enum FrameError {
+    Fault(FrameFault),
+    Open(OpenError),
+}
+
+impl FrameError {
+    fn at(self, scanner: &Scanner<'_>, reader: &SegmentReader, offset: u64) -> OpenError {
+        match self {
+            Self::Open(error) => error,
+            Self::Fault(fault) => OpenError::Corrupt {
+                path: reader.path.clone(),
+                offset,
+                index: scanner.scan.head.size,
+                confirmed: scanner.confirmed,
+                fault,
+            },
+        }
+    }
+}
+
+/// Checks that a frame's checkpoint is of this tree. Its signature is not checked here.
+pub(crate) fn judge(note: &str, key: &VerifierKey, head: &TreeHead) -> Result<(), FrameFault> {
+    let note = Note::parse(note).map_err(|error| FrameFault::Checkpoint(error.into()))?;
+    let checkpoint = Checkpoint::parse(note.text()).map_err(FrameFault::Checkpoint)?;
+    if checkpoint.origin != key.name() {
+        let (found, expected) = (checkpoint.origin, key.name().to_owned());
+        return Err(FrameFault::Checkpoint(countersign_receipt::CheckpointError::Origin { found, expected }));
+    }
+    if checkpoint.size != head.size {
+        return Err(FrameFault::Size { found: head.size, signed: checkpoint.size });
+    }
+    if checkpoint.root != head.root {
+        return Err(FrameFault::Root { found: head.root, signed: checkpoint.root });
+    }
+    Ok(())
+}
+
+/// What the public folder has told the world; `None` if it has no checkpoint.
+pub(crate) fn published(store: &Store, key: &VerifierKey) -> Result<Option<Anchor>, OpenError> {
+    let path = store.checkpoint();
+    let bytes = match read_file(store.disk(), &path, countersign_receipt::note::MAX_NOTE_BYTES as u64) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(OpenError::io("read", &path)(error)),
+    };
+    let opened = Checkpoint::open(&String::from_utf8_lossy(&bytes), key);
+    let checkpoint = opened.map_err(|source| OpenError::Checkpoint { path, source })?;
+    Ok(Some(Anchor { witness: "the published checkpoint", head: checkpoint.head() }))
+}
+
+/// Makes what the scan accepted durable, and cuts what it cut.
+pub(crate) fn settle(store: &Store, scan: &Scan) -> Result<(), OpenError> {
+    if let Some((first, end)) = scan.last {
+        let path = store.segment(first);
+        let io = |operation| OpenError::io(operation, path.clone());
+        let file = store.disk().open(&path, Mode::Edit).map_err(io("open"))?;
+        if scan.cut.is_some() {
+            file.truncate(end).map_err(io("truncation"))?;
+        }
+        file.sync_data().map_err(io("sync"))?;
+    }
+    // A process that ended while it created the ledger may have left names that only memory knows: the key's, for one.
+    [store.segments(), store.dir().to_path_buf()]
+        .iter()
+        .try_for_each(|dir| store.disk().sync_dir(dir).map_err(OpenError::io("sync", dir)))
+}

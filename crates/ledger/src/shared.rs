@@ -1,0 +1,161 @@
+//! What the handle, the writer and the publisher share, under one lock that is never held across I/O.
+//!
+//! It must not know how a frame or a tile looks. It does not cover what is the writer's alone: the open segment, the
+//! mark and the tree's edge.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use countersign_receipt::merkle::TreeHead;
+use tokio::sync::Semaphore;
+
+use crate::append::{Entry, Job, Pending, Slot};
+use crate::config::Config;
+use crate::disk::DiskLock;
+use crate::error::AppendError;
+use crate::read::Caches;
+use crate::signer::Signer;
+use crate::store::Store;
+use crate::tree::Edge;
+
+/// The newest tree that is durable.
+#[derive(Debug)]
+pub(crate) struct Confirmed {
+    pub(crate) head: TreeHead,
+    pub(crate) note: Arc<str>,
+    pub(crate) edge: Edge,
+}
+
+/// Whether the ledger takes records.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    Open,
+    /// What waits is still written.
+    Closing,
+    /// For good: the error that stopped it.
+    Failed(AppendError),
+}
+
+/// Guarded by [`Shared::state`].
+pub(crate) struct State {
+    /// In the order in which callers came: this order is the log's.
+    pub(crate) waiting: VecDeque<Job>,
+    pub(crate) waiting_bytes: u64,
+    /// The writer holds a batch that is not answered yet.
+    pub(crate) busy: bool,
+    pub(crate) writer_done: bool,
+    pub(crate) phase: Phase,
+    /// Written by the writer only, after sync and mark.
+    pub(crate) confirmed: Arc<Confirmed>,
+    /// The size of the published checkpoint.
+    pub(crate) published: u64,
+    /// Someone waits for publication: do not wait for the interval.
+    pub(crate) urgent: bool,
+}
+
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) config: Config,
+    pub(crate) signer: Arc<dyn Signer>,
+    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) caches: Caches,
+    state: Mutex<State>,
+    /// Wakes the writer.
+    pub(crate) work: Condvar,
+    /// Wakes the publisher.
+    pub(crate) news: Condvar,
+    /// Wakes those who wait in `flush`.
+    pub(crate) settled: Condvar,
+    pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Held until `close`, so that no second process opens the ledger.
+    pub(crate) lock: Mutex<Option<Box<dyn DiskLock>>>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        store: &Store,
+        config: Config,
+        signer: Arc<dyn Signer>,
+        confirmed: Confirmed,
+        lock: Box<dyn DiskLock>,
+    ) -> Self {
+        let state = State {
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            busy: false,
+            writer_done: false,
+            phase: Phase::Open,
+            confirmed: Arc::new(confirmed),
+            published: 0,
+            urgent: false,
+        };
+        Self {
+            store: store.clone(),
+            slots: Arc::new(Semaphore::new(config.slots.min(Semaphore::MAX_PERMITS))),
+            config,
+            signer,
+            caches: Caches::default(),
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            news: Condvar::new(),
+            settled: Condvar::new(),
+            threads: Mutex::default(),
+            lock: Mutex::new(Some(lock)),
+        }
+    }
+
+    /// The state. A panic elsewhere cannot leave it half-changed: every change is a few plain assignments.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn confirmed(&self) -> Arc<Confirmed> {
+        Arc::clone(&self.state().confirmed)
+    }
+
+    /// Open actions whose outcome is not in a batch yet.
+    pub(crate) fn open_slots(&self) -> u64 {
+        (self.config.slots.min(Semaphore::MAX_PERMITS) - self.slots.available_permits()) as u64
+    }
+
+    pub(crate) fn enqueue(&self, entry: Entry, slot: Option<Slot>) -> Pending {
+        let mut entry = entry;
+        let mut payload_stored = true;
+        let mut state = self.state();
+        match &state.phase {
+            Phase::Open => {}
+            Phase::Closing => return Pending::refused(AppendError::Closed),
+            Phase::Failed(error) => return Pending::refused(error.clone()),
+        }
+        if slot.is_none() {
+            if let Err(error) = self.admit(&state, entry.room()) {
+                return Pending::refused(error);
+            }
+        } else if state.waiting_bytes + entry.room() > self.config.queue_bytes {
+            payload_stored = !entry.drop_optional_payload();
+        }
+        let (answer, pending) = Pending::new();
+        state.waiting_bytes += entry.room();
+        state.waiting.push_back(Job { entry, slot, payload_stored, answer });
+        drop(state);
+        self.work.notify_one();
+        pending
+    }
+
+    fn admit(&self, state: &State, room: u64) -> Result<(), AppendError> {
+        let full = |what, limit| Err(AppendError::Overloaded { what, limit });
+        let config = &self.config;
+        if state.waiting.len() >= config.queue_records {
+            return full("queue", config.queue_records as u64);
+        }
+        // One record always fits, however small the bound.
+        if !state.waiting.is_empty() && state.waiting_bytes + room > config.queue_bytes {
+            return full("queue bytes", config.queue_bytes);
+        }
+        if state.confirmed.head.size.saturating_sub(state.published) >= config.max_unpublished {
+            return full("publication backlog", config.max_unpublished);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! Where a ledger lies: its disk, its directory and the names of the files in it.
+//!
+//! It must not know what the files hold. It does not cover the names of tiles (`tile`) and segments' contents.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::disk::{Disk, RealDisk};
+
+/// A ledger's disk and directory.
+#[derive(Clone)]
+pub struct Store {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({})", self.dir.display())
+    }
+}
+
+impl Store {
+    /// A ledger in `dir` on `disk`.
+    pub fn new(disk: Arc<dyn Disk>, dir: impl Into<PathBuf>) -> Self {
+        Self { disk, dir: dir.into() }
+    }
+
+    /// A ledger in `dir` on the real disk.
+    pub fn real(dir: impl Into<PathBuf>) -> Self {
+        Self::new(Arc::new(RealDisk), dir)
+    }
+
+    /// The disk.
+    #[must_use]
+    pub fn disk(&self) -> &dyn Disk {
+        self.disk.as_ref()
+    }
+
+    /// The ledger's directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The folder to serve to auditors: C2SP tlog-tiles.
+    #[must_use]
+    pub fn public(&self) -> PathBuf {
+        self.dir.join("public")
+    }
+
+    /// The published checkpoint.
+    #[must_use]
+    pub fn checkpoint(&self) -> PathBuf {
+        self.public().join("checkpoint")
+    }
+
+    pub(crate) fn segments(&self) -> PathBuf {
+        self.dir.join("segments")
+    }
+
+    pub(crate) fn segment(&self, first: u64) -> PathBuf {
+        self.segments().join(format!("{first:020}.seg"))
+    }
+
+    pub(crate) fn mark(&self) -> PathBuf {
+        self.dir.join("mark")
+    }
+
+    pub(crate) fn key(&self) -> PathBuf {
+        self.dir.join("log.key")
+    }
+
+    pub(crate) fn verifier(&self) -> PathBuf {
+        self.dir.join("log.vkey")
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.dir.join("lock")
+    }
+}

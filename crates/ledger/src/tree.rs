@@ -1,0 +1,171 @@
+//! The growing edge of the tree: for each level of tiles the one that is not full yet.
+//!
+//! A tile is 256 hashes and the seven rows above them, so that proofs of fresh leaves are look-ups. Full tiles leave the
+//! edge and are written by `publish`; memory is a few tiles whatever the log's size. It must not know files. It does not
+//! cover proofs of old leaves (`read` fetches their tiles).
+
+use std::sync::Arc;
+
+use countersign_receipt::merkle::{self, TreeHead, node_hash};
+use countersign_receipt::{Hash, HashReader};
+
+#[cfg(test)]
+mod tests;
+
+/// How many hashes a full tile has.
+pub(crate) const TILE_WIDTH: u64 = 256;
+/// How many rows of the tree one tile spans.
+const TILE_HEIGHT: u8 = 8;
+
+/// A hash that is not in the tiles at hand: a defect, or damaged tiles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("hash {index} of level {level} is not at hand")]
+pub(crate) struct Missing {
+    pub(crate) level: u8,
+    pub(crate) index: u64,
+}
+
+/// One tile: row 0 holds its hashes, row `r` the complete subtrees of `2^r` of them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tile {
+    rows: [Vec<Hash>; TILE_HEIGHT as usize],
+}
+
+impl Tile {
+    /// Adds a hash; returns the tile's own hash once it is full.
+    pub(crate) fn push(&mut self, hash: Hash) -> Option<Hash> {
+        let mut hash = hash;
+        for row in &mut self.rows {
+            row.push(hash);
+            let (pairs, []) = row.as_chunks::<2>() else {
+                return None;
+            };
+            let [left, right] = pairs.last()?;
+            hash = node_hash(left, right);
+        }
+        Some(hash)
+    }
+
+    pub(crate) fn hash(&self, row: u8, index: u64) -> Option<Hash> {
+        self.rows.get(usize::from(row))?.get(usize::try_from(index).ok()?).copied()
+    }
+
+    /// Row 0 as it lies in a tile file.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.rows.first().into_iter().flatten().flat_map(|hash| *hash.as_bytes()).collect()
+    }
+
+    /// Reads a tile file; `None` if it is not whole hashes.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut tile = Self::default();
+        let (hashes, []) = bytes.as_chunks::<32>() else {
+            return None;
+        };
+        for hash in hashes {
+            tile.push(Hash::new(*hash));
+        }
+        Some(tile)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.rows.first().is_none_or(Vec::is_empty)
+    }
+}
+
+/// A full tile and its place.
+#[derive(Debug, Clone)]
+pub(crate) struct FullTile {
+    pub(crate) level: u8,
+    pub(crate) number: u64,
+    pub(crate) tile: Arc<Tile>,
+}
+
+/// The tile and the row in it that hold the complete subtree `index` of `level`.
+pub(crate) fn place(level: u8, index: u64) -> (u8, u64, u8, u64) {
+    let row = level % TILE_HEIGHT;
+    let width = TILE_HEIGHT - row;
+    (level / TILE_HEIGHT, index >> width, row, index & ((1 << width) - 1))
+}
+
+/// The tiles at the right edge, level by level. Cheap to clone: the tiles are shared until one grows.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Edge {
+    size: u64,
+    levels: Vec<Arc<Tile>>,
+}
+
+impl Edge {
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Appends a leaf hash and reports the tiles that it fills.
+    pub(crate) fn push(&mut self, leaf: Hash, full: &mut Vec<FullTile>) {
+        let mut hash = leaf;
+        let mut level = 0;
+        loop {
+            let at = usize::from(level);
+            if self.levels.len() == at {
+                self.levels.push(Arc::default());
+            }
+            let Some(tile) = self.levels.get_mut(at) else { break };
+            let Some(filled) = Arc::make_mut(tile).push(hash) else { break };
+            let number = self.size >> (TILE_HEIGHT * (level + 1));
+            full.push(FullTile { level, number, tile: std::mem::take(tile) });
+            hash = filled;
+            level += 1;
+        }
+        self.size += 1;
+    }
+
+    pub(crate) fn head(&self) -> Result<TreeHead, Missing> {
+        let root = merkle::root(self, self.size).map_err(|error| match error {
+            merkle::BuildError::Read(missing) => missing,
+            merkle::BuildError::Impossible(_) => Missing { level: 0, index: self.size },
+        })?;
+        Ok(TreeHead { size: self.size, root })
+    }
+
+    /// The tiles that are begun: level, number, tile.
+    pub(crate) fn partial(&self) -> impl Iterator<Item = (u8, u64, &Tile)> {
+        (0..).zip(&self.levels).filter(|(_, tile)| !tile.is_empty()).map(|(level, tile)| {
+            let number = self.size >> (TILE_HEIGHT * (level + 1));
+            (level, number, tile.as_ref())
+        })
+    }
+
+    fn tile(&self, level: u8, number: u64) -> Option<&Tile> {
+        let shift = u32::from(TILE_HEIGHT) * (u32::from(level) + 1);
+        let edge = self.size.checked_shr(shift).unwrap_or(0);
+        self.levels.get(usize::from(level)).filter(|_| number == edge).map(AsRef::as_ref)
+    }
+}
+
+impl HashReader for Edge {
+    type Error = Missing;
+
+    fn hash(&self, level: u8, index: u64) -> Result<Hash, Missing> {
+        let (tile_level, number, row, at) = place(level, index);
+        self.tile(tile_level, number).and_then(|tile| tile.hash(row, at)).ok_or(Missing { level, index })
+    }
+}
+
+/// The edge after a batch, and the tiles that the batch filled: enough to prove every leaf of the batch.
+#[derive(Debug, Clone)]
+pub(crate) struct BatchTiles {
+    pub(crate) edge: Edge,
+    pub(crate) full: Vec<FullTile>,
+}
+
+impl HashReader for BatchTiles {
+    type Error = Missing;
+
+    fn hash(&self, level: u8, index: u64) -> Result<Hash, Missing> {
+        let (tile_level, number, row, at) = place(level, index);
+        let filled = self.full.iter().find(|full| full.level == tile_level && full.number == number);
+        match filled {
+            Some(full) => full.tile.hash(row, at).ok_or(Missing { level, index }),
+            None => self.edge.hash(level, index),
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The one writer: takes what waits, makes it one frame, syncs, moves the mark, answers.
+//!
+//! A batch is committed the moment the previous sync returned; there is no timer. The order is the promise: space, write,
+//! sync, mark, signer's high-water, then answers and publication. A failed write or sync stops the ledger until it is
+//! opened anew, because neither the descriptor nor the tree in memory can be trusted after it. It must not know what
+//! records say. It does not cover the queue (`shared`) and tiles (`publish`).
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+
+use countersign_receipt::merkle::TreeHead;
+use countersign_receipt::{Checkpoint, Hash, Note};
+
+use crate::append::{Acked, Batch, Job, OUTCOME_ROOM};
+use crate::disk::{Access, DiskFile, Mode};
+use crate::error::AppendError;
+use crate::mark::Mark;
+use crate::publish::Publisher;
+use crate::segment::{FRAME_OVERHEAD, FrameWriter};
+use crate::shared::{Confirmed, Phase, Shared};
+use crate::tree::{BatchTiles, Edge};
+
+/// The most records in one frame.
+const BATCH_RECORDS: usize = 4096;
+/// A frame takes no further record beyond this many bytes.
+const BATCH_BYTES: u64 = 8 << 20;
+
+/// The segment that is written.
+pub(crate) struct Segment {
+    pub(crate) file: Box<dyn DiskFile>,
+    pub(crate) path: PathBuf,
+    /// Where the next frame goes.
+    pub(crate) offset: u64,
+    /// Up to where space is set aside.
+    pub(crate) allocated: u64,
+}
+
+/// The thread's own things. Nothing here is shared; after a failure nothing here is used again.
+pub(crate) struct Writer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) segment: Segment,
+    pub(crate) mark: Mark,
+    pub(crate) edge: Edge,
+    pub(crate) frame: FrameWriter,
+    /// Present in inline mode only.
+    pub(crate) publisher: Option<Publisher>,
+}
+
+/// Why a batch was not committed.
+enum Stop {
+    /// Nothing was written; the ledger goes on.
+    Refused(AppendError),
+    /// The disk cannot be trusted.
+    Failed(AppendError),
+}
+
+impl Writer {
+    /// The thread: until closed or failed.
+    pub(crate) fn run(mut self) {
+        let result = self.serve();
+        let mut state = self.shared.state();
+        let mut left = VecDeque::new();
+        if let Err(error) = result {
+            tracing::error!(%error, "ledger stopped");
+            state.phase = Phase::Failed(error.clone());
+            left = std::mem::take(&mut state.waiting);
+            state.waiting_bytes = 0;
+        }
+        state.busy = false;
+        state.writer_done = true;
+        let error = match &state.phase {
+            Phase::Failed(error) => error.clone(),
+            Phase::Open | Phase::Closing => AppendError::Closed,
+        };
+        drop(state);
+        left.into_iter().for_each(|job| job.answer(Err(error.clone())));
+        self.shared.news.notify_all();
+        self.shared.settled.notify_all();
+    }
+
+    fn serve(&mut self) -> Result<(), AppendError> {
+        while let Some(mut jobs) = self.take()? {
+            match self.commit(&mut jobs) {
+                Ok(answers) => {
+                    jobs.into_iter().zip(answers).for_each(|(job, acked)| job.answer(Ok(acked)));
+                    self.publish_inline();
+                }
+                Err(Stop::Refused(error)) => jobs.into_iter().for_each(|job| job.answer(Err(error.clone()))),
+                Err(Stop::Failed(error)) => {
+                    // The phase first: whoever sees the answer must not find the ledger still open.
+                    self.shared.state().phase = Phase::Failed(error.clone());
+                    jobs.into_iter().for_each(|job| job.answer(Err(error.clone())));
+                    return Err(error);
+                }
+            }
+        }
+        self.finish()
+    }
+
+    /// The next batch, or `None` once closed and empty. Syncs the mark when there was nothing to do for a while.
+    fn take(&mut self) -> Result<Option<Vec<Job>>, AppendError> {
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state();
+        state.busy = false;
+        loop {
+            if !state.waiting.is_empty() {
+                break;
+            }
+            shared.settled.notify_all();
+            if !matches!(state.phase, Phase::Open) {
+                return Ok(None);
+            }
+            let idle = shared.config.idle_sync.filter(|_| !self.mark.is_synced());
+            let Some(idle) = idle else {
+                state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let (again, timeout) = shared.work.wait_timeout(state, idle).unwrap_or_else(PoisonError::into_inner);
+            state = again;
+            if timeout.timed_out() && state.waiting.is_empty() {
+                drop(state);
+                self.mark.sync().map_err(|error| failed("sync", &shared.store.mark(), &error))?;
+                state = shared.state();
+            }
+        }
+        state.busy = true;
+        let mut jobs = Vec::new();
+        let mut bytes = 0;
+        while let Some(job) = state.waiting.front() {
+            let room = job.entry.room();
+            if jobs.len() == BATCH_RECORDS || (!jobs.is_empty() && bytes + room > BATCH_BYTES) {
+                break;
+            }
+            bytes += room;
+            state.waiting_bytes = state.waiting_bytes.saturating_sub(room);
+            jobs.extend(state.waiting.pop_front());
+        }
+        Ok(Some(jobs))
+    }
+
+    /// Makes the batch durable. On success there is one answer for each job that is left in `jobs`.
+    fn commit(&mut self, jobs: &mut Vec<Job>) -> Result<Vec<Acked>, Stop> {
+        self.set_space_aside(jobs)?;
+        if jobs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let first = self.edge.size();
+        let mut tiles = BatchTiles { edge: self.edge.clone(), full: Vec::new() };
+        let hashes: Vec<Hash> = jobs.iter().map(Job::leaf_hash).collect();
+        hashes.iter().for_each(|hash| tiles.edge.push(*hash, &mut tiles.full));
+        let defect = |what: String| Stop::Refused(AppendError::Signer(crate::SignError::Unavailable(what)));
+        let head = tiles.edge.head().map_err(|missing| defect(missing.to_string()))?;
+        let note: Arc<str> = self.sign(&head)?.into();
+        self.frame.start(first);
+        jobs.iter().for_each(|job| self.frame.record(&job.entry.leaf, job.entry.payload.as_deref()));
+        let frame = self.frame.finish(&note).map_err(|fault| defect(fault.to_string()))?;
+        let segment = &mut self.segment;
+        segment.file.write_at(segment.offset, frame).map_err(|error| stop("write", &segment.path, &error))?;
+        segment.file.sync_data().map_err(|error| stop("sync", &segment.path, &error))?;
+        segment.offset += frame.len() as u64;
+        self.mark.write(&head).map_err(|error| stop("write", &self.shared.store.mark(), &error))?;
+        self.shared.signer.confirm(&head).map_err(|error| Stop::Failed(AppendError::Signer(error)))?;
+        self.edge = tiles.edge.clone();
+        let confirmed = Confirmed { head, note: Arc::clone(&note), edge: self.edge.clone() };
+        self.shared.state().confirmed = Arc::new(confirmed);
+        self.shared.news.notify_one();
+        let batch = Arc::new(Batch { tiles, note });
+        let answers = jobs.iter().zip(hashes).zip(first..).map(|((job, leaf_hash), index)| Acked {
+            index,
+            leaf_hash,
+            payload_stored: job.payload_stored,
+            batch: Arc::clone(&batch),
+        });
+        Ok(answers.collect())
+    }
+
+    fn sign(&self, head: &TreeHead) -> Result<String, Stop> {
+        let key = self.shared.signer.verifier_key();
+        let checkpoint = Checkpoint { origin: key.name().to_owned(), size: head.size, root: head.root };
+        let signature = self.shared.signer.sign(&checkpoint);
+        let signature = signature.map_err(|error| Stop::Refused(AppendError::Signer(error)))?;
+        Ok(Note::render(&checkpoint.signed_body(), key, &signature))
+    }
+
+    /// Sees to it that the batch fits and that after it every open action still has room for its outcome (invariant 7).
+    ///
+    /// If the disk is full, everything but outcomes is answered and taken out: outcomes have their room already. Only
+    /// what was never guaranteed, a payload above [`crate::OUTCOME_PAYLOAD_BYTES`], is left out then.
+    fn set_space_aside(&mut self, jobs: &mut Vec<Job>) -> Result<(), Stop> {
+        let batch = |jobs: &[Job]| FRAME_OVERHEAD + jobs.iter().map(|job| job.entry.room()).sum::<u64>();
+        let held = jobs.iter().filter(|job| job.slot.is_some()).count() as u64;
+        let open = self.shared.open_slots().saturating_sub(held) * OUTCOME_ROOM;
+        if self.segment.offset >= self.shared.config.segment_bytes {
+            self.rotate(batch(jobs) + open)?;
+        }
+        if self.grow(batch(jobs) + open)? {
+            return Ok(());
+        }
+        let full = AppendError::DiskFull { path: self.segment.path.clone() };
+        tracing::warn!(error = %full, "new records are refused");
+        let (outcomes, others): (Vec<Job>, Vec<Job>) = jobs.drain(..).partition(|job| job.slot.is_some());
+        others.into_iter().for_each(|job| job.answer(Err(full.clone())));
+        *jobs = outcomes;
+        for job in jobs.iter_mut() {
+            job.payload_stored &= !job.entry.drop_optional_payload();
+        }
+        // An outcome whose intent was refused has no room of its own; it alone can fail here.
+        if !jobs.is_empty() && !self.grow(batch(jobs))? {
+            return Err(Stop::Refused(full));
+        }
+        Ok(())
+    }
+
+    /// Sets `need` bytes aside behind the offset; false if the disk is full.
+    fn grow(&mut self, need: u64) -> Result<bool, Stop> {
+        let segment = &mut self.segment;
+        let end = segment.offset + need;
+        if end <= segment.allocated {
+            return Ok(true);
+        }
+        let length = end.next_multiple_of(self.shared.config.chunk_bytes.max(1));
+        match segment.file.allocate(length) {
+            Ok(()) => {
+                segment.allocated = length;
+                Ok(true)
+            }
+            Err(error) if is_full(&error) => Ok(false),
+            Err(error) => Err(stop("allocation", &segment.path, &error)),
+        }
+    }
+
+    /// Goes on in a new segment, once it has its space. If there is none, the old one may still have room.
+    fn rotate(&mut self, need: u64) -> Result<(), Stop> {
+        let store = self.shared.store.clone();
+        let disk = store.disk();
+        // From here on a broken frame in the old segment is damage, whatever else was lost.
+        self.mark.sync().map_err(|error| stop("sync", &store.mark(), &error))?;
+        let path = store.segment(self.edge.size());
+        let allocated = need.next_multiple_of(self.shared.config.chunk_bytes.max(1));
+        let made = disk.open(&path, Mode::Replace(Access::Private)).and_then(|file| {
+            file.allocate(allocated)?;
+            Ok(file)
+        });
+        let file = match made {
+            Ok(file) => file,
+            Err(error) if is_full(&error) => return discard(disk.remove(&path), &path),
+            Err(error) => return Err(stop("creation", &path, &error)),
+        };
+        disk.sync_dir(&store.segments()).map_err(|error| stop("sync", &store.segments(), &error))?;
+        let old = std::mem::replace(&mut self.segment, Segment { file, path, offset: 0, allocated });
+        // Gives space back; zeros behind the last frame are fine too.
+        if let Err(error) = old.file.truncate(old.offset) {
+            tracing::warn!(%error, path = %old.path.display(), "segment keeps its spare space");
+        }
+        Ok(())
+    }
+
+    /// A clean close: the mark is durable and the segment ends with its last frame.
+    fn finish(&mut self) -> Result<(), AppendError> {
+        self.mark.sync().map_err(|error| failed("sync", &self.shared.store.mark(), &error))?;
+        let segment = &self.segment;
+        segment.file.truncate(segment.offset).map_err(|error| failed("truncation", &segment.path, &error))?;
+        self.publish_inline();
+        Ok(())
+    }
+
+    fn publish_inline(&mut self) {
+        if let Some(publisher) = &mut self.publisher {
+            let confirmed = self.shared.confirmed();
+            if let Err(error) = publisher.publish(&confirmed) {
+                tracing::warn!(%error, "checkpoint is not published yet");
+            }
+            self.shared.state().published = publisher.published();
+        }
+    }
+}
+
+fn discard(removed: io::Result<()>, path: &Path) -> Result<(), Stop> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(stop("removal", path, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn stop(operation: &'static str, path: &Path, error: &io::Error) -> Stop {
+    Stop::Failed(failed(operation, path, error))
+}
+
+fn failed(operation: &'static str, path: &Path, error: &io::Error) -> AppendError {
+    AppendError::Failed { operation, path: path.to_path_buf(), reason: error.to_string() }
+}
