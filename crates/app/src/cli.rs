@@ -1,0 +1,282 @@
+//! The command line: what can be asked, in words a newcomer understands.
+//!
+//! It only names things; `commands` does them. Every command takes `--json` and `--config`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Nothing an agent does takes effect until it is countersigned.
+#[derive(Debug, Parser)]
+#[command(
+    name = "countersign",
+    version,
+    propagate_version = true,
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 denied, 4 pending approval, 5 verification failed."
+)]
+pub(crate) struct Cli {
+    /// Print one JSON object instead of text.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// The configuration; everything else lies in its folder.
+    #[arg(long, global = true, value_name = "FILE", default_value = "countersign.yaml")]
+    pub(crate) config: PathBuf,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What can be asked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Play the published database incident against a throw-away gateway.
+    Demo(Demo),
+    /// Write a configuration, make keys, enrol the first human and the first agent.
+    Init(Init),
+    /// Run the gateway in front of the upstream of the configuration.
+    Up,
+    /// See, approve or deny what waits for consent.
+    #[command(subcommand)]
+    Approvals(Approvals),
+    /// Stop everything, one agent or one run, now. Needs no signature.
+    Kill(Scope),
+    /// Lift a kill. Needs a human's signature.
+    Resume(Resume),
+    /// Let nothing but reads run in an environment until a time. Needs a human's signature.
+    Freeze(Freeze),
+    /// End a freeze early. Needs a human's signature.
+    Thaw(Thaw),
+    /// Read and check the record.
+    #[command(subcommand)]
+    Log(Log),
+    /// Check or accept the policy.
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Issue or revoke tokens of agents.
+    #[command(subcommand)]
+    Token(Token),
+    /// Enrol another human.
+    #[command(subcommand)]
+    Human(Human),
+    /// Lend a session an elevated right until a time. Needs a human's signature.
+    Lease(Lease),
+    /// Confirm that the clock is right after a jump. Needs a human's signature.
+    ConfirmClock(Signer),
+    /// Serve the demo's database over MCP (used by `demo`).
+    #[command(hide = true)]
+    DemoUpstream {
+        /// The SQLite file.
+        database: PathBuf,
+    },
+}
+
+/// `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Keep everything that the demo makes in this folder, which must not exist yet.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// `init`.
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The folder to make the installation in.
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// The first human's name.
+    #[arg(long, value_name = "NAME", default_value = "owner")]
+    pub(crate) human: String,
+    /// The first agent's name.
+    #[arg(long, value_name = "NAME", default_value = "agent")]
+    pub(crate) agent: String,
+    /// The upstream MCP server: program and arguments, after `--`.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) upstream: Vec<String>,
+}
+
+/// Who signs a command.
+#[derive(Debug, Args)]
+pub(crate) struct Signer {
+    /// The human who signs; the passphrase is asked for on the terminal.
+    #[arg(long = "as", value_name = "HUMAN", default_value = "owner")]
+    pub(crate) human: String,
+}
+
+/// `approvals`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Approvals {
+    /// List what waits. Exit code 4 if anything does.
+    List,
+    /// Show one proposal exactly as it would be signed.
+    Show {
+        /// The ticket.
+        ticket: String,
+    },
+    /// Consent to one proposal: it then runs once, when the agent repeats the identical call.
+    Approve {
+        /// The ticket.
+        ticket: String,
+        /// Who signs.
+        #[command(flatten)]
+        signer: Signer,
+    },
+    /// Refuse one proposal.
+    Deny {
+        /// The ticket.
+        ticket: String,
+        /// Who signs.
+        #[command(flatten)]
+        signer: Signer,
+    },
+}
+
+/// What a kill or a resume covers.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct Scope {
+    /// One agent, in all its runs.
+    #[arg(long, value_name = "AGENT")]
+    pub(crate) agent: Option<String>,
+    /// One run.
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: Option<String>,
+    /// Everything (the default for `kill`).
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// `resume`.
+#[derive(Debug, Args)]
+pub(crate) struct Resume {
+    /// Exactly what was killed.
+    #[command(flatten)]
+    pub(crate) scope: Scope,
+    /// Who signs.
+    #[command(flatten)]
+    pub(crate) signer: Signer,
+}
+
+/// `freeze`.
+#[derive(Debug, Args)]
+pub(crate) struct Freeze {
+    /// The environment, such as `production`.
+    pub(crate) environment: String,
+    /// For how long, such as `8h` or `3d`.
+    #[arg(long = "for", value_name = "DURATION")]
+    pub(crate) duration: String,
+    /// Who signs.
+    #[command(flatten)]
+    pub(crate) signer: Signer,
+}
+
+/// `thaw`.
+#[derive(Debug, Args)]
+pub(crate) struct Thaw {
+    /// The environment.
+    pub(crate) environment: String,
+    /// Who signs.
+    #[command(flatten)]
+    pub(crate) signer: Signer,
+}
+
+/// `log`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Log {
+    /// Print the last records.
+    Tail {
+        /// How many.
+        #[arg(short = 'n', long, default_value_t = 20)]
+        count: u64,
+    },
+    /// Print one record in full.
+    Show {
+        /// Its index in the log.
+        index: u64,
+    },
+    /// Check the whole ledger, or one receipt, offline.
+    Verify {
+        /// A receipt to check; without one the whole ledger is walked.
+        receipt: Option<PathBuf>,
+        /// The log's verifier key, as text or as a file; by default the installation's own.
+        #[arg(long, value_name = "VKEY")]
+        key: Option<String>,
+    },
+    /// Print the receipt of the call whose intent or decision is at this index.
+    Receipt {
+        /// Its index in the log.
+        index: u64,
+        /// Write it to this file.
+        #[arg(long, short, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+/// `policy`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Check configuration and policy, and say whether they are the accepted ones.
+    Check,
+    /// Accept configuration and policy as they are now. Needs a human's signature.
+    Activate(Signer),
+}
+
+/// `token`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Issue a token to an agent of the configuration.
+    Issue {
+        /// The agent.
+        agent: String,
+        /// Tie it to a run.
+        #[arg(long, value_name = "RUN")]
+        run: Option<String>,
+        /// How long it is good for.
+        #[arg(long, value_name = "DURATION", default_value = "12h")]
+        ttl: String,
+        /// Write it to this file instead of printing it.
+        #[arg(long, short, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Who signs.
+        #[command(flatten)]
+        signer: Signer,
+    },
+    /// Revoke a token by its session id.
+    Revoke {
+        /// The session id.
+        session: String,
+        /// Who signs.
+        #[command(flatten)]
+        signer: Signer,
+    },
+}
+
+/// `human`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Human {
+    /// Make a key for another human and enrol it; both passphrases are asked for.
+    Enrol {
+        /// The new human.
+        name: String,
+        /// Who signs.
+        #[command(flatten)]
+        signer: Signer,
+    },
+}
+
+/// `lease`.
+#[derive(Debug, Args)]
+pub(crate) struct Lease {
+    /// The session id of the token.
+    pub(crate) session: String,
+    /// The right's name, as policies ask for it.
+    pub(crate) name: String,
+    /// For how long.
+    #[arg(long = "for", value_name = "DURATION", default_value = "1h")]
+    pub(crate) duration: String,
+    /// Who signs.
+    #[command(flatten)]
+    pub(crate) signer: Signer,
+}

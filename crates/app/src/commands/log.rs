@@ -1,0 +1,179 @@
+//! `log`: read the record, check it, hand out receipts.
+//!
+//! Reading asks the running gateway, or opens the ledger itself where none runs. Verification
+//! asks nobody: it needs the files, or one receipt, and the log's key.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use countersign_console::wire;
+use countersign_ledger::{Ledger, Store, verify};
+use countersign_model::Record;
+use countersign_receipt::{Receipt, VerifierKey};
+use serde_json::json;
+
+use super::Context;
+use crate::admin::Admin;
+use crate::cli::Log;
+use crate::show::{describe, line};
+use crate::terminal::{Exit, GOOD, unverified, usage};
+
+/// Runs the command.
+pub(crate) fn run(command: Log, context: &Context) -> Result<Exit> {
+    match command {
+        Log::Tail { count } => tail(count, context),
+        Log::Show { index } => show(index, context),
+        Log::Verify { receipt: None, key } => verify_ledger(key.as_deref(), context),
+        Log::Verify { receipt: Some(file), key } => verify_receipt(&file, key.as_deref(), context),
+        Log::Receipt { index, out } => receipt(index, out.as_deref(), context),
+    }
+}
+
+fn tail(count: u64, context: &Context) -> Result<Exit> {
+    let stored: Vec<wire::Stored> =
+        match ask(context, |admin| async move { admin.get(&format!("/log?count={count}")).await })? {
+            Some(stored) => stored,
+            None => offline(context, |ledger| {
+                let size = ledger.head().size;
+                (size.saturating_sub(count)..size).map(|index| read(ledger, index)).collect()
+            })?,
+        };
+    let records = stored.iter().map(|stored| Ok((stored.index, decoded(stored)?))).collect::<Result<Vec<_>>>()?;
+    let values: Vec<_> = records.iter().map(|(index, record)| describe(*index, record)).collect();
+    let lines: Vec<_> = records.iter().map(|(index, record)| line(*index, record)).collect();
+    context.out.result(&json!({"records": values}), &lines.join("\n"));
+    Ok(Exit::Done)
+}
+
+fn show(index: u64, context: &Context) -> Result<Exit> {
+    let stored: wire::Stored = match ask(context, |admin| async move { admin.get(&format!("/log/{index}")).await })? {
+        Some(stored) => stored,
+        None => offline(context, |ledger| read(ledger, index))?,
+    };
+    let record = decoded(&stored)?;
+    let mut value = describe(index, &record);
+    if let Some(payload) = &stored.payload
+        && let Ok(payload) = countersign_model::payload::ActionPayload::decode(&STANDARD.decode(payload)?)
+        && let Some(fields) = value.as_object_mut()
+    {
+        fields.insert("arguments".to_owned(), String::from_utf8_lossy(&payload.arguments).into());
+        fields.insert("digest".to_owned(), payload.digest.hex().into());
+    }
+    let text = serde_json::to_string_pretty(&value)?;
+    context.out.result(&value, &crate::terminal::visible_lines(&text));
+    Ok(Exit::Done)
+}
+
+fn receipt(index: u64, out: Option<&Path>, context: &Context) -> Result<Exit> {
+    let text = ask(context, |admin| async move { admin.get_text(&format!("/receipt/{index}")).await })?
+        .context("receipts are made by the running gateway; start it with `countersign up`")?;
+    match out {
+        Some(path) => {
+            std::fs::write(path, &text).with_context(|| format!("cannot write `{}`", path.display()))?;
+            context.out.result(&json!({"file": path}), &format!("receipt written to {}", path.display()));
+        }
+        None => anstream::println!("{text}"),
+    }
+    Ok(Exit::Done)
+}
+
+fn verify_ledger(key: Option<&str>, context: &Context) -> Result<Exit> {
+    let key = key.map(read_key).transpose()?;
+    let bar = progress(!context.out.json);
+    let walked = verify::walk(&Store::real(context.layout.ledger()), key.as_ref(), &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    let report = walked.map_err(|error| unverified(error.to_string()))?;
+    context.out.result(
+        &json!({"verified": true, "size": report.head.size, "root": report.head.root.to_string(), "confirmed": report.confirmed, "published": report.published}),
+        &format!("{GOOD}verified{GOOD:#}: {} records, root {}", report.head.size, report.head.root),
+    );
+    Ok(Exit::Done)
+}
+
+fn verify_receipt(file: &Path, key: Option<&str>, context: &Context) -> Result<Exit> {
+    let key = match key {
+        Some(key) => read_key(key)?,
+        None => read_key(&context.layout.log_vkey().display().to_string())?,
+    };
+    let text =
+        std::fs::read_to_string(file).map_err(|error| usage(format!("cannot read `{}`: {error}", file.display())))?;
+    let receipt =
+        Receipt::parse(&text).map_err(|error| unverified(format!("`{}` is no receipt: {error}", file.display())))?;
+    let verified = receipt.verify(&key).map_err(|error| unverified(format!("`{}`: {error}", file.display())))?;
+    let mut lines = vec![format!("{GOOD}verified{GOOD:#} against log {}", verified.origin)];
+    let mut values = Vec::new();
+    for (proof, leaf) in receipt.proofs.iter().zip(&verified.leaves) {
+        let record =
+            Record::from_leaf(&proof.leaf).map_err(|error| unverified(format!("record `{}`: {error}", leaf.index)))?;
+        lines.push(line(leaf.index, &record));
+        values.push(describe(leaf.index, &record));
+    }
+    context.out.result(&json!({"verified": true, "log": verified.origin, "records": values}), &lines.join("\n"));
+    Ok(Exit::Done)
+}
+
+/// A verifier key given as text or as the name of a file that holds it.
+pub(crate) fn read_key(given: &str) -> Result<VerifierKey> {
+    let text = if Path::new(given).exists() {
+        std::fs::read_to_string(given).with_context(|| format!("cannot read `{given}`"))?
+    } else {
+        given.to_owned()
+    };
+    VerifierKey::parse(text.trim())
+        .map_err(|error| usage(format!("`{given}` is neither a file nor a verifier key: {error}")))
+}
+
+/// Asks the running gateway; `None` where none runs.
+fn ask<T, F>(context: &Context, question: impl FnOnce(Admin) -> F) -> Result<Option<T>>
+where
+    F: Future<Output = Result<T>>,
+{
+    if std::os::unix::net::UnixStream::connect(context.layout.admin_socket()).is_err() {
+        return Ok(None);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(question(context.admin())).map(Some)
+}
+
+/// Opens the ledger for reading while no gateway runs.
+fn offline<T>(context: &Context, read: impl FnOnce(&Ledger) -> Result<T>) -> Result<T> {
+    let store = Store::real(context.layout.ledger());
+    if !context.layout.ledger().exists() {
+        bail!("there is no ledger at `{}`; make one with `countersign init`", context.layout.ledger().display());
+    }
+    let (ledger, _) = Ledger::open(&store, countersign_ledger::Config::default(), &mut |_| Ok(()))?;
+    let found = read(&ledger);
+    ledger.close()?;
+    found
+}
+
+fn read(ledger: &Ledger, index: u64) -> Result<wire::Stored> {
+    let stored = ledger.record(index)?;
+    Ok(wire::Stored {
+        index,
+        leaf: STANDARD.encode(&stored.leaf),
+        payload: stored.payload.map(|payload| STANDARD.encode(payload)),
+    })
+}
+
+fn decoded(stored: &wire::Stored) -> Result<Record> {
+    Record::from_leaf(&STANDARD.decode(&stored.leaf)?)
+        .map_err(|error| unverified(format!("record `{}`: {error}", stored.index)))
+}
+
+/// A progress bar, where there is a terminal to show it.
+pub(crate) fn progress(shown: bool) -> indicatif::ProgressBar {
+    if !shown {
+        return indicatif::ProgressBar::hidden();
+    }
+    let bar = indicatif::ProgressBar::new(0);
+    if let Ok(style) = indicatif::ProgressStyle::with_template("{bar:40} {percent}% {bytes_per_sec} {eta} left") {
+        bar.set_style(style);
+    }
+    bar
+}

@@ -1,0 +1,144 @@
+//! Orders by humans: kill (unsigned), and everything that carries a signature.
+
+use anyhow::{Context as _, Result};
+use countersign_console::wire;
+use countersign_model::command::Deed;
+use countersign_model::id::Environment;
+use countersign_model::record::KillScope;
+use serde_json::json;
+
+use super::{Context, wall, when};
+use crate::admin::kill_plane;
+use crate::cli::{Command, Freeze, Human, Lease, Resume, Scope, Token};
+use crate::config::duration_ms;
+use crate::keys::{HumanKey, write_new};
+use crate::terminal::{BAD, Exit, new_passphrase, usage};
+
+/// `kill`: says it to the kill plane; where none answers, writes the kill's own file for the next start.
+pub(crate) fn kill(scope: &Scope, context: &Context) -> Result<Exit> {
+    let scope = scope_of(scope)?.unwrap_or(KillScope::All);
+    let words = countersign_gate::kill::plane::scope_words(&scope);
+    match kill_plane(&context.layout.kill_socket(), &format!("kill {words}")) {
+        Ok(answer) => {
+            let text = format!(
+                "{BAD}killed {words}{BAD:#}: {} in flight cancelled, acknowledged after {} ms, {}",
+                answer["cancelled"],
+                answer["took_ms"],
+                if answer["recorded"] == true { "recorded" } else { "not recorded yet" },
+            );
+            context.out.result(&answer, &text);
+        }
+        Err(error) => {
+            // Nothing runs that could be stopped; make sure that nothing starts either.
+            let switch = countersign_gate::kill::KillSwitch::open(&context.layout.kill())?;
+            let ack = switch.kill(&scope);
+            if let Some(why) = ack.unsaved {
+                return Err(error.context(format!("and the kill could not be saved: {why}")));
+            }
+            context.out.result(
+                &json!({"killed": words, "epoch": ack.epoch, "running": false, "saved": true}),
+                &format!("{BAD}killed {words}{BAD:#}: no gateway answers; the kill holds from its next start"),
+            );
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Everything that carries a signature.
+pub(crate) async fn run(command: Command, context: &Context) -> Result<Exit> {
+    match command {
+        Command::Resume(Resume { scope, signer }) => {
+            let scope = scope_of(&scope)?.ok_or_else(|| {
+                usage("say what to resume: --all, --agent NAME or --run ID, exactly as it was killed")
+            })?;
+            let words = countersign_gate::kill::plane::scope_words(&scope);
+            order(&signer.human, Deed::Resume { scope }, &format!("resumed {words}"), context).await
+        }
+        Command::Freeze(Freeze { environment, duration, signer }) => {
+            let until = wall().saturating_add_ms(duration_ms(&duration).map_err(|e| usage(e.to_string()))?);
+            let done = format!("{environment} is frozen until {}: nothing but reads runs", when(until.0));
+            let deed = Deed::Freeze { environment: Environment::new(&environment)?, until };
+            order(&signer.human, deed, &done, context).await
+        }
+        Command::Thaw(thaw) => {
+            let deed = Deed::Thaw { environment: Environment::new(&thaw.environment)? };
+            order(&thaw.signer.human, deed, &format!("{} is no longer frozen", thaw.environment), context).await
+        }
+        Command::Lease(Lease { session, name, duration, signer }) => {
+            let until = wall().saturating_add_ms(duration_ms(&duration).map_err(|e| usage(e.to_string()))?);
+            let done = format!("{session} holds `{name}` until {}", when(until.0));
+            let deed = Deed::Lease { session: session.parse()?, name: name.parse()?, until };
+            order(&signer.human, deed, &done, context).await
+        }
+        Command::ConfirmClock(signer) => {
+            order(&signer.human, Deed::ConfirmClock, "the clock is confirmed; leases hold again", context).await
+        }
+        Command::Token(Token::Issue { agent, run, ttl, out, signer }) => {
+            let ttl_ms = duration_ms(&ttl).map_err(|e| usage(e.to_string()))?;
+            let run = run.map(|run| run.parse()).transpose()?;
+            let deed = Deed::IssueToken { agent: agent.parse()?, run, ttl_ms };
+            issue(&signer.human, deed, out.as_deref(), context).await
+        }
+        Command::Token(Token::Revoke { session, signer }) => {
+            let deed = Deed::RevokeToken { session: session.parse()? };
+            order(&signer.human, deed, &format!("{session} is revoked"), context).await
+        }
+        Command::Human(Human::Enrol { name, signer }) => enrol(&name, &signer.human, context).await,
+        _ => Err(usage("this command is not an order")),
+    }
+}
+
+async fn order(human: &str, deed: Deed, done: &str, context: &Context) -> Result<Exit> {
+    let key = context.open_key(human)?;
+    let recorded = context.admin().command(&key, deed).await?;
+    context
+        .out
+        .result(&json!({"done": done, "leaf": recorded.leaf}), &format!("{done}, on record at {}", recorded.leaf));
+    Ok(Exit::Done)
+}
+
+async fn issue(human: &str, deed: Deed, out: Option<&std::path::Path>, context: &Context) -> Result<Exit> {
+    let key = context.open_key(human)?;
+    let recorded: wire::Recorded = context.admin().command(&key, deed).await?;
+    let token = recorded.token.context("the gateway issued no token")?;
+    let session = recorded.session.unwrap_or_default();
+    match out {
+        Some(path) => {
+            write_new(path, token.as_bytes())?;
+            context.out.result(
+                &json!({"session": session, "file": path, "leaf": recorded.leaf}),
+                &format!("token {session} written to {}", path.display()),
+            );
+        }
+        None => context.out.result(&json!({"session": session, "token": token, "leaf": recorded.leaf}), &token),
+    }
+    Ok(Exit::Done)
+}
+
+async fn enrol(name: &str, human: &str, context: &Context) -> Result<Exit> {
+    let signer = context.open_key(human)?;
+    let new = HumanKey::generate(super::approvals::human(name)?)?;
+    let path = context.layout.human_key(name);
+    new.save(&path, &new_passphrase(name)?)?;
+    let deed = Deed::Enrol { human: new.human().clone(), key: new.public() };
+    let recorded = context.admin().command(&signer, deed).await;
+    if recorded.is_err() {
+        // A key that is not enrolled must not lie about as if it were.
+        let _ = std::fs::remove_file(&path);
+    }
+    let recorded = recorded?;
+    context.out.result(
+        &json!({"human": name, "key": path, "leaf": recorded.leaf}),
+        &format!("{name} is enrolled, on record at {}; the key is {}", recorded.leaf, path.display()),
+    );
+    Ok(Exit::Done)
+}
+
+fn scope_of(scope: &Scope) -> Result<Option<KillScope>> {
+    Ok(match (&scope.agent, &scope.run, scope.all) {
+        (Some(agent), _, _) => Some(KillScope::Agent(agent.parse()?)),
+        (_, Some(run), _) => Some(KillScope::Run(run.parse()?)),
+        (_, _, true) => Some(KillScope::All),
+        _ => None,
+    })
+}

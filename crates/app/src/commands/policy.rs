@@ -1,0 +1,135 @@
+//! `policy`: check it, and have a human accept it.
+//!
+//! Configuration and policy are files that an agent of the same user could edit. So the gateway
+//! runs only what a human accepted with a signature over their hashes and a serial that counts up.
+
+use anyhow::{Context as _, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use countersign_gate::Gate;
+use countersign_kernel::policy::Bundle;
+use countersign_model::command::{Deed, Signed};
+use countersign_model::{Digest, from_canonical, to_canonical};
+use serde_json::json;
+
+use super::Context;
+use crate::cli::Policy;
+use crate::compose::{InForce, bundle};
+use crate::config::Config;
+use crate::keys::HumanKey;
+use crate::layout::Layout;
+use crate::terminal::{Exit, denied, usage};
+
+/// Runs the command.
+pub(crate) async fn run(command: Policy, context: &Context) -> Result<Exit> {
+    match command {
+        Policy::Check => check(context),
+        Policy::Activate(signer) => activate(&signer.human, context),
+    }
+}
+
+/// Loads configuration and policy; what is wrong with them is a usage error.
+pub(crate) fn load(layout: &Layout) -> Result<(Config, Bundle)> {
+    let config = Config::load(&layout.config()).map_err(|error| usage(format!("{error:#}")))?;
+    let bundle = bundle(&config).map_err(|error| usage(format!("{error:#}")))?;
+    Ok((config, bundle))
+}
+
+fn check(context: &Context) -> Result<Exit> {
+    let (config, bundle) = load(&context.layout)?;
+    let now = InForce { configuration: config.hash, policy: bundle.hash() };
+    let accepted = read(&context.layout)?.is_some_and(|signed| accepts(&signed, now));
+    let value = json!({
+        "configuration": now.configuration.hex(), "policy": now.policy.hex(), "accepted": accepted,
+        "agents": config.agents.len(), "upstreams": config.upstreams.len(), "policies": config.policies.len(),
+    });
+    let state = if accepted {
+        "accepted: this is what `countersign up` runs"
+    } else {
+        "not accepted yet: a human must run `countersign policy activate` before `countersign up`"
+    };
+    context.out.result(
+        &value,
+        &format!(
+            "configuration {} and policy {} are well formed\n{state}",
+            now.configuration.short(),
+            now.policy.short()
+        ),
+    );
+    Ok(Exit::Done)
+}
+
+fn activate(human: &str, context: &Context) -> Result<Exit> {
+    let (config, bundle) = load(&context.layout)?;
+    let now = InForce { configuration: config.hash, policy: bundle.hash() };
+    let last = read(&context.layout)?;
+    let serial = match last.as_ref().map(|signed| &signed.command.deed) {
+        Some(Deed::Activate { serial, .. }) => serial.saturating_add(1),
+        _ => 1,
+    };
+    if last.is_some_and(|signed| accepts(&signed, now)) {
+        context.out.result(&json!({"accepted": true, "changed": false}), "accepted already; nothing changed");
+        return Ok(Exit::Done);
+    }
+    let key = context.open_key(human)?;
+    write(&context.layout, &sign(&key, &config.origin, now, serial)?)?;
+    context.out.result(
+        &json!({"accepted": true, "changed": true, "serial": serial, "policy": now.policy.hex()}),
+        &format!("accepted by {human} as number {serial}; restart the gateway to run it"),
+    );
+    Ok(Exit::Done)
+}
+
+/// Signs the acceptance of what is in force now.
+pub(crate) fn sign(key: &HumanKey, origin: &str, now: InForce, serial: u64) -> Result<Signed> {
+    let deed = Deed::Activate { configuration: now.configuration, policy: now.policy, serial };
+    // No challenge: the serial is what keeps an old acceptance from coming back.
+    key.command(origin, Digest([0; 32]), deed)
+}
+
+/// Writes the acceptance file.
+pub(crate) fn write(layout: &Layout, signed: &Signed) -> Result<()> {
+    let path = layout.activation();
+    let aside = path.with_extension("new");
+    let _ = std::fs::remove_file(&aside);
+    crate::keys::write_new(&aside, STANDARD.encode(to_canonical(signed)?).as_bytes())?;
+    std::fs::rename(&aside, &path).with_context(|| format!("cannot replace `{}`", path.display()))
+}
+
+fn read(layout: &Layout) -> Result<Option<Signed>> {
+    let path = layout.activation();
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+    };
+    let damaged = || format!("`{}` is damaged; run `countersign policy activate`", path.display());
+    let bytes = STANDARD.decode(text.trim()).with_context(damaged)?;
+    Ok(Some(from_canonical(&bytes).with_context(damaged)?))
+}
+
+fn accepts(signed: &Signed, now: InForce) -> bool {
+    matches!(&signed.command.deed, Deed::Activate { configuration, policy, .. }
+        if *configuration == now.configuration && *policy == now.policy)
+}
+
+/// Refuses to serve what no human accepted; records a new acceptance.
+pub(crate) async fn enforce(gate: &Gate, layout: &Layout, now: InForce) -> Result<()> {
+    let not_accepted = || {
+        denied(format!(
+            "configuration {} and policy {} were not accepted by a human; look at what changed, then run `countersign policy activate`",
+            now.configuration.short(),
+            now.policy.short()
+        ))
+    };
+    let recorded = gate.activation();
+    if recorded.is_some_and(|a| InForce { configuration: a.configuration, policy: a.policy } == now) {
+        return Ok(());
+    }
+    let signed = read(layout)?.filter(|signed| accepts(signed, now)).ok_or_else(not_accepted)?;
+    gate.command(signed).await.map_err(|reason| {
+        let why = reason.detail.unwrap_or_else(|| reason.code.sentence().to_owned());
+        denied(format!("the acceptance of configuration and policy does not count: {why}"))
+    })?;
+    Ok(())
+}

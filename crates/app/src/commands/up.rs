@@ -1,0 +1,177 @@
+//! `up`: the gateway. Gate, kill plane, admin plane, the agents' door, and the tick.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use countersign_console::Console;
+use countersign_gate::Gate;
+use countersign_gate::kill::{KillAck, plane};
+use countersign_kernel::policy::Bundle;
+use countersign_ledger::Recovered;
+use countersign_points::mcp::config::{FrontConfig, UpstreamConfig, UpstreamLimits, Url};
+use countersign_points::mcp::{Server, Upstream};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, policy};
+use crate::compose::{self, InForce};
+use crate::config::{Config, Transport};
+use crate::layout::Layout;
+use crate::terminal::{Exit, GOOD, Output, WAIT};
+
+/// How long the answer to a kill waits for its record: the kill itself holds already.
+const RECORD_WAIT: Duration = Duration::from_millis(500);
+
+/// Runs the command: until a signal.
+pub(crate) async fn run(context: &Context) -> Result<Exit> {
+    let stop = CancellationToken::new();
+    let on_signal = stop.clone();
+    tokio::spawn(async move {
+        ended_by_signal().await;
+        on_signal.cancel();
+    });
+    serve(&context.layout, context.out, stop).await?;
+    Ok(Exit::Done)
+}
+
+async fn ended_by_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        },
+        Err(_) => {
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
+}
+
+/// Serves an installation until `stop`.
+pub(crate) async fn serve(layout: &Layout, out: Output, stop: CancellationToken) -> Result<()> {
+    crate::logging::start();
+    let (config, bundle) = policy::load(layout)?;
+    let now = InForce { configuration: config.hash, policy: bundle.hash() };
+    let (config, gate, recovered) = opened(config, bundle, layout.clone()).await?;
+    if let Some(cut) = &recovered.cut {
+        anstream::eprintln!(
+            "{WAIT}recovered{WAIT:#}: {} unconfirmed bytes were cut from the end of the log",
+            cut.bytes
+        );
+    }
+    let served = serve_gate(&gate, layout, (&config, now), out, stop).await;
+    let closing = gate.clone();
+    let closed = tokio::task::spawn_blocking(move || closing.close()).await?;
+    served.and(closed.map_err(Into::into))
+}
+
+/// Opens the gate on a thread that may block: recovery reads the whole log.
+async fn opened(config: Config, bundle: Bundle, layout: Layout) -> Result<(Config, Gate, Recovered)> {
+    tokio::task::spawn_blocking(move || {
+        let (gate, recovered) = compose::open(&config, bundle, &layout)?;
+        Ok((config, gate, recovered))
+    })
+    .await?
+}
+
+async fn serve_gate(
+    gate: &Gate,
+    layout: &Layout,
+    (config, now): (&Config, InForce),
+    out: Output,
+    stop: CancellationToken,
+) -> Result<()> {
+    policy::enforce(gate, layout, now).await?;
+    plane::listen(&layout.kill_socket(), gate.switch().clone(), recorder(gate))
+        .with_context(|| format!("cannot make the kill plane `{}`", layout.kill_socket().display()))?;
+    let console = Console::bind(&layout.admin_socket(), gate.clone())
+        .with_context(|| format!("cannot make the admin plane `{}`", layout.admin_socket().display()))?;
+    let upstream = Upstream::connect(upstream(config)?).await?;
+    let front = FrontConfig::new(config.listen).with_hosts(&config.hosts)?.with_origins(&config.origins)?;
+    let server = Server::new(front, gate.clone(), upstream.clone());
+    let listener = server
+        .bind()
+        .await
+        .with_context(|| format!("cannot listen on `{}`; is another gateway running there?", config.listen))?;
+    let address = listener.local_addr()?;
+    announce(layout, out, &address.to_string(), gate)?;
+    let tick = tokio::spawn(ticking(gate.clone()));
+    tokio::select! {
+        () = server.serve(listener, stop) => {}
+        ended = console.serve() => ended.context("the admin plane ended")?,
+    }
+    tick.abort();
+    upstream.close().await;
+    for left in [layout.admin_socket(), layout.kill_socket(), layout.address()] {
+        let _ = std::fs::remove_file(left);
+    }
+    Ok(())
+}
+
+fn announce(layout: &Layout, out: Output, address: &str, gate: &Gate) -> Result<()> {
+    let url = format!("http://{address}/mcp");
+    std::fs::write(layout.address(), &url).with_context(|| format!("cannot write `{}`", layout.address().display()))?;
+    let status = gate.status();
+    let killed = if status.killed.is_empty() {
+        String::new()
+    } else {
+        format!("\n{WAIT}killed{WAIT:#}: {} (lift it with `countersign resume`)", status.killed.join(", "))
+    };
+    out.result(
+        &json!({"url": url, "log": gate.origin(), "size": status.size, "killed": status.killed, "profile": "same_user"}),
+        &format!(
+            "{GOOD}up{GOOD:#} at {url}, log {} with {} records\n\
+             profile: same user (an agent of this user cannot forge consent, but could tamper with files; keep receipts elsewhere){killed}",
+            gate.origin(), status.size
+        ),
+    );
+    Ok(())
+}
+
+/// Checked configuration of the one upstream.
+fn upstream(config: &Config) -> Result<UpstreamConfig> {
+    let upstream = config.upstreams.first().context("the configuration names no upstream")?;
+    let id = upstream.id.clone();
+    let limits =
+        UpstreamLimits { call_timeout: Duration::from_millis(config.call_timeout_ms), ..UpstreamLimits::default() };
+    let made = match &upstream.transport {
+        Transport::Stdio { command, env } => {
+            let (program, arguments) = command.split_first().context("an empty `command`")?;
+            let env = env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+            let folder = std::path::absolute(&config.folder)?;
+            UpstreamConfig::stdio(id, in_folder(program, &folder), arguments.to_vec(), env, Some(folder))?
+        }
+        Transport::Http { url } => UpstreamConfig::http(id, Url::new(url)?, upstream.credential.clone()),
+    };
+    Ok(made.with_limits(limits))
+}
+
+/// `./server` means beside the configuration; a bare name is looked up in `PATH`.
+fn in_folder(program: &str, folder: &Path) -> std::path::PathBuf {
+    if program.contains('/') { folder.join(program) } else { program.into() }
+}
+
+/// Tells the gate of every kill and waits a bounded time for the record.
+fn recorder(gate: &Gate) -> plane::Recorder {
+    let gate = gate.clone();
+    let runtime = tokio::runtime::Handle::current();
+    Arc::new(move |ack: &KillAck| {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (gate, ack) = (gate.clone(), ack.clone());
+        runtime.spawn(async move {
+            let _ = tell.send(gate.record_kill(&ack).await);
+        });
+        told.recv_timeout(RECORD_WAIT).unwrap_or(false)
+    })
+}
+
+async fn ticking(gate: Gate) {
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        gate.tick().await;
+    }
+}

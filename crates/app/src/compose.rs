@@ -1,0 +1,95 @@
+//! The composition root: from a checked configuration to a gate, and nowhere else.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use countersign_gate::catalog::{Catalog, Declared};
+use countersign_gate::clock::{SystemClock, SystemEntropy};
+use countersign_gate::kill::KillSwitch;
+use countersign_gate::{Gate, Parts};
+use countersign_kernel::identity::TokenKey;
+use countersign_kernel::policy::{AgentDef, Bundle, PolicySource, TargetDef};
+use countersign_kernel::{Limits, Settings};
+use countersign_ledger::{Recovered, Store};
+use countersign_model::Digest;
+
+use crate::config::Config;
+use crate::layout::Layout;
+
+/// How long an evaluation may take before it is a denial.
+const EVALUATION_MS: u64 = 2_000;
+
+/// Loads the policy bundle that a configuration names.
+pub(crate) fn bundle(config: &Config) -> Result<Bundle> {
+    let source = PolicySource {
+        policies: config.policies.clone(),
+        agents: config.agents.iter().map(|(id, groups)| AgentDef { id: id.clone(), groups: groups.clone() }).collect(),
+        targets: config.targets()?.into_iter().map(|(id, environment)| TargetDef { id, environment }).collect(),
+        tools: config
+            .upstreams
+            .iter()
+            .flat_map(|upstream| upstream.tools.keys().map(|tool| (upstream.id.clone(), tool.clone())))
+            .collect(),
+        humans: None,
+    };
+    Ok(Bundle::load(&source)?)
+}
+
+/// What humans accept: configuration and policy together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InForce {
+    /// Hash of the configuration.
+    pub(crate) configuration: Digest,
+    /// Hash of the bundle.
+    pub(crate) policy: Digest,
+}
+
+/// Opens the gate of an installation.
+pub(crate) fn open(config: &Config, bundle: Bundle, layout: &Layout) -> Result<(Gate, Recovered)> {
+    let switch = KillSwitch::open(&layout.kill())?;
+    let key = std::fs::read(layout.token_key())
+        .with_context(|| format!("cannot read the key of tokens `{}`", layout.token_key().display()))?;
+    let key: [u8; 32] = key
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("`{}` has not the 32 bytes of a key", layout.token_key().display()))?;
+    let token_key = TokenKey::from_bytes(&key)
+        .with_context(|| format!("`{}` is no key of tokens", layout.token_key().display()))?;
+    let settings = Settings {
+        log: config.origin.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        configuration: config.hash,
+        // Signer and vault live in this process: nothing more can be promised yet.
+        profile: "same_user".to_owned(),
+        policy: bundle.hash(),
+        tenant: config.tenant.clone(),
+        agents: config.agents.keys().cloned().collect(),
+        budgets: config.budgets.clone(),
+        limits: Limits::default(),
+    };
+    let upstreams = config
+        .upstreams
+        .iter()
+        .map(|upstream| {
+            let declared = Declared {
+                target: upstream.target.clone(),
+                environment: upstream.environment.clone(),
+                tools: upstream.tools.clone(),
+                credential: upstream.credential.clone(),
+            };
+            (upstream.id.clone(), declared)
+        })
+        .collect();
+    let parts = Parts {
+        store: Store::real(layout.ledger()),
+        ledger: countersign_ledger::Config::default(),
+        settings,
+        policy: Arc::new(bundle),
+        catalog: Catalog { upstreams, ..Catalog::default() },
+        switch: Arc::new(switch),
+        token_key,
+        clock: Arc::new(SystemClock::start()),
+        entropy: Arc::new(SystemEntropy::new()),
+        evaluation_ms: EVALUATION_MS,
+    };
+    Ok(Gate::open(parts)?)
+}

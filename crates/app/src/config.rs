@@ -1,0 +1,311 @@
+//! Configuration: `countersign.yaml` read once into checked types; unknown keys are refused.
+//!
+//! A mistyped guard must not be silently off, so every key, unit and name is checked here, with
+//! an error that names the key and the remedy. Secrets are references (`env:NAME`, `file:PATH`),
+//! never values. It does not know what any setting does to a decision.
+
+mod raw;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use countersign_effects::binding::{ArgumentKind, Binding};
+use countersign_gate::credential::Credential;
+use countersign_kernel::{BudgetRule, BudgetScope};
+use countersign_model::Digest;
+use countersign_model::facts::Effect;
+use countersign_model::id::{AgentId, Environment, TargetId, TenantId, ToolName, UpstreamId};
+
+/// The whole configuration, checked.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// Hash of the file's bytes.
+    pub(crate) hash: Digest,
+    /// The folder of the file: relative paths start here.
+    pub(crate) folder: PathBuf,
+    /// The tenant.
+    pub(crate) tenant: TenantId,
+    /// The log's origin line.
+    pub(crate) origin: String,
+    /// Where agents connect.
+    pub(crate) listen: SocketAddr,
+    /// Hosts that a `Host` header may name besides loopback.
+    pub(crate) hosts: Vec<String>,
+    /// Origins that a browser may come from.
+    pub(crate) origins: Vec<String>,
+    /// Policy files, in order: name and text.
+    pub(crate) policies: Vec<(String, String)>,
+    /// Agents and their groups.
+    pub(crate) agents: BTreeMap<AgentId, Vec<String>>,
+    /// Upstreams. This version runs exactly one.
+    pub(crate) upstreams: Vec<Upstream>,
+    /// Hard limits.
+    pub(crate) budgets: Vec<BudgetRule>,
+    /// Longest time that one call may take, in milliseconds.
+    pub(crate) call_timeout_ms: u64,
+}
+
+/// One upstream, checked.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    /// Its id.
+    pub(crate) id: UpstreamId,
+    /// How it is reached.
+    pub(crate) transport: Transport,
+    /// The target of tools without a binding of their own.
+    pub(crate) target: TargetId,
+    /// That target's environment.
+    pub(crate) environment: Environment,
+    /// Bindings by tool.
+    pub(crate) tools: BTreeMap<ToolName, Binding>,
+    /// What opens it.
+    pub(crate) credential: Option<Credential>,
+}
+
+/// How an upstream is reached.
+#[derive(Clone, Debug)]
+pub(crate) enum Transport {
+    /// A child process that speaks over its standard streams.
+    Stdio {
+        /// Program and arguments.
+        command: Vec<String>,
+        /// Its whole environment besides `PATH`.
+        env: BTreeMap<String, String>,
+    },
+    /// A server on streamable HTTP.
+    Http {
+        /// Its endpoint.
+        url: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks `path` and the policy files that it names.
+    pub(crate) fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| {
+            format!("cannot read the configuration `{}`; make one with `countersign init`", path.display())
+        })?;
+        let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
+        Self::parse(&text, &folder).with_context(|| format!("in `{}`", path.display()))
+    }
+
+    /// Checks `text`; relative paths start at `folder`.
+    pub(crate) fn parse(text: &str, folder: &Path) -> Result<Self> {
+        let raw: raw::Config = serde_saphyr::from_str(text).map_err(|error| anyhow::anyhow!("{error}"))?;
+        if raw.version != 1 {
+            bail!("`version: {}` is not known; this build reads `version: 1`", raw.version);
+        }
+        let upstreams =
+            raw.upstreams.into_iter().map(|upstream| checked_upstream(upstream, folder)).collect::<Result<Vec<_>>>()?;
+        if upstreams.len() != 1 {
+            bail!("`upstreams` holds {} entries; this version runs exactly one", upstreams.len());
+        }
+        let agents = checked_agents(raw.agents)?;
+        let policies = read_policies(&raw.policy, folder)?;
+        Ok(Self {
+            hash: Digest::of("countersign configuration v1", &[text.as_bytes()]),
+            folder: folder.to_owned(),
+            tenant: TenantId::new(&raw.tenant).context("in `tenant`")?,
+            origin: checked_origin(raw.origin)?,
+            listen: checked_listen(&raw.listen)?,
+            hosts: raw.hosts,
+            origins: raw.origins,
+            policies,
+            budgets: checked_budgets(raw.budgets, &agents)?,
+            agents,
+            upstreams,
+            call_timeout_ms: match raw.call_timeout {
+                Some(text) => duration_ms(&text).context("in `call_timeout`")?,
+                None => 120_000,
+            },
+        })
+    }
+
+    /// Every target with its environment. One target has one environment.
+    pub(crate) fn targets(&self) -> Result<BTreeMap<TargetId, Environment>> {
+        let mut targets = BTreeMap::new();
+        for upstream in &self.upstreams {
+            let own = std::iter::once((&upstream.target, &upstream.environment));
+            let bound = upstream.tools.values().map(|b| (&b.target, &b.environment));
+            for (target, environment) in own.chain(bound) {
+                let known: &Environment = targets.entry(target.clone()).or_insert_with(|| environment.clone());
+                if known != environment {
+                    bail!(
+                        "target `{target}` is declared in `{known}` and in `{environment}`; give the two their own names"
+                    );
+                }
+            }
+        }
+        Ok(targets)
+    }
+}
+
+fn checked_origin(origin: String) -> Result<String> {
+    if origin.is_empty() || origin.chars().any(|c| c.is_whitespace() || c.is_control() || c == '+') {
+        bail!("`origin: {origin}` must be a name without spaces and `+`, such as `logs.example.com/agents`");
+    }
+    Ok(origin)
+}
+
+fn checked_listen(listen: &str) -> Result<SocketAddr> {
+    let address: SocketAddr = listen
+        .parse()
+        .with_context(|| format!("`listen: {listen}` is no address; write one such as `127.0.0.1:7411`"))?;
+    if !address.ip().is_loopback() {
+        bail!(
+            "`listen: {listen}` is not a loopback address; this version has no TLS of its own, so put a TLS proxy in front"
+        );
+    }
+    Ok(address)
+}
+
+fn checked_agents(raw: Vec<raw::Agent>) -> Result<BTreeMap<AgentId, Vec<String>>> {
+    let mut agents = BTreeMap::new();
+    for agent in raw {
+        let id = AgentId::new(&agent.id).context("in `agents`")?;
+        for group in &agent.groups {
+            AgentId::new(group).with_context(|| format!("in the groups of agent `{id}`"))?;
+        }
+        if agents.insert(id.clone(), agent.groups).is_some() {
+            bail!("agent `{id}` is listed twice");
+        }
+    }
+    if agents.is_empty() {
+        bail!("`agents` is empty; list at least one agent, for nobody else can get a token");
+    }
+    Ok(agents)
+}
+
+fn read_policies(names: &[String], folder: &Path) -> Result<Vec<(String, String)>> {
+    if names.is_empty() {
+        bail!("`policy` names no file; without a policy everything is denied, so name at least one");
+    }
+    names
+        .iter()
+        .map(|name| {
+            let path = folder.join(name);
+            let text = std::fs::read_to_string(&path)
+                .with_context(|| format!("cannot read the policy file `{}`", path.display()))?;
+            Ok((name.clone(), text))
+        })
+        .collect()
+}
+
+fn checked_upstream(raw: raw::Upstream, folder: &Path) -> Result<Upstream> {
+    let id = UpstreamId::new(&raw.id).context("in `upstreams`")?;
+    let within = || format!("in upstream `{id}`");
+    let target = TargetId::new(&raw.target).with_context(within)?;
+    let environment = Environment::new(&raw.environment).with_context(within)?;
+    let transport = match (raw.command, raw.url) {
+        (Some(command), None) if !command.is_empty() => Transport::Stdio { command, env: raw.env },
+        (None, Some(url)) if raw.env.is_empty() => Transport::Http { url },
+        (None, Some(_)) => bail!("upstream `{id}` has a `url` and an `env`; `env` is for a `command`"),
+        _ => bail!("upstream `{id}` needs either a `command` (program and arguments) or a `url`"),
+    };
+    let credential = match (raw.credential, &transport) {
+        (None, _) => None,
+        (Some(credential), Transport::Http { .. }) => Some(resolved(&credential, folder).with_context(within)?),
+        (Some(_), Transport::Stdio { .. }) => {
+            bail!("upstream `{id}` is a child process; give it secrets through `env`, not `credential`")
+        }
+    };
+    let tools = raw
+        .tools
+        .into_iter()
+        .map(|(name, tool)| {
+            let name = ToolName::new(&name).with_context(within)?;
+            let binding = checked_binding(tool, &target, &environment)
+                .with_context(|| format!("in tool `{name}` of upstream `{id}`"))?;
+            Ok((name, binding))
+        })
+        .collect::<Result<_>>()?;
+    Ok(Upstream { id, transport, target, environment, tools, credential })
+}
+
+fn checked_binding(raw: raw::Tool, target: &TargetId, environment: &Environment) -> Result<Binding> {
+    let arguments = raw
+        .arguments
+        .into_iter()
+        .map(|(name, kind)| {
+            let kind = match kind.as_str() {
+                "plain" => ArgumentKind::Plain,
+                other => match other.strip_prefix("sql.") {
+                    Some(dialect) => ArgumentKind::Sql(dialect.parse()?),
+                    None => bail!("argument `{name}: {other}` is of no known kind; use `plain` or `sql.sqlite`"),
+                },
+            };
+            Ok((name, kind))
+        })
+        .collect::<Result<_>>()?;
+    Ok(Binding {
+        target: raw.target.map_or_else(|| Ok(target.clone()), |t| TargetId::new(&t))?,
+        environment: raw.environment.map_or_else(|| Ok(environment.clone()), |e| Environment::new(&e))?,
+        effect: raw.effect.map(|e| e.parse::<Effect>()).transpose()?,
+        arguments,
+    })
+}
+
+fn resolved(raw: &raw::Credential, folder: &Path) -> Result<Credential> {
+    let value = match raw.from.split_once(':') {
+        Some(("env", name)) => std::env::var(name)
+            .with_context(|| format!("`credential` reads the variable `{name}`, which is not set"))?,
+        Some(("file", path)) => std::fs::read_to_string(folder.join(path))
+            .with_context(|| format!("`credential` reads the file `{path}`"))?,
+        _ => bail!("`from: {}` is no reference; write `env:NAME` or `file:PATH`", raw.from),
+    };
+    Ok(Credential::header(&raw.header, value.trim()))
+}
+
+fn checked_budgets(raw: Vec<raw::Budget>, agents: &BTreeMap<AgentId, Vec<String>>) -> Result<Vec<BudgetRule>> {
+    raw.into_iter()
+        .map(|budget| {
+            let scope = match budget.scope.as_str() {
+                "run" => BudgetScope::Run,
+                "session" => BudgetScope::Session,
+                "agent" => BudgetScope::Agent,
+                "tenant" => BudgetScope::Tenant,
+                other => bail!("`scope: {other}` is no scope of a budget; use run, session, agent or tenant"),
+            };
+            let only = budget
+                .agents
+                .map(|names| {
+                    names
+                        .iter()
+                        .map(|name| {
+                            let id = AgentId::new(name)?;
+                            if !agents.contains_key(&id) {
+                                bail!("a budget names agent `{id}`, which is not in `agents`");
+                            }
+                            Ok(id)
+                        })
+                        .collect::<Result<BTreeSet<_>>>()
+                })
+                .transpose()?;
+            Ok(BudgetRule {
+                scope,
+                cap: budget.calls,
+                window_ms: budget.window.map(|w| duration_ms(&w)).transpose()?,
+                agents: only,
+            })
+        })
+        .collect()
+}
+
+/// Reads `90s`, `15m`, `2h` or `7d`.
+pub(crate) fn duration_ms(text: &str) -> Result<u64> {
+    let explain = || format!("`{text}` is no duration; write a number and s, m, h or d, such as `15m`");
+    let (number, unit_ms) = ["ms", "s", "m", "h", "d"]
+        .iter()
+        .zip([1_u64, 1_000, 60_000, 3_600_000, 86_400_000])
+        .find_map(|(unit, ms)| {
+            let number = text.strip_suffix(unit)?;
+            number.bytes().all(|b| b.is_ascii_digit()).then_some((number, ms))
+        })
+        .with_context(explain)?;
+    let number: u64 = number.parse().with_context(explain)?;
+    number.checked_mul(unit_ms).filter(|ms| *ms > 0).with_context(explain)
+}

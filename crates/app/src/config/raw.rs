@@ -1,0 +1,73 @@
+//! The configuration as it is spelled; `config` checks it. Unknown keys are refused.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Config {
+    pub(super) version: u32,
+    pub(super) tenant: String,
+    pub(super) origin: String,
+    pub(super) listen: String,
+    #[serde(default)]
+    pub(super) hosts: Vec<String>,
+    #[serde(default)]
+    pub(super) origins: Vec<String>,
+    pub(super) policy: Vec<String>,
+    pub(super) agents: Vec<Agent>,
+    pub(super) upstreams: Vec<Upstream>,
+    #[serde(default)]
+    pub(super) budgets: Vec<Budget>,
+    pub(super) call_timeout: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Agent {
+    pub(super) id: String,
+    #[serde(default)]
+    pub(super) groups: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Upstream {
+    pub(super) id: String,
+    pub(super) target: String,
+    pub(super) environment: String,
+    pub(super) command: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) url: Option<String>,
+    pub(super) credential: Option<Credential>,
+    #[serde(default)]
+    pub(super) tools: BTreeMap<String, Tool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Credential {
+    pub(super) header: String,
+    pub(super) from: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tool {
+    pub(super) target: Option<String>,
+    pub(super) environment: Option<String>,
+    pub(super) effect: Option<String>,
+    #[serde(default)]
+    pub(super) arguments: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Budget {
+    pub(super) scope: String,
+    pub(super) calls: u64,
+    pub(super) window: Option<String>,
+    pub(super) agents: Option<Vec<String>>,
+}

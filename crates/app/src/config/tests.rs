@@ -1,0 +1,85 @@
+//! What the configuration accepts, and what every refusal says.
+
+use std::path::Path;
+
+use super::{Config, duration_ms};
+
+const GOOD: &str = "
+version: 1
+tenant: acme
+origin: countersign.local/acme
+listen: 127.0.0.1:7411
+policy: [policy.cedar]
+agents: [{id: coder, groups: [coders]}]
+upstreams:
+  - id: crm
+    target: crm
+    environment: production
+    command: [sqlite-server, crm.db]
+    tools:
+      query: {arguments: {sql: sql.sqlite}}
+budgets: [{scope: run, calls: 100}, {scope: agent, calls: 1000, window: 1d, agents: [coder]}]
+";
+
+fn check(from: &str, to: &str, want: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("policy.cedar"), "").unwrap();
+    let text = GOOD.replace(from, to);
+    assert!(from == to || text != GOOD, "`{from}` is not in the text");
+    let got = match Config::parse(&text, folder.path()) {
+        Ok(config) => format!("ok {}", config.hash.short()),
+        Err(error) => format!("{error:#}"),
+    };
+    assert!(got.contains(want), "wanted `{want}`, got: {got}");
+}
+
+#[test]
+fn accepts_and_refuses() {
+    check("", "", "ok ");
+    check("version: 1", "version: 2", "this build reads `version: 1`");
+    check("tenant: acme", "tenant: acme\ntenants: x", "tenants");
+    check("tenant: acme", "tenant: 'a b'", "printable ASCII");
+    check("127.0.0.1:7411", "0.0.0.0:7411", "not a loopback address");
+    check("127.0.0.1:7411", "somewhere", "is no address");
+    check("agents: [{id: coder, groups: [coders]}]", "agents: []", "`agents` is empty");
+    check("[policy.cedar]", "[nowhere.cedar]", "nowhere.cedar");
+    check("[policy.cedar]", "[]", "names no file");
+    check("sql: sql.sqlite", "sql: sql.oracle", "oracle");
+    check("sql: sql.sqlite", "sql: sequel", "is of no known kind");
+    check("scope: run", "scope: planet", "use run, session, agent or tenant");
+    check("window: 1d", "window: 1 day", "is no duration");
+    check("agents: [coder]}", "agents: [other]}", "which is not in `agents`");
+    check("command: [sqlite-server, crm.db]", "url: 'http://127.0.0.1:1/mcp'", "ok ");
+    check("command: [sqlite-server, crm.db]", "env: {A: b}", "needs either a `command`");
+    check(
+        "command: [sqlite-server, crm.db]",
+        "url: 'http://127.0.0.1:1/mcp'\n    credential: {header: Authorization, from: 'plain-secret'}",
+        "is no reference",
+    );
+}
+
+#[test]
+fn durations() {
+    for (text, want) in [
+        ("90s", Some(90_000)),
+        ("15m", Some(900_000)),
+        ("7d", Some(604_800_000)),
+        ("250ms", Some(250)),
+        ("0s", None),
+        ("m", None),
+        ("-1s", None),
+        ("99999999999999999999d", None),
+    ] {
+        assert_eq!(duration_ms(text).ok(), want, "{text}");
+    }
+}
+
+#[test]
+fn one_target_has_one_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("policy.cedar"), "").unwrap();
+    let text = GOOD.replace("query: {", "query: {environment: staging, ");
+    let error = Config::parse(&text, folder.path()).unwrap().targets().unwrap_err();
+    assert!(error.to_string().contains("`production` and in `staging`"), "{error}");
+    assert!(Config::load(Path::new("/nowhere/countersign.yaml")).is_err());
+}

@@ -1,0 +1,87 @@
+//! Where everything lies below the folder of a configuration.
+//!
+//! One place knows the names of files; everything else asks here.
+
+use std::path::{Path, PathBuf};
+
+/// The folder of one installation.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The installation whose configuration is `config`.
+    pub(crate) fn of_config(config: &Path) -> Self {
+        let root = match config.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        Self { root }
+    }
+
+    /// The folder itself.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The configuration.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.root.join("countersign.yaml")
+    }
+
+    /// The human's signed acceptance of configuration and policy.
+    pub(crate) fn activation(&self) -> PathBuf {
+        self.root.join("activation")
+    }
+
+    /// The ledger's folder.
+    pub(crate) fn ledger(&self) -> PathBuf {
+        self.root.join("ledger")
+    }
+
+    /// The log's verifier key.
+    pub(crate) fn log_vkey(&self) -> PathBuf {
+        self.ledger().join("log.vkey")
+    }
+
+    /// The kill switch's own file.
+    pub(crate) fn kill(&self) -> PathBuf {
+        self.root.join("kill.state")
+    }
+
+    /// The root key of tokens.
+    pub(crate) fn token_key(&self) -> PathBuf {
+        self.root.join("keys").join("token.key")
+    }
+
+    /// A human's passphrase-protected key.
+    pub(crate) fn human_key(&self, human: &str) -> PathBuf {
+        self.root.join("keys").join(format!("{human}.key.pem"))
+    }
+
+    /// Where keys lie.
+    pub(crate) fn keys(&self) -> PathBuf {
+        self.root.join("keys")
+    }
+
+    /// An agent's token file.
+    pub(crate) fn token(&self, agent: &str) -> PathBuf {
+        self.root.join("tokens").join(format!("{agent}.token"))
+    }
+
+    /// The admin plane's socket.
+    pub(crate) fn admin_socket(&self) -> PathBuf {
+        self.root.join("admin.sock")
+    }
+
+    /// The kill plane's socket.
+    pub(crate) fn kill_socket(&self) -> PathBuf {
+        self.root.join("kill.sock")
+    }
+
+    /// Where the gateway writes the address that it listens on.
+    pub(crate) fn address(&self) -> PathBuf {
+        self.root.join("address")
+    }
+}

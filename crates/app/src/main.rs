@@ -1,0 +1,33 @@
+//! Countersign: nothing an agent does takes effect until it is countersigned.
+//!
+//! This file reads the command line and turns what came of it into an exit code; nothing else.
+
+mod admin;
+mod cli;
+mod commands;
+mod compose;
+mod config;
+mod demo;
+mod keys;
+mod layout;
+mod logging;
+mod show;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::terminal::{Output, exit_of};
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let out = Output { json: cli.json };
+    match commands::run(cli) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            out.error(&error);
+            exit_of(&error).into()
+        }
+    }
+}

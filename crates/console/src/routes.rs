@@ -1,0 +1,152 @@
+//! The admin plane's routes. Each either reads, or hands a signature to the gate.
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use countersign_gate::Gate;
+use countersign_gate::view::{self, ViewError};
+use countersign_model::command;
+use countersign_model::{Reason, from_canonical};
+use serde::Deserialize;
+
+use crate::wire;
+
+const BODY_BYTES_MAX: usize = 64 * 1024;
+const TAIL_MAX: u64 = 1_000;
+
+pub(crate) fn router(gate: Gate) -> Router {
+    Router::new()
+        .route("/status", get(status))
+        .route("/approvals", get(approvals))
+        .route("/approvals/{ticket}", get(approval).post(consent))
+        .route("/challenge", post(challenge))
+        .route("/command", post(run))
+        .route("/log", get(tail))
+        .route("/log/{index}", get(record))
+        .route("/receipt/{index}", get(receipt))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(gate)
+}
+
+/// What goes wrong here, as status and body.
+struct Fault(StatusCode, wire::Refusal);
+
+impl Fault {
+    fn bad(error: impl ToString) -> Self {
+        Self(StatusCode::BAD_REQUEST, wire::Refusal { code: None, error: error.to_string() })
+    }
+}
+
+impl From<Reason> for Fault {
+    fn from(reason: Reason) -> Self {
+        let error = reason.detail.unwrap_or_else(|| reason.code.sentence().to_owned());
+        let code = Some(reason.code.as_str().to_owned());
+        Self(StatusCode::FORBIDDEN, wire::Refusal { code, error })
+    }
+}
+
+impl From<ViewError> for Fault {
+    fn from(error: ViewError) -> Self {
+        let refusal = wire::Refusal { code: None, error: error.to_string() };
+        Self(StatusCode::NOT_FOUND, refusal)
+    }
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        (self.0, Json(self.1)).into_response()
+    }
+}
+
+type Answer<T> = Result<Json<T>, Fault>;
+
+async fn status(State(gate): State<Gate>) -> Json<wire::Status> {
+    let now = gate.status();
+    Json(wire::Status {
+        log: gate.origin(),
+        size: now.size,
+        failure: now.failure,
+        waiting: now.waiting,
+        in_flight: now.in_flight,
+        killed: now.killed,
+        frozen: now.frozen.into_iter().map(|(name, until)| (name, until.0)).collect(),
+        stalled: now.stalled,
+    })
+}
+
+async fn approvals(State(gate): State<Gate>) -> Answer<Vec<wire::Waiting>> {
+    Ok(Json(gate.waiting()?.into_iter().map(waiting).collect()))
+}
+
+async fn approval(State(gate): State<Gate>, Path(ticket): Path<String>) -> Answer<wire::Waiting> {
+    let ticket = ticket.parse().map_err(Fault::bad)?;
+    Ok(Json(waiting(gate.waiting_under(&ticket)?)))
+}
+
+async fn consent(
+    State(gate): State<Gate>,
+    Path(ticket): Path<String>,
+    Json(consent): Json<wire::Consent>,
+) -> Answer<wire::Recorded> {
+    let ticket = ticket.parse().map_err(Fault::bad)?;
+    let human = consent.human.parse().map_err(Fault::bad)?;
+    let signature = STANDARD.decode(&consent.signature).map_err(Fault::bad)?;
+    let leaf = gate.consent(ticket, human, consent.approved, signature).await?;
+    Ok(Json(wire::Recorded { leaf, token: None, session: None }))
+}
+
+async fn challenge(State(gate): State<Gate>) -> Answer<wire::Challenge> {
+    let challenge = gate.challenge().ok_or_else(|| Fault::bad("no randomness to be had"))?;
+    Ok(Json(wire::Challenge { challenge: STANDARD.encode(challenge.0), log: gate.origin() }))
+}
+
+async fn run(State(gate): State<Gate>, Json(body): Json<wire::Signed>) -> Answer<wire::Recorded> {
+    let bytes = STANDARD.decode(&body.signed).map_err(Fault::bad)?;
+    let signed: command::Signed = from_canonical(&bytes).map_err(Fault::bad)?;
+    let carried = gate.command(signed).await?;
+    Ok(Json(wire::Recorded {
+        leaf: carried.leaf,
+        token: carried.token,
+        session: carried.session.map(|session| session.to_string()),
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Count {
+    count: u64,
+}
+
+async fn tail(State(gate): State<Gate>, Query(Count { count }): Query<Count>) -> Answer<Vec<wire::Stored>> {
+    let records = gate.tail(count.min(TAIL_MAX))?;
+    Ok(Json(records.iter().map(stored).collect()))
+}
+
+async fn record(State(gate): State<Gate>, Path(index): Path<u64>) -> Answer<wire::Stored> {
+    Ok(Json(stored(&gate.stored(index)?)))
+}
+
+async fn receipt(State(gate): State<Gate>, Path(index): Path<u64>) -> Result<String, Fault> {
+    gate.receipt_of(index)?.to_json().map_err(Fault::bad)
+}
+
+fn waiting(waiting: view::Waiting) -> wire::Waiting {
+    wire::Waiting {
+        ticket: waiting.ticket.to_string(),
+        expires_ms: waiting.expires.0,
+        proposal: stored(&waiting.proposal),
+    }
+}
+
+fn stored(stored: &view::Stored) -> wire::Stored {
+    wire::Stored {
+        index: stored.index,
+        leaf: STANDARD.encode(&stored.leaf),
+        payload: stored.payload.as_ref().and_then(|payload| payload.encode().ok()).map(|bytes| STANDARD.encode(bytes)),
+    }
+}

@@ -1,0 +1,105 @@
+//! What travels over the admin plane, shared by its server and the command line.
+//!
+//! Records travel as their leaves and payloads, so that who reads them can hash and check them.
+
+use serde::{Deserialize, Serialize};
+
+/// One record.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stored {
+    /// Its index.
+    pub index: u64,
+    /// Its leaf, in base64.
+    pub leaf: String,
+    /// What lies beside it, in base64; absent where it has been erased or never was.
+    pub payload: Option<String>,
+}
+
+/// One parked action.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Waiting {
+    /// Its ticket.
+    pub ticket: String,
+    /// When it lapses, in milliseconds since the Unix epoch.
+    pub expires_ms: u64,
+    /// Its proposal.
+    pub proposal: Stored,
+}
+
+/// A human's answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Consent {
+    /// Who.
+    pub human: String,
+    /// Yes or no.
+    pub approved: bool,
+    /// Ed25519 signature, in base64.
+    pub signature: String,
+}
+
+/// What was recorded.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recorded {
+    /// The leaf of the record.
+    pub leaf: u64,
+    /// A token, where one was issued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Its session id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+}
+
+/// What a command is signed against.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Challenge {
+    /// 32 bytes, in base64.
+    pub challenge: String,
+    /// The log's origin.
+    pub log: String,
+}
+
+/// A signed command.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signed {
+    /// The canonical encoding of the signed command, in base64.
+    pub signed: String,
+}
+
+/// What holds at this moment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Status {
+    /// The log's origin.
+    pub log: String,
+    /// Records in the log.
+    pub size: u64,
+    /// Why the ledger stopped, if it did.
+    pub failure: Option<String>,
+    /// Proposals waiting.
+    pub waiting: usize,
+    /// Effects in flight.
+    pub in_flight: usize,
+    /// What is killed.
+    pub killed: Vec<String>,
+    /// What is frozen, and until when in milliseconds since the Unix epoch.
+    pub frozen: Vec<(String, u64)>,
+    /// Whether a record waits for the disk, so that nothing is proposed.
+    pub stalled: bool,
+}
+
+/// Why something was refused.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refusal {
+    /// The reason code, where there is one.
+    pub code: Option<String>,
+    /// What is wrong, and the remedy.
+    pub error: String,
+}

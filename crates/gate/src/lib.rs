@@ -1,0 +1,24 @@
+//! The pipeline: from a framed call to a receipt, and the only code that can mint a `Permit`.
+//!
+//! Knows how identity, facts, decision, record and effect follow on one another; knows no
+//! protocol. Every point goes through [`Gate::govern`]; a second path would be a bug. It does not
+//! decide (`kernel`), parse (`effects`) or store (`ledger`).
+
+pub mod admin;
+pub mod call;
+pub mod catalog;
+pub mod clock;
+pub mod credential;
+mod identity;
+pub mod kill;
+mod open;
+pub mod permit;
+mod pipeline;
+mod refuse;
+mod stalled;
+mod state;
+mod tick;
+pub mod view;
+
+pub use self::open::{GateError, Parts};
+pub use self::state::{Evaluate, Gate};

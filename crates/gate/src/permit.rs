@@ -1,0 +1,140 @@
+//! The permit: the only value with which a point can touch the outside world.
+//!
+//! Its fields are private and only this crate can make one, after the intent is durable. It is not
+//! `Clone`; [`Permit::begin`] consumes it, checks the kill epoch and takes the counted guard in one
+//! step, and only the [`Effect`] that comes out carries the upstream's credential. A point calls
+//! `begin` when it owns the socket or pipe and would write next: not before it queues.
+//!
+//! ```compile_fail
+//! // No other crate can make a permit.
+//! let permit = countersign_gate::permit::Permit {};
+//! ```
+
+use std::sync::Arc;
+
+use countersign_model::Principal;
+use countersign_model::id::UpstreamId;
+use countersign_model::unit::LeafIndex;
+use tokio_util::sync::CancellationToken;
+
+use crate::credential::Credential;
+use crate::kill::{EffectId, KillSwitch};
+
+/// Leave to carry out one action, once.
+#[derive(Debug)]
+pub struct Permit {
+    principal: Principal,
+    upstream: UpstreamId,
+    credential: Option<Credential>,
+    intent: LeafIndex,
+    epoch: u64,
+    switch: Arc<KillSwitch>,
+    cancel: CancellationToken,
+}
+
+/// What the gate knows when it mints a permit; made only in `pipeline`.
+pub(crate) struct Minting {
+    pub(crate) principal: Principal,
+    pub(crate) upstream: UpstreamId,
+    pub(crate) credential: Option<Credential>,
+    pub(crate) intent: LeafIndex,
+    pub(crate) epoch: u64,
+    pub(crate) switch: Arc<KillSwitch>,
+    pub(crate) cancel: CancellationToken,
+}
+
+/// Why an effect may not begin, or must end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The kill switch covers the caller, or did since the permit was minted.
+    Killed,
+    /// The caller cancelled.
+    Cancelled,
+}
+
+impl Stop {
+    /// For the outcome's note.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Killed => "stopped by the kill switch",
+            Self::Cancelled => "cancelled by the caller",
+        }
+    }
+}
+
+/// Cuts the transport of an effect by force: closes the socket, kills the child process.
+/// Called from any thread, at most once, when an effect did not end in time after a kill.
+pub type Cut = Arc<dyn Fn() + Send + Sync>;
+
+impl Permit {
+    pub(crate) fn mint(minting: Minting) -> Self {
+        let Minting { principal, upstream, credential, intent, epoch, switch, cancel } = minting;
+        Self { principal, upstream, credential, intent, epoch, switch, cancel }
+    }
+
+    /// The upstream that this permit is for.
+    #[must_use]
+    pub const fn upstream(&self) -> &UpstreamId {
+        &self.upstream
+    }
+
+    /// The leaf of the durable intent.
+    #[must_use]
+    pub const fn intent(&self) -> LeafIndex {
+        self.intent
+    }
+
+    /// Checks the kill epoch and starts the effect, under one guard. Call it when nothing stands
+    /// between you and the first byte; `cut` closes the transport by force.
+    ///
+    /// # Errors
+    /// [`Stop`] where a kill covers the caller, or covered it since the permit was minted, or the caller cancelled.
+    pub fn begin(self, cut: Cut) -> Result<Effect, Stop> {
+        if self.cancel.is_cancelled() {
+            return Err(Stop::Cancelled);
+        }
+        let (id, killed) = self.switch.enter(&self.principal, self.epoch, cut)?;
+        Ok(Effect { id, killed, cancel: self.cancel, credential: self.credential, switch: self.switch })
+    }
+
+    /// Resolves when the effect must not begin any more: lets a point give up its place in a queue.
+    pub async fn stopped(&self) -> Stop {
+        self.cancel.cancelled().await;
+        Stop::Cancelled
+    }
+}
+
+/// An effect in flight: counted by the kill switch from before its first byte until it is dropped.
+/// A kill is acknowledged only when every effect in its scope is gone.
+#[derive(Debug)]
+pub struct Effect {
+    id: EffectId,
+    killed: CancellationToken,
+    cancel: CancellationToken,
+    credential: Option<Credential>,
+    switch: Arc<KillSwitch>,
+}
+
+impl Effect {
+    /// The upstream's credential, where the configuration has one.
+    #[must_use]
+    pub const fn credential(&self) -> Option<&Credential> {
+        self.credential.as_ref()
+    }
+
+    /// Resolves when the effect must end: stop writing, tell the upstream where it can be told, and drop this.
+    pub async fn stopped(&self) -> Stop {
+        tokio::select! {
+            biased;
+            () = self.killed.cancelled() => Stop::Killed,
+            () = self.cancel.cancelled() => Stop::Cancelled,
+        }
+    }
+}
+
+impl Drop for Effect {
+    fn drop(&mut self) {
+        self.switch.leave(self.id);
+    }
+}

@@ -1,0 +1,244 @@
+//! The one pipeline function: every action of every point goes through [`Gate::govern`].
+//!
+//! In order: facts, reserve, evaluate, decide, durable intent, permit, effect, durable outcome,
+//! receipt. Each step's failure is a denial with a reason; none skips a step. What comes after the
+//! caller went away still runs to its outcome, in a task of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_kernel::{Event, Salts};
+use countersign_ledger::{AppendError, Committed, Slot};
+use countersign_model::action::Action;
+use countersign_model::encoding::Bounded;
+use countersign_model::payload::{Commitment, Salt};
+use countersign_model::record::{Evaluation, Status};
+use countersign_model::unit::{Bytes, LeafIndex};
+use countersign_model::{Body, Reason, ReasonCode, Record, Seq};
+use countersign_receipt::{Receipt, ReceiptProof, Role};
+
+use crate::Gate;
+use crate::call::{Answer, Call, Execute, Executed};
+use crate::permit::{Minting, Permit};
+use crate::state::Step;
+
+/// A decision on its way to the disk.
+struct Decided {
+    call: Seq,
+    record: Record,
+    pending: countersign_ledger::Pending,
+    leaf: Vec<u8>,
+}
+
+impl Gate {
+    /// Takes one call from proposal to receipt. The caller may go away: what was allowed is carried to its outcome.
+    pub async fn govern<E: Execute>(&self, call: Call, executor: Arc<E>) -> Answer<E::Reply> {
+        let gate = self.clone();
+        let task = tokio::spawn(async move { gate.pipeline(call, executor).await });
+        // A panic inside may have come after the first byte: nobody may call that "denied".
+        task.await.unwrap_or_else(|_| Answer::Ran {
+            status: Status::Unknown,
+            reply: None,
+            note: Some("the gateway failed while the action was under way".to_owned()),
+            receipt: None,
+        })
+    }
+
+    async fn pipeline<E: Execute>(&self, call: Call, executor: Arc<E>) -> Answer<E::Reply> {
+        let epoch = self.switch().epoch();
+        let action = match self.catalog().action(&call) {
+            Ok(action) => action,
+            Err(reason) => return self.refuse_call(&call, reason).await,
+        };
+        if self.0.stalled.is_any() {
+            let reason = Reason::because(
+                ReasonCode::LedgerUnavailable,
+                "a record could not be written; service returns when the disk takes it",
+            );
+            return unrecorded(reason);
+        }
+        let slot = match self.ledger().reserve() {
+            Ok(slot) => slot,
+            Err(error) => return self.refuse_call(&call, why_unwritten(&error)).await,
+        };
+        let decided = match self.decide(&call, action).await {
+            Ok(decided) => decided,
+            Err(reason) => return self.refuse_call(&call, reason).await,
+        };
+        let Decided { call: seq, record, pending, leaf } = decided;
+        let committed = match pending.await {
+            Ok(committed) => committed,
+            Err(error) => {
+                self.told(Event::AppendFailed { call: seq });
+                return unrecorded(why_unwritten(&error));
+            }
+        };
+        self.told(Event::Appended {
+            call: seq,
+            leaf: LeafIndex(committed.index),
+            leaf_hash: countersign_model::Digest(*committed.leaf_hash.as_bytes()),
+        });
+        let Body::Intent(attempt) = record.body else {
+            return self.stopped_short(record, leaf, committed);
+        };
+        let permit = Permit::mint(Minting {
+            principal: attempt.principal.clone(),
+            upstream: attempt.upstream.clone(),
+            credential: self.catalog().credential(&attempt.upstream),
+            intent: LeafIndex(committed.index),
+            epoch,
+            switch: self.switch().clone(),
+            cancel: call.cancel.clone(),
+        });
+        let intent = proof(Role::Intent, leaf, committed);
+        let begun = self.clock().monotonic_ms();
+        let executed = executor.execute(permit).await;
+        let duration_ms = self.clock().monotonic_ms().saturating_sub(begun);
+        self.settle(seq, (slot, intent), executed, duration_ms).await
+    }
+
+    /// Reserve, evaluate outside the lock, decide; the record is enqueued under the lock, in the kernel's order.
+    async fn decide(&self, call: &Call, action: Action) -> Result<Decided, Reason> {
+        let salts = self.salts()?;
+        let proposed = Event::Proposed { caller: call.caller.clone(), action: Box::new(action), salts };
+        let step = self.step(proposed);
+        let step = match step.evaluate {
+            None => step,
+            Some((seq, request)) => {
+                let evaluation = self.evaluate(request).await;
+                self.step(Event::Evaluated { call: seq, evaluation })
+            }
+        };
+        let Step { decision, .. } = step;
+        let (call, record, leaf, pending) =
+            decision.ok_or_else(|| Reason::because(ReasonCode::Internal, "the kernel gave no decision"))?;
+        Ok(Decided { call, record, pending, leaf })
+    }
+
+    /// Asks the policy engine on a thread of its own, within a bound: a hanging evaluation is a denial.
+    async fn evaluate(&self, request: countersign_kernel::policy::EvaluationRequest) -> Evaluation {
+        let policy = self.policy();
+        let task = tokio::task::spawn_blocking(move || policy.evaluate(&request));
+        match tokio::time::timeout(Duration::from_millis(self.evaluation_ms()), task).await {
+            Ok(Ok(evaluation)) => evaluation,
+            Ok(Err(_)) => {
+                Evaluation { errors: Bounded::new(["the policy engine failed".to_owned()]), ..timed_out(false) }
+            }
+            Err(_) => timed_out(true),
+        }
+    }
+
+    /// The answer to a call whose record is no intent.
+    fn stopped_short<R>(&self, record: Record, leaf: Vec<u8>, committed: Committed) -> Answer<R> {
+        let receipt = self.receipt(vec![proof(Role::Decision, leaf, committed)]);
+        match record.body {
+            Body::Proposal(proposal) => Answer::Parked {
+                gates: gate_names(&proposal.attempt),
+                ticket: match proposal.attempt.ticket {
+                    Some(ticket) => ticket,
+                    None => return denied(ReasonCode::Internal, Some(receipt)),
+                },
+                expires: proposal.expires,
+                repeated: false,
+                receipt,
+            },
+            Body::Waiting(attempt) => match attempt.ticket.clone() {
+                Some(ticket) => Answer::Parked {
+                    gates: gate_names(&attempt),
+                    expires: self.proposal_expires(&ticket),
+                    ticket,
+                    repeated: true,
+                    receipt,
+                },
+                None => denied(ReasonCode::Internal, Some(receipt)),
+            },
+            Body::Denial(attempt) => Answer::Denied { reasons: attempt.reasons, receipt: Some(receipt) },
+            _ => denied(ReasonCode::Internal, Some(receipt)),
+        }
+    }
+
+    /// Records how it ended, settles the reservation, and makes the receipt.
+    async fn settle<R>(
+        &self,
+        call: Seq,
+        (slot, intent): (Slot, ReceiptProof),
+        executed: Executed<R>,
+        duration_ms: u64,
+    ) -> Answer<R> {
+        let salt = self.entropy().bytes().map(Salt);
+        let result =
+            salt.as_ref().filter(|_| !executed.result.is_empty()).map(|salt| Commitment::to(salt, &executed.result));
+        let step = self.step_outcome(
+            Event::Ended {
+                call,
+                status: executed.status,
+                result,
+                rows: executed.rows,
+                bytes_sent: Bytes(executed.bytes_sent),
+                duration_ms,
+                note: executed.note.clone(),
+            },
+            slot,
+            salt,
+        );
+        let receipt = match step {
+            Some((leaf, pending)) => {
+                pending.await.ok().map(|committed| self.receipt(vec![intent, proof(Role::Outcome, leaf, committed)]))
+            }
+            None => None,
+        };
+        Answer::Ran { status: executed.status, reply: executed.reply, note: executed.note, receipt }
+    }
+
+    fn salts(&self) -> Result<Salts, Reason> {
+        let bytes =
+            || self.entropy().bytes().ok_or_else(|| Reason::because(ReasonCode::Internal, "no randomness to be had"));
+        Ok(Salts { digest: Salt(bytes()?), arguments: Salt(bytes()?), nonce: countersign_model::Digest(bytes()?) })
+    }
+
+    pub(crate) fn receipt(&self, proofs: Vec<ReceiptProof>) -> Receipt {
+        Receipt { log: self.ledger().verifier_key().name().to_owned(), proofs }
+    }
+}
+
+fn proof(role: Role, leaf: Vec<u8>, committed: Committed) -> ReceiptProof {
+    ReceiptProof { role, leaf, proof: committed.proof }
+}
+
+fn gate_names(attempt: &countersign_model::record::Attempt) -> Vec<String> {
+    match &attempt.verdict {
+        countersign_model::Verdict::RequireApproval { gates } => gates.iter().map(|gate| gate.name.clone()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn denied<R>(code: ReasonCode, receipt: Option<Receipt>) -> Answer<R> {
+    Answer::Denied { reasons: vec![Reason::plain(code)], receipt }
+}
+
+fn unrecorded<R>(reason: Reason) -> Answer<R> {
+    Answer::Denied { reasons: vec![reason], receipt: None }
+}
+
+/// Why nothing could be recorded, as a reason.
+pub(crate) fn why_unwritten(error: &AppendError) -> Reason {
+    let code = match error {
+        AppendError::Overloaded { .. } => ReasonCode::Overloaded,
+        AppendError::DiskFull { .. } => ReasonCode::DiskFull,
+        AppendError::Size { .. } => ReasonCode::RecordTooLong,
+        _ => ReasonCode::LedgerUnavailable,
+    };
+    Reason::because(code, &error.to_string())
+}
+
+/// An evaluation that never came.
+fn timed_out(timed_out: bool) -> Evaluation {
+    Evaluation {
+        ceiling: false,
+        auto: false,
+        determining: Bounded::default(),
+        gates: Vec::new(),
+        errors: Bounded::default(),
+        timed_out,
+    }
+}

@@ -1,0 +1,204 @@
+//! What humans read: pending proposals, records, receipts, state. Nothing here changes anything.
+
+use countersign_model::id::TicketId;
+use countersign_model::payload::ActionPayload;
+use countersign_model::unit::LeafIndex;
+use countersign_model::{Body, Digest, Record, TimeMs};
+use countersign_receipt::{Receipt, ReceiptProof, Role};
+
+use crate::Gate;
+
+/// One record with what lies beside it.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Its index.
+    pub index: u64,
+    /// Its leaf.
+    pub leaf: Vec<u8>,
+    /// The leaf, read.
+    pub record: Record,
+    /// What the leaf commits to, where it has not been erased.
+    pub payload: Option<ActionPayload>,
+}
+
+/// One parked action.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// Its ticket.
+    pub ticket: TicketId,
+    /// When it lapses.
+    pub expires: TimeMs,
+    /// Its proposal: what consent signs.
+    pub proposal: Stored,
+}
+
+/// Why something cannot be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    /// The log cannot give it.
+    #[error("{0}")]
+    Read(String),
+    /// Nothing waits under this ticket.
+    #[error("nothing waits under ticket `{0}`; `approvals list` shows what does")]
+    NoTicket(TicketId),
+    /// The record is no decision, so it has no receipt.
+    #[error("record `{index}` is a `{kind}`, not the decision of a call; `log tail` shows which are")]
+    NoReceipt {
+        /// Its index.
+        index: u64,
+        /// Its kind.
+        kind: &'static str,
+    },
+}
+
+impl Gate {
+    /// Everything that waits, oldest first.
+    ///
+    /// # Errors
+    /// Where the log cannot be read.
+    pub fn waiting(&self) -> Result<Vec<Waiting>, ViewError> {
+        let pending: Vec<_> = {
+            let kernel = self.kernel();
+            kernel
+                .pending()
+                .filter_map(|parked| Some((parked.leaf?.0, parked.ticket.clone(), parked.expires)))
+                .collect()
+        };
+        let mut waiting = pending
+            .into_iter()
+            .map(|(leaf, ticket, expires)| Ok(Waiting { ticket, expires, proposal: self.stored(leaf)? }))
+            .collect::<Result<Vec<_>, _>>()?;
+        waiting.sort_by_key(|one| one.proposal.index);
+        Ok(waiting)
+    }
+
+    /// What waits under `ticket`.
+    ///
+    /// # Errors
+    /// Where nothing does, or the log cannot be read.
+    pub fn waiting_under(&self, ticket: &TicketId) -> Result<Waiting, ViewError> {
+        self.waiting()?
+            .into_iter()
+            .find(|waiting| waiting.ticket == *ticket)
+            .ok_or_else(|| ViewError::NoTicket(ticket.clone()))
+    }
+
+    /// One record.
+    ///
+    /// # Errors
+    /// Where the log has none at `index` or cannot be read.
+    pub fn stored(&self, index: u64) -> Result<Stored, ViewError> {
+        let stored = self.ledger().record(index).map_err(|e| ViewError::Read(e.to_string()))?;
+        read(stored)
+    }
+
+    /// The last `count` records, oldest first.
+    ///
+    /// # Errors
+    /// Where the log cannot be read.
+    pub fn tail(&self, count: u64) -> Result<Vec<Stored>, ViewError> {
+        let size = self.ledger().head().size;
+        (size.saturating_sub(count)..size).map(|index| self.stored(index)).collect()
+    }
+
+    /// The receipt of the call whose intent or decision is at `index`, at the log's present size.
+    ///
+    /// # Errors
+    /// Where there is no decision at `index`, or the log cannot be read.
+    pub fn receipt_of(&self, index: u64) -> Result<Receipt, ViewError> {
+        let stored = self.stored(index)?;
+        let kind = stored.record.body.kind();
+        let role = match stored.record.body {
+            Body::Intent(_) => Role::Intent,
+            Body::Denial(_) | Body::Proposal(_) | Body::Waiting(_) | Body::Refused(_) => Role::Decision,
+            _ => return Err(ViewError::NoReceipt { index, kind }),
+        };
+        let mut proofs = vec![self.proved(role, &stored)?];
+        if role == Role::Intent
+            && let Some(outcome) = self.outcome_of(LeafIndex(index))?
+        {
+            proofs.push(self.proved(Role::Outcome, &outcome)?);
+        }
+        Ok(self.receipt(proofs))
+    }
+
+    /// The outcome of the intent at `intent`, where there is one yet. Reads forward from it.
+    fn outcome_of(&self, intent: LeafIndex) -> Result<Option<Stored>, ViewError> {
+        for stored in self.ledger().tail(intent.0.saturating_add(1)) {
+            let stored = stored.map_err(|e| ViewError::Read(e.to_string()))?;
+            let stored = read(stored)?;
+            if matches!(&stored.record.body, Body::Outcome(outcome) if outcome.intent == intent) {
+                return Ok(Some(stored));
+            }
+        }
+        Ok(None)
+    }
+
+    fn proved(&self, role: Role, stored: &Stored) -> Result<ReceiptProof, ViewError> {
+        let proof = self.ledger().prove(stored.index).map_err(|e| ViewError::Read(e.to_string()))?;
+        Ok(ReceiptProof { role, leaf: stored.leaf.clone(), proof })
+    }
+
+    /// The log's origin.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        self.ledger().verifier_key().name().to_owned()
+    }
+
+    /// The RFC 6962 hash of a leaf: what consent signs.
+    #[must_use]
+    pub fn leaf_hash(leaf: &[u8]) -> Digest {
+        Digest(*countersign_receipt::merkle::leaf_hash(leaf).as_bytes())
+    }
+
+    /// The latest acceptance of configuration and policy, with its serial.
+    #[must_use]
+    pub fn activation(&self) -> Option<countersign_kernel::Activation> {
+        self.kernel().activation()
+    }
+
+    /// What holds at this moment, for people and monitors.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let kernel = self.kernel();
+        Status {
+            size: self.ledger().head().size,
+            failure: self.ledger().failure().map(|error| error.to_string()),
+            waiting: kernel.pending().count(),
+            in_flight: self.switch().in_flight(),
+            killed: self.switch().state().scopes.iter().map(crate::kill::plane::scope_words).collect(),
+            frozen: kernel.freezes().map(|(environment, until)| (environment.to_string(), until)).collect(),
+            stalled: self.0.stalled.is_any(),
+        }
+    }
+}
+
+/// What holds at one moment.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// Records in the log.
+    pub size: u64,
+    /// Why the ledger stopped, if it did.
+    pub failure: Option<String>,
+    /// Proposals waiting.
+    pub waiting: usize,
+    /// Effects in flight.
+    pub in_flight: usize,
+    /// What is killed.
+    pub killed: Vec<String>,
+    /// What is frozen, and until when.
+    pub frozen: Vec<(String, TimeMs)>,
+    /// Whether a record waits for the disk, so that nothing is proposed.
+    pub stalled: bool,
+}
+
+fn read(stored: countersign_ledger::StoredRecord) -> Result<Stored, ViewError> {
+    let record = Record::from_leaf(&stored.leaf)
+        .map_err(|error| ViewError::Read(format!("record `{}`: {error}", stored.index)))?;
+    Ok(Stored {
+        index: stored.index,
+        payload: stored.payload.as_deref().and_then(|bytes| ActionPayload::decode(bytes).ok()),
+        leaf: stored.leaf,
+        record,
+    })
+}

@@ -1,0 +1,6 @@
+//! Minting is the gate's.
+use countersign_gate::permit::Permit;
+
+fn main() {
+    let _permit = Permit::mint(todo!());
+}

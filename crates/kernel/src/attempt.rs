@@ -1,0 +1,230 @@
+//! From a call to the record of its decision: reads the inputs, has them judged, writes down both.
+//!
+//! Building is separate from applying: replay builds the record that should have been, and goes on
+//! from the one that was.
+
+use countersign_model::id::TicketId;
+use countersign_model::payload::{ActionPayload, Commitment};
+use countersign_model::preview::{preview, preview_hash};
+use countersign_model::record::{Attempt, Evaluation, Inputs, Proposal, RECORD_VERSION, Standing, WaitReading, Within};
+use countersign_model::{Action, Body, Caller, Digest, Facts, Reason, ReasonCode, Record, Seq, Verdict};
+
+use crate::event::Salts;
+use crate::judge::{Judgement, judge, policies};
+use crate::kernel::Kernel;
+use crate::parked::action_of;
+
+/// A call between its reservation and its decision.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    pub(crate) attempt: Attempt,
+    pub(crate) payload: ActionPayload,
+    pub(crate) nonce: Digest,
+}
+
+impl Kernel {
+    /// Reads all that a call proposed now is judged by.
+    pub(crate) fn draft(&self, seq: Seq, caller: &Caller, action: Action, salts: &Salts) -> Draft {
+        let digest = action.digest();
+        let inputs = self.inputs(caller, &action);
+        let attempt = Attempt {
+            reserved_at: seq,
+            proposed_at: self.state.now,
+            digest: Commitment::to(&salts.digest, &digest.0),
+            arguments: Commitment::to(&salts.arguments, &action.arguments),
+            principal: action.principal,
+            point: action.point,
+            upstream: action.upstream,
+            tool: action.tool,
+            manifest: action.manifest,
+            target: action.target,
+            environment: action.environment,
+            facts: action.facts,
+            inputs,
+            verdict: Verdict::Deny,
+            reasons: Vec::new(),
+            ticket: None,
+        };
+        let payload = ActionPayload {
+            digest_salt: salts.digest,
+            digest,
+            arguments_salt: salts.arguments,
+            arguments: action.arguments,
+            meta: action.meta,
+        };
+        let mut draft = Draft {
+            attempt,
+            payload,
+            nonce: salts.nonce,
+        };
+        self.refresh(&mut draft);
+        draft
+    }
+
+    /// Inputs that are read once, when the call is proposed.
+    fn inputs(&self, caller: &Caller, action: &Action) -> Inputs {
+        let principal = &action.principal;
+        let known = *principal == caller.principal
+            && principal.tenant == self.settings.tenant
+            && self.settings.agents.contains(&principal.agent);
+        Inputs {
+            policy: self.settings.policy,
+            budgets: self.state.budgets.read(principal, self.state.now),
+            frozen_until: None,
+            kill_epoch: 0,
+            killed: false,
+            leases: self.state.leases(&principal.session),
+            granted: false,
+            token_expires: caller.expires,
+            evaluation: None,
+            standing: Standing {
+                known,
+                in_flight: Within {
+                    count: self.in_flight(),
+                    max: self.settings.limits.in_flight_max,
+                },
+                clock_suspended: self.state.clock_doubt.is_some(),
+                ..Standing::default()
+            },
+        }
+    }
+
+    /// Inputs that are read again when the call is decided: a kill, freeze, revocation or consent in between counts.
+    fn refresh(&self, draft: &mut Draft) {
+        let Draft { attempt, payload, .. } = draft;
+        let Attempt { principal, environment, inputs, .. } = attempt;
+        let state = &self.state;
+        let limits = &self.settings.limits;
+        inputs.kill_epoch = state.kill.epoch;
+        inputs.killed = state.kill.covers(principal);
+        inputs.frozen_until = state.frozen_until(environment);
+        let standing = &mut inputs.standing;
+        standing.revoked = self.is_revoked(&principal.session);
+        standing.pending_of_agent = Within {
+            count: state.pending_count(Some(&principal.agent)),
+            max: limits.pending_per_agent_max,
+        };
+        standing.pending = Within {
+            count: state.pending_count(None),
+            max: limits.pending_max,
+        };
+        standing.waits_as = state.waiting(&payload.digest).map(|parked| WaitReading {
+            ticket: parked.ticket.clone(),
+            gates: parked.gates().to_vec(),
+        });
+        standing.refused_by = state.refused.get(&payload.digest).map(|refusal| refusal.human.clone());
+        standing.grant = state.grant(&payload.digest).map(|grant| grant.reading());
+        inputs.granted = standing.grant.is_some();
+    }
+
+    /// The record of a call that needs no policy to be decided, if it does not.
+    pub(crate) fn decide_at_once(&self, seq: Seq, draft: &Draft) -> Option<Record> {
+        self.decided(seq, draft.clone())
+    }
+
+    /// The record of a call that policy has answered.
+    pub(crate) fn decide(&self, seq: Seq, mut draft: Draft, evaluation: Evaluation) -> Record {
+        self.refresh(&mut draft);
+        draft.attempt.inputs.evaluation = Some(evaluation);
+        // With an answer there is always a decision; a denial is the safe reading of "always".
+        self.decided(seq, draft.clone()).unwrap_or_else(|| {
+            let reason = Reason::because(ReasonCode::Internal, "an answered call was not decided");
+            self.record(seq, Body::Denial(Box::new(denial(draft.attempt, reason))))
+        })
+    }
+
+    /// The record of a call whose caller went away.
+    pub(crate) fn decide_abandoned(&self, seq: Seq, mut draft: Draft) -> Option<Record> {
+        self.refresh(&mut draft);
+        draft.attempt.inputs.standing.abandoned = true;
+        self.decided(seq, draft)
+    }
+
+    fn decided(&self, seq: Seq, draft: Draft) -> Option<Record> {
+        let Draft { mut attempt, payload, nonce } = draft;
+        let body = match judge(&attempt, self.state.now) {
+            Judgement::Ask => return None,
+            Judgement::Deny { reason } => Body::Denial(Box::new(denial(attempt, reason))),
+            Judgement::Allow { reason, ticket } => {
+                attempt.verdict = Verdict::Allow;
+                attempt.reasons = vec![reason];
+                attempt.ticket = ticket;
+                Body::Intent(Box::new(attempt))
+            }
+            Judgement::Wait { ticket, gates } => {
+                attempt.verdict = Verdict::RequireApproval { gates };
+                attempt.reasons = vec![Reason::plain(ReasonCode::Waiting)];
+                attempt.ticket = Some(ticket);
+                Body::Waiting(Box::new(attempt))
+            }
+            Judgement::Park { gates } => {
+                let timeout_ms = gates.iter().map(|gate| gate.timeout_ms).min().unwrap_or(0);
+                attempt.ticket = self.unused_ticket(&payload.digest, &nonce, attempt.reserved_at);
+                attempt.reasons = vec![Reason::by_policies(ReasonCode::Gate, policies(&gates))];
+                attempt.verdict = Verdict::RequireApproval { gates };
+                Body::Proposal(Box::new(Proposal {
+                    expires: self.state.now.saturating_add_ms(timeout_ms),
+                    preview: preview_hash(&preview(&action_of(&attempt, &payload))),
+                    nonce,
+                    attempt,
+                }))
+            }
+        };
+        Some(within_bounds(self.record(seq, body)))
+    }
+
+    /// A record of now.
+    pub(crate) fn record(&self, seq: Seq, body: Body) -> Record {
+        Record {
+            version: RECORD_VERSION,
+            seq,
+            at: self.state.now,
+            body,
+        }
+    }
+
+    fn unused_ticket(&self, digest: &Digest, nonce: &Digest, call: Seq) -> Option<TicketId> {
+        (0_u64..)
+            .filter_map(|attempt| ticket(digest, nonce, (call, attempt)))
+            .find(|ticket| !self.state.parked.contains_key(ticket))
+    }
+}
+
+pub(crate) fn denial(mut attempt: Attempt, reason: Reason) -> Attempt {
+    attempt.verdict = Verdict::Deny;
+    attempt.reasons = vec![reason];
+    attempt.ticket = None;
+    attempt
+}
+
+/// A record that does not fit its leaf becomes a denial that does.
+fn within_bounds(record: Record) -> Record {
+    if record.to_leaf().is_ok() {
+        return record;
+    }
+    let Some(attempt) = record.body.attempt() else {
+        return record;
+    };
+    let mut attempt = denial(attempt.clone(), Reason::plain(ReasonCode::RecordTooLong));
+    attempt.facts = Facts::opaque("the facts did not fit the record");
+    attempt.inputs.evaluation = None;
+    attempt.inputs.standing.waits_as = None;
+    attempt.inputs.standing.grant = None;
+    Record {
+        body: Body::Denial(Box::new(attempt)),
+        ..record
+    }
+}
+
+const TICKET_CHARS: usize = 10;
+/// Crockford's base32: no letter that is taken for a digit.
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+fn ticket(digest: &Digest, nonce: &Digest, (call, again): (Seq, u64)) -> Option<TicketId> {
+    let parts: [&[u8]; 4] = [&digest.0, &nonce.0, &call.0.to_be_bytes(), &again.to_be_bytes()];
+    let hash = Digest::of("countersign ticket v1", &parts);
+    let chars = hash.0.iter().take(TICKET_CHARS).filter_map(|byte| {
+        ALPHABET.get(usize::from(byte & 31)).copied().map(char::from)
+    });
+    TicketId::new(&format!("t-{}", chars.collect::<String>())).ok()
+}

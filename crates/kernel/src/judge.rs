@@ -1,0 +1,183 @@
+//! The judgement: a pure function of one attempt, as its record holds it, and of the record's time.
+//!
+//! Nothing else is read, so every decision can be judged again from its own leaf (invariant 2). The order of
+//! the questions is the order of the pipeline; the first that denies gives the reason. It asks only what the
+//! inputs say and must not know how they were read.
+
+use countersign_model::id::TicketId;
+use countersign_model::record::{Attempt, BUDGETS_MAX, BudgetReading, Evaluation, GrantReading};
+use countersign_model::verdict::{GATES_MAX, Gate};
+use countersign_model::{Reason, ReasonCode, TimeMs};
+
+use crate::parked::passes;
+
+/// What follows from the inputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    /// Nothing denies it so far: policy must be asked.
+    Ask,
+    /// It may run, by policy alone or by the grant of a ticket.
+    Allow { reason: Reason, ticket: Option<TicketId> },
+    /// It waits at these gates.
+    Park { gates: Vec<Gate> },
+    /// The same action waits already.
+    Wait { ticket: TicketId, gates: Vec<Gate> },
+    /// It may not run.
+    Deny { reason: Reason },
+}
+
+/// Judges `attempt` by its inputs at the time `at`.
+pub(crate) fn judge(attempt: &Attempt, at: TimeMs) -> Judgement {
+    if let Some(reason) = before_policy(attempt, at) {
+        return Judgement::Deny { reason };
+    }
+    match (&attempt.inputs.evaluation, &attempt.inputs.standing.waits_as) {
+        (None, Some(waiting)) => Judgement::Wait {
+            ticket: waiting.ticket.clone(),
+            gates: waiting.gates.clone(),
+        },
+        (None, None) => Judgement::Ask,
+        (Some(evaluation), _) => by_policy(attempt, evaluation, at),
+    }
+}
+
+fn before_policy(attempt: &Attempt, at: TimeMs) -> Option<Reason> {
+    let inputs = &attempt.inputs;
+    let standing = &inputs.standing;
+    if standing.abandoned {
+        return Some(Reason::plain(ReasonCode::Abandoned));
+    }
+    if inputs.token_expires <= at {
+        return Some(Reason::plain(ReasonCode::TokenExpired));
+    }
+    if standing.revoked {
+        return Some(Reason::because(ReasonCode::TokenInvalid, "the token was revoked"));
+    }
+    if !standing.known {
+        return Some(Reason::plain(ReasonCode::UnknownAgent));
+    }
+    if inputs.killed {
+        let detail = format!("kill epoch {}", inputs.kill_epoch);
+        return Some(Reason::because(ReasonCode::Killed, &detail));
+    }
+    if let Some(until) = inputs.frozen_until.filter(|_| !attempt.facts.effect.is_harmless()) {
+        let detail = format!("{} is frozen until {until} ms", attempt.environment);
+        return Some(Reason::because(ReasonCode::CodeFreeze, &detail));
+    }
+    if standing.in_flight.count >= standing.in_flight.max {
+        let detail = format!("{} calls are in flight", standing.in_flight.count);
+        return Some(Reason::because(ReasonCode::Overloaded, &detail));
+    }
+    if inputs.budgets.len() > BUDGETS_MAX {
+        let detail = format!("more than {BUDGETS_MAX} budgets apply to this call");
+        return Some(Reason::because(ReasonCode::Internal, &detail));
+    }
+    inputs.budgets.iter().find(|b| !has_room(b)).map(exhausted)
+}
+
+/// Whether one more call fits. A sum that does not fit a number does not fit the cap either.
+fn has_room(budget: &BudgetReading) -> bool {
+    budget
+        .spent
+        .checked_add(budget.reserved)
+        .and_then(|used| used.checked_add(1))
+        .is_some_and(|with_this| with_this <= budget.cap)
+}
+
+fn exhausted(budget: &BudgetReading) -> Reason {
+    let BudgetReading { name, cap, spent, reserved } = budget;
+    let detail = format!("{name}: {spent} spent and {reserved} in flight of {cap}");
+    Reason::because(ReasonCode::BudgetExhausted, &detail)
+}
+
+fn by_policy(attempt: &Attempt, evaluation: &Evaluation, at: TimeMs) -> Judgement {
+    if let Some(reason) = failed(evaluation) {
+        return Judgement::Deny { reason };
+    }
+    let determining = || evaluation.determining.items.iter().cloned();
+    if evaluation.auto {
+        return Judgement::Allow {
+            reason: Reason::by_policies(ReasonCode::PolicyPermit, determining()),
+            ticket: None,
+        };
+    }
+    if evaluation.ceiling {
+        return at_gates(attempt, &evaluation.gates, at);
+    }
+    let code = if evaluation.determining.total == 0 {
+        ReasonCode::NoPermit
+    } else {
+        ReasonCode::PolicyForbid
+    };
+    Judgement::Deny {
+        reason: Reason::by_policies(code, determining()),
+    }
+}
+
+/// Why this answer cannot be used. An answer that contradicts itself is an error like any other.
+fn failed(evaluation: &Evaluation) -> Option<Reason> {
+    if evaluation.timed_out {
+        return Some(Reason::plain(ReasonCode::EvaluationTimeout));
+    }
+    let error = |detail: &str| Some(Reason::because(ReasonCode::PolicyError, detail));
+    if evaluation.errors.total > 0 {
+        return error(evaluation.errors.items.first().map_or("no detail", String::as_str));
+    }
+    if evaluation.auto && !evaluation.ceiling {
+        return error("the policy allows more without approval than with it");
+    }
+    if evaluation.ceiling && !evaluation.auto && evaluation.gates.is_empty() {
+        return error("approval is required, but no gate fired");
+    }
+    if evaluation.gates.len() > GATES_MAX {
+        return error("more gates fired than one decision can hold");
+    }
+    None
+}
+
+fn at_gates(attempt: &Attempt, gates: &[Gate], at: TimeMs) -> Judgement {
+    let standing = &attempt.inputs.standing;
+    if let Some(grant) = standing.grant.as_ref().filter(|grant| covers(grant, gates, at)) {
+        return Judgement::Allow {
+            reason: Reason {
+                detail: Some(format!("ticket {}", grant.ticket)),
+                ..Reason::by_policies(ReasonCode::GrantRedeemed, policies(gates))
+            },
+            ticket: Some(grant.ticket.clone()),
+        };
+    }
+    if let Some(waiting) = &standing.waits_as {
+        return Judgement::Wait {
+            ticket: waiting.ticket.clone(),
+            gates: waiting.gates.clone(),
+        };
+    }
+    if let Some(human) = &standing.refused_by {
+        let detail = format!("refused by {human}");
+        return Judgement::Deny {
+            reason: Reason::because(ReasonCode::ConsentDenied, &detail),
+        };
+    }
+    for (within, whose) in [(standing.pending_of_agent, "of this agent"), (standing.pending, "in all")] {
+        if within.count >= within.max {
+            let detail = format!("{} proposals {whose} wait or are consented to", within.count);
+            return Judgement::Deny {
+                reason: Reason::because(ReasonCode::TooManyPending, &detail),
+            };
+        }
+    }
+    Judgement::Park { gates: gates.to_vec() }
+}
+
+/// Whether a grant passes every gate that fires now: one that its approvers saw, by enough of its approvers.
+fn covers(grant: &GrantReading, gates: &[Gate], at: TimeMs) -> bool {
+    grant.expires > at
+        && gates
+            .iter()
+            .all(|gate| grant.gates.contains(&gate.policy) && passes(gate, grant.humans.iter()))
+}
+
+/// The policies that carry `gates`.
+pub(crate) fn policies(gates: &[Gate]) -> impl Iterator<Item = String> {
+    gates.iter().map(|gate| gate.policy.to_string())
+}

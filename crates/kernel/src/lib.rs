@@ -1,0 +1,35 @@
+//! The kernel: the pure state machine that decides what may take effect.
+//!
+//! [`Kernel::step`] takes time and one [`Event`] and gives back [`Command`]s. Its state is a fold of
+//! records: a step makes a [`countersign_model::Record`] and applies it through the very function that
+//! recovery uses. It does no I/O, reads no clock, uses no randomness and iterates nothing unordered.
+//! It must not know files, sockets, protocols or tokio. Policy is evaluated outside of a step, by
+//! [`policy::Bundle::evaluate`], as a pure function of a request that the record can rebuild.
+//!
+//! It does not cover obligations and deferral (the types exist, nothing makes them yet), nor units of
+//! budgets other than calls.
+
+mod apply;
+mod attempt;
+mod budget;
+mod consent;
+mod event;
+pub mod identity;
+mod judge;
+mod kernel;
+pub mod kill;
+mod order;
+mod parked;
+pub mod policy;
+pub mod replay;
+mod settings;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use event::{Command, Event, Salts};
+pub use kernel::Kernel;
+pub use kill::KillState;
+pub use parked::{Parked, action_of};
+pub use settings::{BudgetRule, BudgetScope, Limits, Settings};
+pub use state::{Activation, Human, Session};

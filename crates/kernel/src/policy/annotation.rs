@@ -1,0 +1,154 @@
+//! Annotations: which layer a policy is in, and what its gate asks for.
+//!
+//! Cedar does not check annotations, so we do: an unknown or misplaced one is an error, for a misspelt
+//! `@gate` would silently turn an approval into a denial, or a wish into nothing.
+
+use std::collections::BTreeMap;
+
+use cedar_policy::Effect;
+use countersign_model::id::{HumanId, PolicyId};
+use countersign_model::verdict::Gate;
+
+/// The most approvers that one gate names: they stand in every record of the gate.
+const APPROVERS_MAX: usize = 16;
+const GATE_BYTES_MAX: usize = 160;
+const TIMEOUT_MS_DEFAULT: u64 = 15 * 60_000;
+const TIMEOUT_MS_MAX: u64 = 30 * 24 * 3_600_000;
+
+/// What is wrong with a policy, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Complaint {
+    pub(super) problem: String,
+    pub(super) remedy: String,
+}
+
+pub(super) fn complaint(problem: impl Into<String>, remedy: impl Into<String>) -> Complaint {
+    Complaint {
+        problem: problem.into(),
+        remedy: remedy.into(),
+    }
+}
+
+/// The id that `@id` gives.
+pub(super) fn id(annotations: &BTreeMap<&str, &str>) -> Result<PolicyId, Complaint> {
+    let Some(text) = annotations.get("id") else {
+        return Err(complaint("the policy has no `@id`", "give it one, such as `@id(\"no-drops\")`"));
+    };
+    PolicyId::new(text).map_err(|error| complaint(error.to_string(), "use letters, digits and dashes"))
+}
+
+/// The gate of a policy, if it is one.
+pub(super) fn gate(
+    id: &PolicyId,
+    effect: Effect,
+    annotations: &BTreeMap<&str, &str>,
+    humans: Option<&[HumanId]>,
+) -> Result<Option<Gate>, Complaint> {
+    for name in annotations.keys() {
+        known(name)?;
+    }
+    let Some(name) = annotations.get("gate") else {
+        return match ["approvers", "quorum", "timeout"].iter().find(|n| annotations.contains_key(*n)) {
+            Some(orphan) => Err(complaint(
+                format!("`@{orphan}` stands without `@gate`"),
+                "add `@gate(\"name\")`, or remove it",
+            )),
+            None => Ok(None),
+        };
+    };
+    if effect == Effect::Permit {
+        return Err(complaint(
+            "`@gate` stands on a `permit`",
+            "a gate is a `forbid` that an approval lifts: write `permit` for what may be approved and a gated `forbid` beside it",
+        ));
+    }
+    if name.trim().is_empty() || name.len() > GATE_BYTES_MAX {
+        return Err(complaint(
+            format!("a gate's name has 1 to {GATE_BYTES_MAX} bytes"),
+            "name what the approver decides, such as `@gate(\"bulk change\")`",
+        ));
+    }
+    let approvers = annotations.get("approvers").map_or(Ok(Vec::new()), |text| approvers(text, humans))?;
+    let quorum = annotations.get("quorum").map_or(Ok(1), |text| quorum(text, &approvers))?;
+    let timeout_ms = annotations.get("timeout").map_or(Ok(TIMEOUT_MS_DEFAULT), |text| timeout_ms(text))?;
+    Ok(Some(Gate {
+        policy: id.clone(),
+        name: (*name).to_owned(),
+        approvers,
+        quorum,
+        timeout_ms,
+    }))
+}
+
+fn known(name: &str) -> Result<(), Complaint> {
+    match name {
+        "id" | "gate" | "approvers" | "quorum" | "timeout" | "description" => Ok(()),
+        _ if name.starts_with("effect") => Err(complaint(
+            format!("the annotation `@{name}` does nothing: effects are facts, not annotations"),
+            "write a condition, such as `when { context.effect == \"destructive\" }`",
+        )),
+        _ => Err(complaint(
+            format!("the annotation `@{name}` is unknown"),
+            "known are @id, @gate, @approvers, @quorum, @timeout and @description",
+        )),
+    }
+}
+
+fn approvers(text: &str, humans: Option<&[HumanId]>) -> Result<Vec<String>, Complaint> {
+    let mut all = Vec::new();
+    for name in text.split(',').map(str::trim) {
+        let human = HumanId::new(name)
+            .map_err(|error| complaint(format!("`@approvers(\"{text}\")`: {error}"), "write humans with commas between"))?;
+        if humans.is_some_and(|humans| !humans.contains(&human)) {
+            return Err(complaint(
+                format!("`@approvers` names `{human}`, who is not in the configuration"),
+                "add the human, or correct the name",
+            ));
+        }
+        if all.contains(&human.to_string()) {
+            return Err(complaint(format!("`@approvers` names `{human}` twice"), "name everyone once"));
+        }
+        all.push(human.to_string());
+    }
+    if all.len() > APPROVERS_MAX {
+        return Err(complaint(
+            format!("a gate names at most {APPROVERS_MAX} approvers, this one names {}", all.len()),
+            "leave `@approvers` out to let any enrolled human approve",
+        ));
+    }
+    Ok(all)
+}
+
+fn quorum(text: &str, approvers: &[String]) -> Result<u32, Complaint> {
+    let quorum = text
+        .parse::<u32>()
+        .ok()
+        .filter(|quorum| *quorum > 0 && text.bytes().all(|byte| byte.is_ascii_digit()))
+        .ok_or_else(|| complaint(format!("`@quorum(\"{text}\")` is no number above zero"), "write `@quorum(\"1\")`"))?;
+    let enough = usize::try_from(quorum).is_ok_and(|quorum| approvers.is_empty() || quorum <= approvers.len());
+    if !enough {
+        return Err(complaint(
+            format!("`@quorum(\"{text}\")` asks for more than the {} approvers", approvers.len()),
+            "name more approvers, or lower the quorum",
+        ));
+    }
+    Ok(quorum)
+}
+
+fn timeout_ms(text: &str) -> Result<u64, Complaint> {
+    let units = [('s', 1_000_u64), ('m', 60_000), ('h', 3_600_000), ('d', 86_400_000)];
+    units
+        .iter()
+        .find_map(|(unit, ms)| {
+            let number = text.strip_suffix(*unit)?;
+            let number = number.bytes().all(|b| b.is_ascii_digit()).then(|| number.parse::<u64>().ok())??;
+            number.checked_mul(*ms)
+        })
+        .filter(|ms| *ms > 0 && *ms <= TIMEOUT_MS_MAX)
+        .ok_or_else(|| {
+            complaint(
+                format!("`@timeout(\"{text}\")` is no duration from 1s to 30d"),
+                "write a number and s, m, h or d, such as `@timeout(\"15m\")`",
+            )
+        })
+}

@@ -1,0 +1,371 @@
+//! Replay: every decision of a log is made again and compared with what stands there.
+//!
+//! Attempts become proposals at the sequence number of their reservation and decisions at that of their record;
+//! every other record is applied where it stands. Each decision is made twice: from the refolded state, and
+//! from the inputs of its own record alone. The fold then goes on from what was recorded, so one difference is one
+//! finding. Consents and commands have their signatures checked again.
+//!
+//! What it cannot know: calls that were in flight when a process died left no record, so in such a lifetime a
+//! recorded `reserved` or `in_flight` may be higher than the refolded one. A proposal whose append failed and that is on
+//! disk all the same shows as a difference in what waits.
+
+use std::collections::BTreeMap;
+
+use countersign_model::payload::{ActionPayload, Salt};
+use countersign_model::record::{Attempt, Inputs};
+use countersign_model::unit::LeafIndex;
+use countersign_model::{Body, Caller, Digest, ReasonCode, Record, Seq, Verdict};
+
+use crate::apply::Seen;
+use crate::attempt::Draft;
+use crate::consent::Answered;
+use crate::event::Salts;
+use crate::judge::{Judgement, judge};
+use crate::kernel::Kernel;
+use crate::parked::{action_of, opens};
+use crate::policy::{Bundle, EvaluationRequest};
+use crate::settings::Settings;
+
+#[cfg(test)]
+mod tests;
+
+/// One leaf of a log.
+#[derive(Clone, Debug)]
+pub struct Leaf {
+    /// The record.
+    pub record: Record,
+    /// Where it stands.
+    pub leaf: LeafIndex,
+    /// Its RFC 6962 leaf hash.
+    pub leaf_hash: Digest,
+    /// Its payload; absent where it has none or it was erased.
+    pub payload: Option<ActionPayload>,
+}
+
+/// What replay found, a line for every decision, consent and command.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// In the order of sequence numbers.
+    pub lines: Vec<Line>,
+}
+
+/// What replay found of one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The record's leaf.
+    pub leaf: LeafIndex,
+    /// Its sequence number.
+    pub seq: Seq,
+    /// Its kind.
+    pub kind: &'static str,
+    /// What was found.
+    pub found: Found,
+}
+
+/// What replay found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The same verdict, reasons and inputs.
+    Identical,
+    /// Not the same.
+    Differs {
+        /// What, with both values, sorted by where it stands in the record.
+        what: Vec<String>,
+    },
+    /// What it was decided on is not kept: its payload was erased, or its facts did not fit the record.
+    Erased,
+    /// It was decided under another configuration or policy than the one given. It follows from its own inputs;
+    /// the inputs were not read again.
+    Outdated,
+}
+
+impl Report {
+    /// Whether nothing differs.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        !self.lines.iter().any(|line| matches!(line.found, Found::Differs { .. }))
+    }
+}
+
+/// Replays a whole log from its first leaf, under the configuration and policy given.
+#[must_use]
+pub fn replay(leaves: &[Leaf], settings: &Settings, bundle: &Bundle) -> Report {
+    let mut replay = Replay {
+        kernel: Kernel::new(settings.clone()),
+        bundle,
+        is_current: false,
+        has_erased: false,
+        report: Report::default(),
+    };
+    let unclean = unclean_lifetimes(leaves);
+    for (step, leaf) in in_order(leaves) {
+        let is_unclean = unclean.get(&leaf.leaf).copied().unwrap_or(true);
+        match step {
+            Step::Reserve => replay.reserve(leaf),
+            Step::Take => replay.take(leaf, is_unclean),
+        }
+    }
+    replay.report
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Reserve,
+    Take,
+}
+
+/// Reservations and records by sequence number.
+fn in_order(leaves: &[Leaf]) -> Vec<(Step, &Leaf)> {
+    let mut steps: Vec<(Seq, Step, &Leaf)> = Vec::new();
+    for leaf in leaves {
+        let reserved = leaf.record.body.attempt().map(|attempt| attempt.reserved_at);
+        if let Some(seq) = reserved.filter(|seq| *seq < leaf.record.seq) {
+            steps.push((seq, Step::Reserve, leaf));
+        }
+        steps.push((leaf.record.seq, Step::Take, leaf));
+    }
+    steps.sort_by_key(|(seq, step, leaf)| (*seq, *step, leaf.leaf));
+    steps.into_iter().map(|(_, step, leaf)| (step, leaf)).collect()
+}
+
+/// For every leaf, whether the process that wrote it ended without saying so.
+fn unclean_lifetimes(leaves: &[Leaf]) -> BTreeMap<LeafIndex, bool> {
+    let mut is_unclean = true;
+    let mut by_leaf = BTreeMap::new();
+    for leaf in leaves.iter().rev() {
+        if matches!(leaf.record.body, Body::Stopped) {
+            is_unclean = false;
+        }
+        by_leaf.insert(leaf.leaf, is_unclean);
+        if matches!(leaf.record.body, Body::Started(_)) {
+            is_unclean = true;
+        }
+    }
+    by_leaf
+}
+
+struct Replay<'a> {
+    kernel: Kernel,
+    bundle: &'a Bundle,
+    /// Whether the lifetime at hand ran under the configuration and policy given.
+    is_current: bool,
+    /// Whether a proposal was erased: then what waited cannot be counted again.
+    has_erased: bool,
+    report: Report,
+}
+
+impl Replay<'_> {
+    fn reserve(&mut self, leaf: &Leaf) {
+        let Some(attempt) = leaf.record.body.attempt() else {
+            return;
+        };
+        self.kernel.state.pass(attempt.proposed_at);
+        let draft = self.draft(leaf, attempt);
+        self.kernel.ask(attempt.reserved_at, draft);
+    }
+
+    /// The call as it was proposed; where its payload is gone, as it stands in the record.
+    fn draft(&self, leaf: &Leaf, attempt: &Attempt) -> Draft {
+        let nonce = match &leaf.record.body {
+            Body::Proposal(proposal) => proposal.nonce,
+            _ => Digest([0; 32]),
+        };
+        let Some(payload) = readable(leaf, attempt) else {
+            let erased = ActionPayload {
+                digest_salt: Salt([0; 32]),
+                digest: Digest([0; 32]),
+                arguments_salt: Salt([0; 32]),
+                arguments: Vec::new(),
+                meta: Vec::new(),
+            };
+            return Draft {
+                attempt: attempt.clone(),
+                payload: erased,
+                nonce,
+            };
+        };
+        let caller = Caller {
+            principal: attempt.principal.clone(),
+            expires: attempt.inputs.token_expires,
+        };
+        let salts = Salts {
+            digest: payload.digest_salt,
+            arguments: payload.arguments_salt,
+            nonce,
+        };
+        self.kernel
+            .draft(attempt.reserved_at, &caller, action_of(attempt, payload), &salts)
+    }
+
+    fn take(&mut self, leaf: &Leaf, is_unclean: bool) {
+        let record = &leaf.record;
+        self.kernel.state.pass(record.at);
+        if let Body::Started(started) = &record.body {
+            let settings = &self.kernel.settings;
+            self.is_current = started.configuration == settings.configuration && started.policy == settings.policy;
+        }
+        let found = match &record.body {
+            Body::Consent(_) | Body::Commanded(_) if !self.is_current => Some(Found::Outdated),
+            Body::Consent(consent) => Some(self.consent(consent)),
+            Body::Commanded(commanded) => {
+                let again = self.kernel.commanded(commanded.signed.clone(), commanded.session.clone());
+                Some(compared(again.as_ref() == Ok(commanded), || {
+                    again.err().unwrap_or_else(|| "the command means something else".to_owned())
+                }))
+            }
+            body => body.attempt().map(|attempt| self.attempt(leaf, attempt, is_unclean)),
+        };
+        if let Some(found) = found {
+            self.report.lines.push(Line {
+                leaf: leaf.leaf,
+                seq: record.seq,
+                kind: record.body.kind(),
+                found,
+            });
+        }
+        let seen = Seen {
+            record,
+            payload: leaf.payload.as_ref(),
+            leaf: Some((leaf.leaf, leaf.leaf_hash)),
+        };
+        self.kernel.state.apply(&self.kernel.settings, seen);
+    }
+
+    fn consent(&self, consent: &countersign_model::record::Consent) -> Found {
+        if self.has_erased && self.kernel.proposal(&consent.ticket).is_none() {
+            return Found::Erased;
+        }
+        let again = self.kernel.consented(Answered {
+            ticket: consent.ticket.clone(),
+            human: consent.human.clone(),
+            approved: consent.approved,
+            signature: consent.signature.clone(),
+        });
+        compared(again.as_ref() == Ok(consent), || {
+            again.err().unwrap_or_else(|| "the consent means something else".to_owned())
+        })
+    }
+
+    fn attempt(&mut self, leaf: &Leaf, recorded: &Attempt, is_unclean: bool) -> Found {
+        let asked = self.kernel.answered(recorded.reserved_at);
+        let did_not_fit = recorded.reasons.iter().any(|reason| reason.code == ReasonCode::RecordTooLong);
+        if did_not_fit {
+            return Found::Erased;
+        }
+        // Its own inputs alone must give what it says, whatever else is known.
+        let mut what = judged_again(&leaf.record, recorded);
+        if readable(leaf, recorded).is_none() {
+            self.has_erased = true;
+            return if what.is_empty() { Found::Erased } else { Found::Differs { what } };
+        }
+        if !self.is_current || recorded.inputs.policy != self.kernel.settings.policy {
+            return if what.is_empty() { Found::Outdated } else { Found::Differs { what } };
+        }
+        let mut draft = asked.unwrap_or_else(|| self.draft(leaf, recorded));
+        if is_unclean {
+            forgive(&mut draft.attempt.inputs, &recorded.inputs);
+        }
+        match self.decide(leaf, draft, recorded) {
+            Some(again) => what.extend(self.differences(&leaf.record, &again)),
+            None => what.push("decision: policy was not asked, and nothing else decides it".to_owned()),
+        }
+        if what.is_empty() { Found::Identical } else { Found::Differs { what } }
+    }
+
+    fn decide(&self, leaf: &Leaf, draft: Draft, recorded: &Attempt) -> Option<Record> {
+        let seq = leaf.record.seq;
+        match &recorded.inputs.evaluation {
+            _ if recorded.inputs.standing.abandoned => self.kernel.decide_abandoned(seq, draft),
+            None => self.kernel.decide_at_once(seq, &draft),
+            // That an evaluation took too long is an event; it cannot be asked again.
+            Some(late) if late.timed_out => Some(self.kernel.decide(seq, draft, late.clone())),
+            Some(_) => {
+                let request = EvaluationRequest::from_attempt(&draft.attempt);
+                let evaluation = self.bundle.evaluate(&request);
+                Some(self.kernel.decide(seq, draft, evaluation))
+            }
+        }
+    }
+
+    fn differences(&self, recorded: &Record, again: &Record) -> Vec<String> {
+        let mut what = Differences::default();
+        what.compare("kind", &recorded.body.kind(), &again.body.kind());
+        what.compare("at", &recorded.at, &again.at);
+        if let (Some(a), Some(b)) = (recorded.body.attempt(), again.body.attempt()) {
+            what.compare("verdict", &a.verdict, &b.verdict);
+            what.compare("reasons", &a.reasons, &b.reasons);
+            what.compare("ticket", &a.ticket, &b.ticket);
+            let (mut a, mut b) = (a.inputs.clone(), b.inputs.clone());
+            if self.has_erased {
+                b.standing.pending = a.standing.pending;
+                b.standing.pending_of_agent = a.standing.pending_of_agent;
+            }
+            what.compare("evaluation", &a.evaluation.take(), &b.evaluation.take());
+            what.compare("budgets", &a.budgets, &b.budgets);
+            what.compare("standing", &a.standing, &b.standing);
+            what.compare("inputs", &a, &b);
+        }
+        if let (Body::Proposal(a), Body::Proposal(b)) = (&recorded.body, &again.body) {
+            what.compare("preview", &a.preview, &b.preview);
+            what.compare("expires", &a.expires, &b.expires);
+        }
+        what.0
+    }
+}
+
+#[derive(Default)]
+struct Differences(Vec<String>);
+
+impl Differences {
+    fn compare<T: PartialEq + std::fmt::Debug>(&mut self, name: &str, recorded: &T, again: &T) {
+        if recorded != again {
+            self.0.push(format!("{name}: recorded {recorded:?}, again {again:?}"));
+        }
+    }
+}
+
+fn compared(is_same: bool, why: impl FnOnce() -> String) -> Found {
+    if is_same {
+        return Found::Identical;
+    }
+    Found::Differs { what: vec![why()] }
+}
+
+fn readable<'a>(leaf: &'a Leaf, attempt: &Attempt) -> Option<&'a ActionPayload> {
+    leaf.payload.as_ref().filter(|payload| opens(attempt, payload))
+}
+
+/// Takes over counts of calls in flight where calls may have left no record.
+fn forgive(again: &mut Inputs, recorded: &Inputs) {
+    let is_higher = recorded.standing.in_flight.count >= again.standing.in_flight.count;
+    if is_higher {
+        again.standing.in_flight.count = recorded.standing.in_flight.count;
+    }
+    for (again, recorded) in again.budgets.iter_mut().zip(&recorded.budgets) {
+        again.reserved = again.reserved.max(recorded.reserved);
+    }
+}
+
+/// What the attempt's own inputs do not give.
+fn judged_again(record: &Record, attempt: &Attempt) -> Vec<String> {
+    let mut what = Differences::default();
+    let (kind, verdict, code) = match judge(attempt, record.at) {
+        Judgement::Ask => ("none", Verdict::Deny, None),
+        Judgement::Allow { reason, ticket } => {
+            what.compare("judged ticket", &attempt.ticket, &ticket);
+            ("intent", Verdict::Allow, Some(reason))
+        }
+        Judgement::Park { gates } => ("proposal", Verdict::RequireApproval { gates }, None),
+        Judgement::Wait { ticket, gates } => {
+            what.compare("judged ticket", &attempt.ticket, &Some(ticket));
+            ("waiting", Verdict::RequireApproval { gates }, None)
+        }
+        Judgement::Deny { reason } => ("denial", Verdict::Deny, Some(reason)),
+    };
+    what.compare("judged kind", &record.body.kind(), &kind);
+    what.compare("judged verdict", &attempt.verdict, &verdict);
+    if let Some(reason) = code {
+        what.compare("judged reasons", &attempt.reasons, &vec![reason]);
+    }
+    what.0
+}

@@ -1,0 +1,6 @@
+mod budgets;
+mod consents;
+mod decisions;
+mod fixture;
+mod orders;
+mod recovery;

@@ -1,0 +1,5 @@
+//! Fakes for tests: a clock, a disk and upstreams that do what the test says, the simulator and the scenario runner.
+//!
+//! It must not be a dependency of anything that ships. It does not cover load and benchmarks (`xtask`).
+
+pub mod disk;

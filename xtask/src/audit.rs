@@ -1,0 +1,85 @@
+//! Dependencies against `deny.toml`, and the fuzz targets: listed, or run for a while.
+//!
+//! Advisories are not asked for: they need a network and change by the day. They belong in a scheduled job.
+
+use crate::{shell, tree::Tree, workspace::Workspace};
+use anyhow::{Context, Result, bail};
+use std::{fs, path::Path};
+
+const TARGETS: &str = "fuzz/fuzz_targets";
+const CORPUS: &str = "crates/points/tests/corpus";
+
+pub(crate) fn command(fuzz_seconds: Option<u32>) -> Result<bool> {
+    let root = Workspace::root()?;
+    println!("== dependencies");
+    install(&root, "cargo-deny", "deny")?;
+    let clean = shell::cargo(&root)
+        .args(["deny", "check", "bans", "licenses", "sources"])
+        .status()?
+        .success();
+    let targets = fuzz_targets(&Tree::read(&root)?);
+    println!("== fuzz targets: {}", targets.len());
+    for target in &targets {
+        println!("  {target}");
+    }
+    let survived = match fuzz_seconds {
+        None => true,
+        Some(seconds) => fuzz(&root, &targets, seconds)?,
+    };
+    Ok(clean && survived)
+}
+
+fn install(root: &Path, package: &str, command: &str) -> Result<()> {
+    if shell::works(shell::cargo(root).args([command, "--version"])) {
+        return Ok(());
+    }
+    println!("installing {package}: it is missing here");
+    shell::run(shell::cargo(root).args(["install", package, "--locked"]))
+}
+
+fn fuzz_targets(tree: &Tree) -> Vec<String> {
+    let files = tree.children(TARGETS);
+    files
+        .iter()
+        .filter_map(|name| name.strip_suffix(".rs"))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Runs every target for `seconds` each, and reports all of them before it says whether one crashed.
+fn fuzz(root: &Path, targets: &[String], seconds: u32) -> Result<bool> {
+    if targets.is_empty() || !root.join("fuzz/Cargo.toml").is_file() {
+        bail!("nothing to fuzz: `fuzz/Cargo.toml` or the files in `{TARGETS}` are missing");
+    }
+    install(root, "cargo-fuzz", "fuzz")?;
+    let grown = Workspace::read(root)?.target.join("fuzz-corpus");
+    let mut crashed = Vec::new();
+    for target in targets {
+        println!("== fuzz {target} for {seconds} s");
+        let found = grown.join(target);
+        fs::create_dir_all(&found).with_context(|| format!("cannot make `{}`", found.display()))?;
+        let mut run = shell::cargo(root);
+        // The sanitizer's flags are unstable, yet the stable compiler carries the runtime: let it take them.
+        run.env("RUSTC_BOOTSTRAP", "1")
+            .args(["fuzz", "run", "--fuzz-dir", "fuzz", target])
+            .arg(&found);
+        let point = target.split('_').next().unwrap_or(target);
+        let seeds = root.join(CORPUS).join(point);
+        if seeds.is_dir() {
+            run.arg(seeds);
+        }
+        run.arg("--").arg(format!("-max_total_time={seconds}"));
+        if !run.status()?.success() {
+            crashed.push(target.as_str());
+        }
+    }
+    if crashed.is_empty() {
+        println!("fuzz: {} targets, none crashed", targets.len());
+    } else {
+        println!(
+            "fuzz: failed: {} (inputs lie in fuzz/artifacts/)",
+            crashed.join(", ")
+        );
+    }
+    Ok(crashed.is_empty())
+}

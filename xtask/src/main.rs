@@ -1,0 +1,66 @@
+//! Set-up, tests, tidy, benchmarks and release: `cargo xtask <command>`.
+//!
+//! This crate knows the repository (its folders, its manifests, its pages) and runs other programs. It must not know
+//! the product: it depends on no other crate of the workspace, so it still builds when they do not.
+
+mod audit;
+mod bench;
+mod lab;
+mod shell;
+mod suite;
+mod tidy;
+mod tree;
+mod workspace;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  test [--fast]           everything that must hold before a commit: lab, format, clippy, tidy, tests, doc tests
+                          --fast leaves out the lab's installation, clippy and the doc tests
+  tidy                    the house rules alone
+  lab                     installs the pinned MCP servers and clients that tests run against, and prints where
+  audit [--fuzz SECONDS]  bans, licences and sources of the dependencies; lists fuzz targets, or runs each for SECONDS
+  bench [ARGS…]           the benchmarks, built for release
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["test"] => suite::test(suite::Extent::Full),
+        ["test", "--fast"] => suite::test(suite::Extent::Fast),
+        ["tidy"] => tidy::command(),
+        ["lab"] => lab::command(),
+        ["audit"] => audit::command(None),
+        ["audit", "--fuzz", seconds] => match seconds.parse() {
+            Ok(seconds) => audit::command(Some(seconds)),
+            Err(_) => {
+                return misuse(&format!(
+                    "`--fuzz {seconds}`: not a whole number of seconds"
+                ));
+            }
+        },
+        ["bench", rest @ ..] => bench::command(rest),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        [] => return misuse("no command given"),
+        _ => return misuse(&format!("`{}`: no such command", words.join(" "))),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn misuse(complaint: &str) -> ExitCode {
+    eprintln!("xtask: {complaint}\n\n{USAGE}");
+    ExitCode::from(2)
+}
