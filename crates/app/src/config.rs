@@ -1,8 +1,8 @@
 //! Configuration: `countersign.yaml` read once into checked types; unknown keys are refused.
 //!
 //! A mistyped guard must not be silently off, so every key, unit and name is checked here, with
-//! an error that names the key and the remedy. Secrets are references (`env:NAME`, `file:PATH`),
-//! never values. It does not know what any setting does to a decision.
+//! an error that names the key and the remedy. A credential is a reference (`env:NAME`,
+//! `file:PATH`), never a value; what a child gets as `env` is literal. It does not know what any setting does to a decision.
 
 mod raw;
 #[cfg(test)]
@@ -45,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) upstreams: Vec<Upstream>,
     /// Hard limits.
     pub(crate) budgets: Vec<BudgetRule>,
+    /// Members of a call's `_meta` that belong to the action.
+    pub(crate) meta: Vec<String>,
     /// Longest time that one call may take, in milliseconds.
     pub(crate) call_timeout_ms: u64,
 }
@@ -114,6 +116,7 @@ impl Config {
             listen: checked_listen(&raw.listen)?,
             hosts: raw.hosts,
             origins: raw.origins,
+            meta: raw.meta,
             policies,
             budgets: checked_budgets(raw.budgets, &agents)?,
             agents,

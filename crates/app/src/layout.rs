@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     root: PathBuf,
+    config: PathBuf,
 }
 
 impl Layout {
@@ -17,7 +18,7 @@ impl Layout {
             Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
             _ => PathBuf::from("."),
         };
-        Self { root }
+        Self { root, config: config.to_owned() }
     }
 
     /// The folder itself.
@@ -27,7 +28,7 @@ impl Layout {
 
     /// The configuration.
     pub(crate) fn config(&self) -> PathBuf {
-        self.root.join("countersign.yaml")
+        self.config.clone()
     }
 
     /// The human's signed acceptance of configuration and policy.

@@ -8,6 +8,7 @@ mod commands;
 mod compose;
 mod config;
 mod demo;
+mod json;
 mod keys;
 mod layout;
 mod logging;

@@ -90,6 +90,7 @@ impl Output {
         if self.json {
             let code: u8 = exit_number(exit_of(error));
             anstream::println!("{}", serde_json::json!({"error": format!("{error:#}"), "exit": code}));
+            return;
         }
         anstream::eprintln!("{BAD}error:{BAD:#} {}", visible_lines(&format!("{error:#}")));
     }

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use countersign_gate::Gate;
 use countersign_gate::view::{self, ViewError};
 use countersign_model::command;
-use countersign_model::{Reason, from_canonical};
+use countersign_model::{Reason, ReasonCode, from_canonical};
 use serde::Deserialize;
 
 use crate::wire;
@@ -46,7 +46,14 @@ impl From<Reason> for Fault {
     fn from(reason: Reason) -> Self {
         let error = reason.detail.unwrap_or_else(|| reason.code.sentence().to_owned());
         let code = Some(reason.code.as_str().to_owned());
-        Self(StatusCode::FORBIDDEN, wire::Refusal { code, error })
+        // What could not be recorded was not refused: it failed, and may be tried again.
+        let status = match reason.code {
+            ReasonCode::DiskFull | ReasonCode::LedgerUnavailable | ReasonCode::Overloaded => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            _ => StatusCode::FORBIDDEN,
+        };
+        Self(status, wire::Refusal { code, error })
     }
 }
 
@@ -72,6 +79,7 @@ async fn status(State(gate): State<Gate>) -> Json<wire::Status> {
         size: now.size,
         failure: now.failure,
         waiting: now.waiting,
+        activation_serial: gate.activation().map_or(0, |activation| activation.serial),
         in_flight: now.in_flight,
         killed: now.killed,
         frozen: now.frozen.into_iter().map(|(name, until)| (name, until.0)).collect(),

@@ -84,6 +84,8 @@ pub struct Status {
     pub failure: Option<String>,
     /// Proposals waiting.
     pub waiting: usize,
+    /// The serial of the acceptance of configuration and policy on record; zero where there is none.
+    pub activation_serial: u64,
     /// Effects in flight.
     pub in_flight: usize,
     /// What is killed.

@@ -130,10 +130,13 @@ impl Gate {
     /// # Errors
     /// Where the ledger had failed.
     pub fn close(&self) -> Result<(), AppendError> {
+        let mut stopped = Ok(());
         for recording in self.step(Event::Stopped).others {
-            recording.pending.wait()?;
+            stopped = stopped.and(recording.pending.wait().map(drop));
         }
-        self.ledger().close()
+        // Whatever became of the record: threads end, the mark is synced and the lock is released.
+        let closed = self.ledger().close();
+        stopped.and(closed)
     }
 
     /// The kernel's time: never goes back.

@@ -56,10 +56,7 @@ impl State {
     fn apply_intent(&mut self, attempt: &Attempt, seen: Seen<'_>) {
         let Attempt { principal, proposed_at, .. } = attempt;
         self.budgets.hold(attempt.reserved_at, principal, *proposed_at);
-        let open = Open {
-            leaf: seen.leaf.map(|(leaf, _)| leaf),
-            lost: false,
-        };
+        let open = Open { leaf: seen.leaf.map(|(leaf, _)| leaf), lost: false };
         self.open.insert(attempt.reserved_at, open);
         if let Some(ticket) = &attempt.ticket {
             self.drop_parked(ticket);
@@ -94,10 +91,7 @@ impl State {
     fn apply_consent(&mut self, consent: &Consent) {
         if !consent.approved {
             if let Some(parked) = self.drop_parked(&consent.ticket) {
-                let refusal = RefusedAs {
-                    human: consent.human.clone(),
-                    expires: parked.expires,
-                };
+                let refusal = RefusedAs { human: consent.human.clone(), expires: parked.expires };
                 self.refused.insert(parked.payload.digest, refusal);
             }
             return;
@@ -156,11 +150,7 @@ impl State {
                 }
             }
             Deed::Activate { configuration, policy, serial } => {
-                self.activation = Some(Activation {
-                    configuration: *configuration,
-                    policy: *policy,
-                    serial: *serial,
-                });
+                self.activation = Some(Activation { configuration: *configuration, policy: *policy, serial: *serial });
             }
             Deed::ConfirmClock => self.clock_doubt = None,
         }

@@ -52,11 +52,7 @@ impl Kernel {
             arguments: action.arguments,
             meta: action.meta,
         };
-        let mut draft = Draft {
-            attempt,
-            payload,
-            nonce: salts.nonce,
-        };
+        let mut draft = Draft { attempt, payload, nonce: salts.nonce };
         self.refresh(&mut draft);
         draft
     }
@@ -79,10 +75,7 @@ impl Kernel {
             evaluation: None,
             standing: Standing {
                 known,
-                in_flight: Within {
-                    count: self.in_flight(),
-                    max: self.settings.limits.in_flight_max,
-                },
+                in_flight: Within { count: self.in_flight(), max: self.settings.limits.in_flight_max },
                 clock_suspended: self.state.clock_doubt.is_some(),
                 ..Standing::default()
             },
@@ -100,18 +93,12 @@ impl Kernel {
         inputs.frozen_until = state.frozen_until(environment);
         let standing = &mut inputs.standing;
         standing.revoked = self.is_revoked(&principal.session);
-        standing.pending_of_agent = Within {
-            count: state.pending_count(Some(&principal.agent)),
-            max: limits.pending_per_agent_max,
-        };
-        standing.pending = Within {
-            count: state.pending_count(None),
-            max: limits.pending_max,
-        };
-        standing.waits_as = state.waiting(&payload.digest).map(|parked| WaitReading {
-            ticket: parked.ticket.clone(),
-            gates: parked.gates().to_vec(),
-        });
+        standing.pending_of_agent =
+            Within { count: state.pending_count(Some(&principal.agent)), max: limits.pending_per_agent_max };
+        standing.pending = Within { count: state.pending_count(None), max: limits.pending_max };
+        standing.waits_as = state
+            .waiting(&payload.digest)
+            .map(|parked| WaitReading { ticket: parked.ticket.clone(), gates: parked.gates().to_vec() });
         standing.refused_by = state.refused.get(&payload.digest).map(|refusal| refusal.human.clone());
         standing.grant = state.grant(&payload.digest).map(|grant| grant.reading());
         inputs.granted = standing.grant.is_some();
@@ -119,7 +106,10 @@ impl Kernel {
 
     /// The record of a call that needs no policy to be decided, if it does not.
     pub(crate) fn decide_at_once(&self, seq: Seq, draft: &Draft) -> Option<Record> {
-        self.decided(seq, draft.clone())
+        match judge(&draft.attempt, self.state.now) {
+            Judgement::Ask => None,
+            _ => self.decided(seq, draft.clone()),
+        }
     }
 
     /// The record of a call that policy has answered.
@@ -175,12 +165,7 @@ impl Kernel {
 
     /// A record of now.
     pub(crate) fn record(&self, seq: Seq, body: Body) -> Record {
-        Record {
-            version: RECORD_VERSION,
-            seq,
-            at: self.state.now,
-            body,
-        }
+        Record { version: RECORD_VERSION, seq, at: self.state.now, body }
     }
 
     fn unused_ticket(&self, digest: &Digest, nonce: &Digest, call: Seq) -> Option<TicketId> {
@@ -210,10 +195,7 @@ fn within_bounds(record: Record) -> Record {
     attempt.inputs.evaluation = None;
     attempt.inputs.standing.waits_as = None;
     attempt.inputs.standing.grant = None;
-    Record {
-        body: Body::Denial(Box::new(attempt)),
-        ..record
-    }
+    Record { body: Body::Denial(Box::new(attempt)), ..record }
 }
 
 const TICKET_CHARS: usize = 10;
@@ -223,8 +205,10 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 fn ticket(digest: &Digest, nonce: &Digest, (call, again): (Seq, u64)) -> Option<TicketId> {
     let parts: [&[u8]; 4] = [&digest.0, &nonce.0, &call.0.to_be_bytes(), &again.to_be_bytes()];
     let hash = Digest::of("countersign ticket v1", &parts);
-    let chars = hash.0.iter().take(TICKET_CHARS).filter_map(|byte| {
-        ALPHABET.get(usize::from(byte & 31)).copied().map(char::from)
-    });
+    let chars = hash
+        .0
+        .iter()
+        .take(TICKET_CHARS)
+        .filter_map(|byte| ALPHABET.get(usize::from(byte & 31)).copied().map(char::from));
     TicketId::new(&format!("t-{}", chars.collect::<String>())).ok()
 }

@@ -37,10 +37,7 @@ pub(crate) struct Budgets {
 
 impl Budgets {
     pub(crate) fn new(rules: Vec<BudgetRule>) -> Self {
-        Self {
-            rules,
-            ..Self::default()
-        }
+        Self { rules, ..Self::default() }
     }
 
     /// What a call of `principal` at `at` reads. One more than [`BUDGETS_MAX`] says that too many apply.
@@ -83,11 +80,7 @@ impl Budgets {
     /// Drops counters of windows that have ended: time does not go back, so none of them is read again.
     pub(crate) fn drop_past_windows(&mut self, now: TimeMs) {
         for (rule, window_ms) in self.rules.iter().enumerate().filter_map(|(i, r)| Some((i, r.window_ms?))) {
-            let first = |window| Key {
-                rule,
-                window,
-                scope: String::new(),
-            };
+            let first = |window| Key { rule, window, scope: String::new() };
             let current = first(window_of(now, window_ms));
             while let Some(past) = self.counters.range(first(0)..current.clone()).next().map(|(k, _)| k.clone()) {
                 self.counters.remove(&past);
@@ -106,33 +99,19 @@ impl Budgets {
     }
 
     fn drop_scope(&mut self, scope: BudgetScope, name: &str) {
-        for (rule, _) in self
-            .rules
-            .iter()
-            .enumerate()
-            .filter(|(_, r)| r.scope == scope && r.window_ms.is_none())
-        {
-            self.counters.remove(&Key {
-                rule,
-                window: 0,
-                scope: name.to_owned(),
-            });
+        for (rule, _) in self.rules.iter().enumerate().filter(|(_, r)| r.scope == scope && r.window_ms.is_none()) {
+            self.counters.remove(&Key { rule, window: 0, scope: name.to_owned() });
         }
     }
 
     /// Every counter, as people read it.
     pub(crate) fn all(&self) -> Vec<BudgetReading> {
-        self.counters
-            .iter()
-            .filter_map(|(key, counter)| self.reading(key, *counter))
-            .collect()
+        self.counters.iter().filter_map(|(key, counter)| self.reading(key, *counter)).collect()
     }
 
     fn reading(&self, key: &Key, counter: Counter) -> Option<BudgetReading> {
         let rule = self.rules.get(key.rule)?;
-        let window = rule.window_ms.map_or_else(String::new, |ms| {
-            format!(" from {}", key.window.saturating_mul(ms))
-        });
+        let window = rule.window_ms.map_or_else(String::new, |ms| format!(" from {}", key.window.saturating_mul(ms)));
         Some(BudgetReading {
             name: format!("calls of {} {}{window}", rule.scope.as_str(), key.scope),
             cap: rule.cap,
@@ -145,11 +124,7 @@ impl Budgets {
         self.rules
             .iter()
             .enumerate()
-            .filter(|(_, rule)| {
-                rule.agents
-                    .as_ref()
-                    .is_none_or(|agents| agents.contains(&principal.agent))
-            })
+            .filter(|(_, rule)| rule.agents.as_ref().is_none_or(|agents| agents.contains(&principal.agent)))
             .map(|(index, rule)| Key {
                 rule: index,
                 window: rule.window_ms.map_or(0, |ms| window_of(at, ms)),

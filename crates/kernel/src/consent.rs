@@ -31,22 +31,17 @@ impl Kernel {
             .parked
             .get(&ticket)
             .filter(|parked| parked.expires > self.state.now && !parked.is_granted)
-            .ok_or_else(|| format!("nothing waits under the ticket `{ticket}`: it lapsed, was answered, or never was"))?;
+            .ok_or_else(|| {
+                format!("nothing waits under the ticket `{ticket}`: it lapsed, was answered, or never was")
+            })?;
         let (leaf, leaf_hash) = parked
             .leaf
             .zip(parked.leaf_hash)
             .ok_or_else(|| format!("the proposal `{ticket}` is not yet on disk; try again"))?;
-        let key = self
-            .state
-            .humans
-            .get(&human)
-            .ok_or_else(|| format!("`{human}` is not enrolled"))?
-            .key;
+        let key = self.state.humans.get(&human).ok_or_else(|| format!("`{human}` is not enrolled"))?.key;
         let message = consent_message(&self.settings.log, &leaf_hash, &human, approved);
         if !is_signed(&key, &message, &signature) {
-            return Err(format!(
-                "the signature is not `{human}`'s over this answer to the proposal `{ticket}`"
-            ));
+            return Err(format!("the signature is not `{human}`'s over this answer to the proposal `{ticket}`"));
         }
         if !parked.gates().iter().any(|gate| may_pass(gate, &human)) {
             return Err(format!("`{human}` is no approver of the gates of `{ticket}`"));

@@ -83,10 +83,7 @@ impl TokenKey {
     /// # Errors
     /// Where they are no key.
     pub fn from_bytes(secret: &[u8; 32]) -> Result<Self, TokenError> {
-        Ok(Self {
-            pair: pair_of(secret)?,
-            secret: *secret,
-        })
+        Ok(Self { pair: pair_of(secret)?, secret: *secret })
     }
 
     /// The 32 secret bytes.
@@ -108,9 +105,7 @@ impl TokenPublic {
     /// # Errors
     /// Where they are no key.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, TokenError> {
-        PublicKey::from_bytes(bytes, Algorithm::Ed25519)
-            .map(Self)
-            .map_err(|error| TokenError::Key(error.to_string()))
+        PublicKey::from_bytes(bytes, Algorithm::Ed25519).map(Self).map_err(|error| TokenError::Key(error.to_string()))
     }
 
     /// The 32 bytes.
@@ -143,10 +138,7 @@ pub fn issue(key: &TokenKey, principal: &Principal, expires: TimeMs) -> Result<S
     builder = builder.fact(fact("expires_ms", &[int(ends)])).map_err(forged)?;
     let parts: [&[u8]; 3] = [&key.secret, principal.session.as_str().as_bytes(), &expires.0.to_be_bytes()];
     let next = pair_of(&Digest::of("countersign token next key v1", &parts).0)?;
-    builder
-        .build_with_key_pair(&key.pair, symbols(), &next)
-        .and_then(|token| token.to_base64())
-        .map_err(forged)
+    builder.build_with_key_pair(&key.pair, symbols(), &next).and_then(|token| token.to_base64()).map_err(forged)
 }
 
 /// Narrows a token to end before `until`, with `seed` (32 random bytes) for the key of the block after it.
@@ -166,21 +158,10 @@ pub fn attenuate(root: &TokenPublic, token: &str, until: TimeMs, seed: &[u8; 32]
         ],
     };
     let none: [Term; 0] = [];
-    let rule = Rule::new(
-        pred("query", &none),
-        vec![pred("time", &[var("time")])],
-        vec![is_before],
-        vec![],
-    );
-    let check = Check {
-        queries: vec![rule],
-        kind: CheckKind::One,
-    };
+    let rule = Rule::new(pred("query", &none), vec![pred("time", &[var("time")])], vec![is_before], vec![]);
+    let check = Check { queries: vec![rule], kind: CheckKind::One };
     let block = BlockBuilder::new().check(check).map_err(forged)?;
-    biscuit
-        .append_with_keypair(&pair_of(seed)?, block)
-        .and_then(|token| token.to_base64())
-        .map_err(forged)
+    biscuit.append_with_keypair(&pair_of(seed)?, block).and_then(|token| token.to_base64()).map_err(forged)
 }
 
 /// Who presents `token` at `now`.
@@ -190,10 +171,7 @@ pub fn attenuate(root: &TokenPublic, token: &str, until: TimeMs, seed: &[u8; 32]
 pub fn verify(root: &TokenPublic, token: &str, now: TimeMs) -> Result<Caller, TokenError> {
     let biscuit = parsed(root, token)?;
     let later = biscuit.block_count().saturating_sub(1);
-    let depth = u32::try_from(later)
-        .ok()
-        .filter(|depth| *depth <= DEPTH_MAX)
-        .ok_or(TokenError::TooDeep(later))?;
+    let depth = u32::try_from(later).ok().filter(|depth| *depth <= DEPTH_MAX).ok_or(TokenError::TooDeep(later))?;
     let mut caller = authority(&block(&biscuit, 0)?, depth)?;
     if caller.expires <= now {
         return Err(TokenError::Expired(format!("expires_ms({})", caller.expires)));
@@ -268,10 +246,7 @@ fn authority(block: &BlockBuilder, depth: u32) -> Result<Caller, TokenError> {
         session: SessionId::new(&session).map_err(bad)?,
         depth,
     };
-    Ok(Caller {
-        principal,
-        expires: expires.ok_or_else(|| missing("expires_ms"))?,
-    })
+    Ok(Caller { principal, expires: expires.ok_or_else(|| missing("expires_ms"))? })
 }
 
 /// The time checks of a later block: their text, and from when on they fail.
@@ -298,13 +273,15 @@ fn time_check(check: &Check) -> Option<TimeMs> {
     let ([query], CheckKind::One) = (check.queries.as_slice(), &check.kind) else {
         return None;
     };
-    let ([time], [expression], true) = (query.body.as_slice(), query.expressions.as_slice(), query.scopes.is_empty()) else {
+    let ([time], [expression], true) = (query.body.as_slice(), query.expressions.as_slice(), query.scopes.is_empty())
+    else {
         return None;
     };
     let (true, [Term::Variable(bound)]) = (time.name == "time", time.terms.as_slice()) else {
         return None;
     };
-    let [Op::Value(Term::Variable(used)), Op::Value(Term::Date(seconds)), Op::Binary(relation)] = expression.ops.as_slice()
+    let [Op::Value(Term::Variable(used)), Op::Value(Term::Date(seconds)), Op::Binary(relation)] =
+        expression.ops.as_slice()
     else {
         return None;
     };

@@ -32,10 +32,7 @@ pub(crate) fn judge(attempt: &Attempt, at: TimeMs) -> Judgement {
         return Judgement::Deny { reason };
     }
     match (&attempt.inputs.evaluation, &attempt.inputs.standing.waits_as) {
-        (None, Some(waiting)) => Judgement::Wait {
-            ticket: waiting.ticket.clone(),
-            gates: waiting.gates.clone(),
-        },
+        (None, Some(waiting)) => Judgement::Wait { ticket: waiting.ticket.clone(), gates: waiting.gates.clone() },
         (None, None) => Judgement::Ask,
         (Some(evaluation), _) => by_policy(attempt, evaluation, at),
     }
@@ -96,22 +93,13 @@ fn by_policy(attempt: &Attempt, evaluation: &Evaluation, at: TimeMs) -> Judgemen
     }
     let determining = || evaluation.determining.items.iter().cloned();
     if evaluation.auto {
-        return Judgement::Allow {
-            reason: Reason::by_policies(ReasonCode::PolicyPermit, determining()),
-            ticket: None,
-        };
+        return Judgement::Allow { reason: Reason::by_policies(ReasonCode::PolicyPermit, determining()), ticket: None };
     }
     if evaluation.ceiling {
         return at_gates(attempt, &evaluation.gates, at);
     }
-    let code = if evaluation.determining.total == 0 {
-        ReasonCode::NoPermit
-    } else {
-        ReasonCode::PolicyForbid
-    };
-    Judgement::Deny {
-        reason: Reason::by_policies(code, determining()),
-    }
+    let code = if evaluation.determining.total == 0 { ReasonCode::NoPermit } else { ReasonCode::PolicyForbid };
+    Judgement::Deny { reason: Reason::by_policies(code, determining()) }
 }
 
 /// Why this answer cannot be used. An answer that contradicts itself is an error like any other.
@@ -147,23 +135,16 @@ fn at_gates(attempt: &Attempt, gates: &[Gate], at: TimeMs) -> Judgement {
         };
     }
     if let Some(waiting) = &standing.waits_as {
-        return Judgement::Wait {
-            ticket: waiting.ticket.clone(),
-            gates: waiting.gates.clone(),
-        };
+        return Judgement::Wait { ticket: waiting.ticket.clone(), gates: waiting.gates.clone() };
     }
     if let Some(human) = &standing.refused_by {
         let detail = format!("refused by {human}");
-        return Judgement::Deny {
-            reason: Reason::because(ReasonCode::ConsentDenied, &detail),
-        };
+        return Judgement::Deny { reason: Reason::because(ReasonCode::ConsentDenied, &detail) };
     }
     for (within, whose) in [(standing.pending_of_agent, "of this agent"), (standing.pending, "in all")] {
         if within.count >= within.max {
             let detail = format!("{} proposals {whose} wait or are consented to", within.count);
-            return Judgement::Deny {
-                reason: Reason::because(ReasonCode::TooManyPending, &detail),
-            };
+            return Judgement::Deny { reason: Reason::because(ReasonCode::TooManyPending, &detail) };
         }
     }
     Judgement::Park { gates: gates.to_vec() }
@@ -172,9 +153,7 @@ fn at_gates(attempt: &Attempt, gates: &[Gate], at: TimeMs) -> Judgement {
 /// Whether a grant passes every gate that fires now: one that its approvers saw, by enough of its approvers.
 fn covers(grant: &GrantReading, gates: &[Gate], at: TimeMs) -> bool {
     grant.expires > at
-        && gates
-            .iter()
-            .all(|gate| grant.gates.contains(&gate.policy) && passes(gate, grant.humans.iter()))
+        && gates.iter().all(|gate| grant.gates.contains(&gate.policy) && passes(gate, grant.humans.iter()))
 }
 
 /// The policies that carry `gates`.

@@ -9,9 +9,7 @@ use std::collections::BTreeMap;
 use countersign_model::encoding::{Bounded, clipped};
 use countersign_model::id::{Environment, HumanId, SessionId, TenantId, TicketId};
 use countersign_model::payload::ActionPayload;
-use countersign_model::record::{
-    BudgetReading, ClockJump, Expired, Gap, Killed, Outcome, Refused, Started, Status,
-};
+use countersign_model::record::{BudgetReading, ClockJump, Expired, Gap, Killed, Outcome, Refused, Started, Status};
 use countersign_model::unit::{Bytes, LeafIndex};
 use countersign_model::{Body, Caller, Digest, Reason, ReasonCode, Record, Seq, TimeMs};
 
@@ -43,23 +41,14 @@ impl Kernel {
     /// A kernel that knows nothing yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self {
-            state: State::new(settings.budgets.clone()),
-            settings,
-            asked: BTreeMap::new(),
-            parking: BTreeMap::new(),
-        }
+        Self { state: State::new(settings.budgets.clone()), settings, asked: BTreeMap::new(), parking: BTreeMap::new() }
     }
 
     /// Takes one event at `now` (or at the latest time known, if that is later).
     pub fn step(&mut self, now: TimeMs, event: Event) -> Vec<Command> {
         let mut out = Vec::new();
         if let Event::Recovered { record, leaf, leaf_hash, payload } = event {
-            let seen = Seen {
-                record: &record,
-                payload: payload.as_ref(),
-                leaf: Some((leaf, leaf_hash)),
-            };
+            let seen = Seen { record: &record, payload: payload.as_ref(), leaf: Some((leaf, leaf_hash)) };
             self.state.apply(&self.settings, seen);
             return out;
         }
@@ -135,17 +124,9 @@ impl Kernel {
         {
             self.parking.insert(call, ticket);
         }
-        let seen = Seen {
-            record: &record,
-            payload: Some(&payload),
-            leaf: None,
-        };
+        let seen = Seen { record: &record, payload: Some(&payload), leaf: None };
         self.state.apply(&self.settings, seen);
-        out.push(Command::Append {
-            call,
-            record,
-            payload: Some(payload),
-        });
+        out.push(Command::Append { call, record, payload: Some(payload) });
     }
 
     fn take_progress(&mut self, seq: Seq, event: Event, out: &mut Vec<Command>) {
@@ -185,10 +166,7 @@ impl Kernel {
         if let Some(open) = self.state.open.get_mut(&call) {
             open.leaf = Some(leaf);
         }
-        let parked = self
-            .parking
-            .remove(&call)
-            .and_then(|ticket| self.state.parked.get_mut(&ticket));
+        let parked = self.parking.remove(&call).and_then(|ticket| self.state.parked.get_mut(&ticket));
         if let Some(parked) = parked {
             parked.leaf = Some(leaf);
             parked.leaf_hash = Some(leaf_hash);
@@ -206,9 +184,7 @@ impl Kernel {
         };
         match body {
             Ok(body) => self.append(seq, body, out),
-            Err(why) => out.push(Command::Refuse {
-                reason: Reason::because(ReasonCode::OrderRefused, &why),
-            }),
+            Err(why) => out.push(Command::Refuse { reason: Reason::because(ReasonCode::OrderRefused, &why) }),
         }
     }
 
@@ -243,12 +219,7 @@ impl Kernel {
         };
         self.append(seq, Body::Started(Box::new(started)), out);
         for scope in kill.scopes.difference(&self.state.kill.scopes.clone()) {
-            let killed = Killed {
-                scope: scope.clone(),
-                epoch: kill.epoch,
-                cancelled: 0,
-                took_ms: 0,
-            };
+            let killed = Killed { scope: scope.clone(), epoch: kill.epoch, cancelled: 0, took_ms: 0 };
             let seq = self.take_seq();
             self.append(seq, Body::Killed(killed), out);
         }
@@ -281,17 +252,9 @@ impl Kernel {
 
     fn append(&mut self, seq: Seq, body: Body, out: &mut Vec<Command>) {
         let record = self.record(seq, body);
-        let seen = Seen {
-            record: &record,
-            payload: None,
-            leaf: None,
-        };
+        let seen = Seen { record: &record, payload: None, leaf: None };
         self.state.apply(&self.settings, seen);
-        out.push(Command::Append {
-            call: None,
-            record,
-            payload: None,
-        });
+        out.push(Command::Append { call: None, record, payload: None });
     }
 
     fn take_seq(&mut self) -> Seq {
@@ -342,10 +305,7 @@ impl Kernel {
 
     /// Freezes in force, with their ends.
     pub fn freezes(&self) -> impl Iterator<Item = (&Environment, TimeMs)> {
-        self.state
-            .freezes
-            .keys()
-            .filter_map(|environment| Some((environment, self.state.frozen_until(environment)?)))
+        self.state.freezes.keys().filter_map(|environment| Some((environment, self.state.frozen_until(environment)?)))
     }
 
     /// What is killed.

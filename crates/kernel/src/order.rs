@@ -56,9 +56,7 @@ impl Kernel {
                 Err(format!("`{environment}` is not frozen"))
             }
             Deed::ConfirmClock if self.state.clock_doubt.is_none() => Err("the clock is not in doubt".to_owned()),
-            Deed::RevokeToken { session } if self.is_revoked(session) => {
-                Err(format!("`{session}` is revoked already"))
-            }
+            Deed::RevokeToken { session } if self.is_revoked(session) => Err(format!("`{session}` is revoked already")),
             Deed::Resume { .. } | Deed::Thaw { .. } | Deed::ConfirmClock | Deed::RevokeToken { .. } => Ok(()),
             Deed::Freeze { until, .. } => self.ends_in_time("a freeze", *until, limits.freeze_max_ms),
             Deed::Enrol { human, key } => self.can_enrol(human, key),
@@ -70,21 +68,24 @@ impl Kernel {
                 self.ends_in_time("a token", ends, limits.token_ttl_max_ms)?;
                 match session {
                     None => Err("no session id was made for the token".to_owned()),
-                    Some(id) if self.state.sessions.contains_key(id) => Err(format!("the session `{id}` is there already")),
+                    Some(id) if self.state.sessions.contains_key(id) => {
+                        Err(format!("the session `{id}` is there already"))
+                    }
                     Some(_) => Ok(()),
                 }
             }
             Deed::Lease { session, name, until } => self.can_lend(session, name, *until),
-            Deed::Activate { serial, .. } => self.is_next_serial(*serial),
+            Deed::Activate { serial, .. } => self.is_later_serial(*serial),
         }
     }
 
-    fn is_next_serial(&self, serial: u64) -> Result<(), String> {
+    fn is_later_serial(&self, serial: u64) -> Result<(), String> {
         let last = self.state.activation.map_or(0, |activation| activation.serial);
-        if last.checked_add(1) == Some(serial) {
+        // Gaps are fine: an acceptance that was signed and never started leaves one. Only going back is not.
+        if serial > last {
             return Ok(());
         }
-        Err(format!("the serial of this activation is `{serial}`; the last was `{last}`, so sign the one after it"))
+        Err(format!("the serial of this activation is `{serial}`; the last was `{last}`, so sign a later one"))
     }
 
     fn ends_in_time(&self, what: &str, until: TimeMs, longest_ms: u64) -> Result<(), String> {
@@ -119,10 +120,7 @@ impl Kernel {
             .get(session)
             .filter(|known| !known.revoked)
             .ok_or_else(|| format!("the session `{session}` is not known, has ended or was revoked"))?;
-        let others = known
-            .leases
-            .iter()
-            .filter(|(other, until)| *other != name && **until > self.state.now);
+        let others = known.leases.iter().filter(|(other, until)| *other != name && **until > self.state.now);
         if others.count() >= LEASES_MAX {
             return Err(format!("a session has at most {LEASES_MAX} leases"));
         }

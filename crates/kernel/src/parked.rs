@@ -30,7 +30,7 @@ pub struct Parked {
     /// Who has consented so far.
     pub consents: BTreeSet<HumanId>,
     /// Whether they are enough: then it is a grant, which the identical retry redeems.
-    pub is_granted: bool,
+    pub(crate) is_granted: bool,
 }
 
 /// A refusal that still holds.
@@ -64,11 +64,7 @@ impl Parked {
 
     /// What a decision reads of a grant.
     pub(crate) fn reading(&self) -> GrantReading {
-        let gates: BTreeSet<PolicyId> = self
-            .gates()
-            .iter()
-            .map(|gate| gate.policy.clone())
-            .collect();
+        let gates: BTreeSet<PolicyId> = self.gates().iter().map(|gate| gate.policy.clone()).collect();
         GrantReading {
             ticket: self.ticket.clone(),
             humans: self.consents.iter().cloned().collect(),

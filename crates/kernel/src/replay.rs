@@ -178,23 +178,11 @@ impl Replay<'_> {
                 arguments: Vec::new(),
                 meta: Vec::new(),
             };
-            return Draft {
-                attempt: attempt.clone(),
-                payload: erased,
-                nonce,
-            };
+            return Draft { attempt: attempt.clone(), payload: erased, nonce };
         };
-        let caller = Caller {
-            principal: attempt.principal.clone(),
-            expires: attempt.inputs.token_expires,
-        };
-        let salts = Salts {
-            digest: payload.digest_salt,
-            arguments: payload.arguments_salt,
-            nonce,
-        };
-        self.kernel
-            .draft(attempt.reserved_at, &caller, action_of(attempt, payload), &salts)
+        let caller = Caller { principal: attempt.principal.clone(), expires: attempt.inputs.token_expires };
+        let salts = Salts { digest: payload.digest_salt, arguments: payload.arguments_salt, nonce };
+        self.kernel.draft(attempt.reserved_at, &caller, action_of(attempt, payload), &salts)
     }
 
     fn take(&mut self, leaf: &Leaf, is_unclean: bool) {
@@ -216,18 +204,9 @@ impl Replay<'_> {
             body => body.attempt().map(|attempt| self.attempt(leaf, attempt, is_unclean)),
         };
         if let Some(found) = found {
-            self.report.lines.push(Line {
-                leaf: leaf.leaf,
-                seq: record.seq,
-                kind: record.body.kind(),
-                found,
-            });
+            self.report.lines.push(Line { leaf: leaf.leaf, seq: record.seq, kind: record.body.kind(), found });
         }
-        let seen = Seen {
-            record,
-            payload: leaf.payload.as_ref(),
-            leaf: Some((leaf.leaf, leaf.leaf_hash)),
-        };
+        let seen = Seen { record, payload: leaf.payload.as_ref(), leaf: Some((leaf.leaf, leaf.leaf_hash)) };
         self.kernel.state.apply(&self.kernel.settings, seen);
     }
 

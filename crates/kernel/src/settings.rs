@@ -113,9 +113,7 @@ impl BudgetRule {
     /// The budget for people: `10 calls per run, every 60000 ms`.
     #[must_use]
     pub fn words(&self) -> String {
-        let window = self
-            .window_ms
-            .map_or_else(String::new, |ms| format!(", every {ms} ms"));
+        let window = self.window_ms.map_or_else(String::new, |ms| format!(", every {ms} ms"));
         let only = self.agents.as_ref().map_or_else(String::new, |agents| {
             let names: Vec<_> = agents.iter().map(AgentId::as_str).collect();
             format!(", of {}", names.join(" "))

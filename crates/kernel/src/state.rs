@@ -83,10 +83,7 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(rules: Vec<BudgetRule>) -> Self {
-        Self {
-            budgets: Budgets::new(rules),
-            ..Self::default()
-        }
+        Self { budgets: Budgets::new(rules), ..Self::default() }
     }
 
     /// Time goes on, never back, and what can never be read again is dropped.
@@ -126,10 +123,7 @@ impl State {
         let session = self.session_until(&principal.session, expires);
         session.agent = Some(principal.agent.clone());
         session.run = Some(principal.run.clone());
-        self.runs
-            .entry(principal.run.clone())
-            .or_default()
-            .insert(principal.session.clone());
+        self.runs.entry(principal.run.clone()).or_default().insert(principal.session.clone());
     }
 
     /// The session, remembered at least until `expires`.
@@ -163,12 +157,7 @@ impl State {
             return Vec::new();
         }
         self.sessions.get(session).map_or_else(Vec::new, |session| {
-            session
-                .leases
-                .iter()
-                .filter(|(_, until)| **until > self.now)
-                .map(|(name, _)| name.clone())
-                .collect()
+            session.leases.iter().filter(|(_, until)| **until > self.now).map(|(name, _)| name.clone()).collect()
         })
     }
 
@@ -190,10 +179,7 @@ impl State {
     /// Proposals and grants, of one agent or of all.
     pub(crate) fn pending_count(&self, agent: Option<&AgentId>) -> u64 {
         let of = |owner: &AgentId| agent.is_none_or(|agent| agent == owner);
-        self.parked
-            .values()
-            .filter(|parked| of(&parked.proposal.attempt.principal.agent))
-            .count() as u64
+        self.parked.values().filter(|parked| of(&parked.proposal.attempt.principal.agent)).count() as u64
     }
 
     /// The first proposal or grant that has run out of time, and whether it was consented to.

@@ -1,6 +1,8 @@
+//! Tests of the state machine as a whole, a file a subject.
+
 mod budgets;
 mod consents;
 mod decisions;
-mod fixture;
+pub(crate) mod fixture;
 mod orders;
 mod recovery;

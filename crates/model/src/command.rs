@@ -91,7 +91,7 @@ pub enum Deed {
         /// Hash of the policy bundle.
         #[n(1)]
         policy: Digest,
-        /// Counts up by one with every activation, so that an old one cannot come back.
+        /// Counts up with every activation, so that an old one cannot come back.
         #[n(2)]
         serial: u64,
     },

@@ -133,10 +133,22 @@ async fn answer(ticket: &str, human: &str, approved: bool, context: &Context) ->
     let status: wire::Status = context.admin().get("/status").await?;
     let recorded = submit(&key, &status.log, (ticket, &checked.leaf_hash, approved), context).await?;
     let word = if approved { "approved" } else { "denied" };
-    let value = json!({"ticket": ticket, "human": human, "answer": word, "leaf": recorded.leaf});
-    let next = if approved { "; the identical call now runs once" } else { "" };
+    let granted = is_granted(recorded.leaf, context).await?;
+    let value = json!({"ticket": ticket, "human": human, "answer": word, "leaf": recorded.leaf, "granted": granted});
+    let next = match (approved, granted) {
+        (true, true) => "; the identical call now runs once",
+        (true, false) => "; it waits for more consents",
+        (false, _) => "",
+    };
     context.out.result(&value, &format!("{ticket} {word} by {human}, on record at {}{next}", recorded.leaf));
     Ok(Exit::Done)
+}
+
+/// Whether the consent at `leaf` was the last that was needed.
+async fn is_granted(leaf: u64, context: &Context) -> Result<bool> {
+    let stored: wire::Stored = context.admin().get(&format!("/log/{leaf}")).await?;
+    let record = Record::from_leaf(&STANDARD.decode(&stored.leaf)?)?;
+    Ok(matches!(record.body, Body::Consent(consent) if consent.grant_expires.is_some()))
 }
 
 /// Signs and hands in one answer.

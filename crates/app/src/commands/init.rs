@@ -10,7 +10,7 @@ use countersign_gate::Gate;
 use countersign_kernel::identity::TokenKey;
 use countersign_ledger::{Ledger, Store};
 use countersign_model::command::Deed;
-use countersign_model::id::{AgentId, HumanId};
+use countersign_model::id::{AgentId, HumanId, SessionId};
 use serde_json::json;
 
 use super::policy;
@@ -62,13 +62,13 @@ pub(crate) fn run(init: &Init, out: Output) -> Result<Exit> {
         agent: &init.agent,
     };
     let key = HumanKey::generate(human)?;
-    make(&layout, &plan, &key, &phrase)?;
-    report(init, &layout, out);
+    let session = make(&layout, &plan, &key, &phrase)?;
+    report(init, &layout, &session, out);
     Ok(Exit::Done)
 }
 
-/// Makes the installation: files, keys, ledger, first human, acceptance, first token.
-pub(crate) fn make(layout: &Layout, plan: &Plan<'_>, key: &HumanKey, phrase: &str) -> Result<()> {
+/// Makes the installation: files, keys, ledger, first human, acceptance, first token. Gives the token's session id.
+pub(crate) fn make(layout: &Layout, plan: &Plan<'_>, key: &HumanKey, phrase: &str) -> Result<SessionId> {
     private_folder(layout.root())?;
     private_folder(&layout.keys())?;
     let tokens = layout.token(plan.agent);
@@ -87,9 +87,10 @@ pub(crate) fn make(layout: &Layout, plan: &Plan<'_>, key: &HumanKey, phrase: &st
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(begin(&gate, layout, (key, &origin, now), plan.agent));
     let closed = gate.close();
-    write_new(&tokens, done?.as_bytes())?;
+    let (token, session) = done?;
+    write_new(&tokens, token.as_bytes())?;
     closed?;
-    Ok(())
+    Ok(session)
 }
 
 /// The first records: the human, the acceptance, the agent's token.
@@ -98,7 +99,7 @@ async fn begin(
     layout: &Layout,
     (key, origin, now): (&HumanKey, &str, InForce),
     agent: &str,
-) -> Result<String> {
+) -> Result<(String, SessionId)> {
     let refused = |reason: countersign_model::Reason| {
         anyhow::anyhow!("{}", reason.detail.unwrap_or_else(|| reason.code.sentence().to_owned()))
     };
@@ -108,7 +109,7 @@ async fn begin(
     policy::enforce(gate, layout, now).await?;
     let issue = Deed::IssueToken { agent: agent.parse()?, run: None, ttl_ms: TOKEN_MS };
     let carried = gate.command(key.command(origin, challenge()?, issue)?).await.map_err(refused)?;
-    carried.token.context("no token was issued")
+    carried.token.zip(carried.session).context("no token was issued")
 }
 
 fn filled(plan: &Plan<'_>, origin: &str) -> Result<String> {
@@ -128,10 +129,10 @@ fn filled(plan: &Plan<'_>, origin: &str) -> Result<String> {
     Ok(fields.iter().fold(CONFIG.to_owned(), |text, (name, value)| text.replace(name, value)))
 }
 
-fn report(init: &Init, layout: &Layout, out: Output) {
+fn report(init: &Init, layout: &Layout, session: &SessionId, out: Output) {
     let value = json!({
         "config": layout.config(), "human": init.human, "agent": init.agent,
-        "token": layout.token(&init.agent), "log_key": layout.log_vkey(),
+        "token": layout.token(&init.agent), "session": session.as_str(), "log_key": layout.log_vkey(),
     });
     let edit = if init.upstream.is_empty() {
         "name your MCP server under `upstreams`, accept it with `countersign policy activate`, then run `countersign up`"
@@ -139,7 +140,7 @@ fn report(init: &Init, layout: &Layout, out: Output) {
         "run `countersign up`"
     };
     out.result(&value, &format!(
-        "{GOOD}made{GOOD:#} {}\n  human {STRONG}{}{STRONG:#}, key {}\n  agent {STRONG}{}{STRONG:#}, token {} (12 h)\n\
+        "{GOOD}made{GOOD:#} {}\n  human {STRONG}{}{STRONG:#}, key {}\n  agent {STRONG}{}{STRONG:#}, token {} (12 h, session {session})\n\
          next: {edit}",
         layout.config().display(), init.human, layout.human_key(&init.human).display(),
         init.agent, layout.token(&init.agent).display(),

@@ -17,8 +17,12 @@ use serde_json::json;
 use super::Context;
 use crate::admin::Admin;
 use crate::cli::Log;
+use crate::layout::Layout;
 use crate::show::{describe, line};
 use crate::terminal::{Exit, GOOD, unverified, usage};
+
+/// How often a failed walk is repeated beside a running gateway.
+const RUNNING_TRIES: usize = 5;
 
 /// Runs the command.
 pub(crate) fn run(command: Log, context: &Context) -> Result<Exit> {
@@ -82,10 +86,15 @@ fn receipt(index: u64, out: Option<&Path>, context: &Context) -> Result<Exit> {
 fn verify_ledger(key: Option<&str>, context: &Context) -> Result<Exit> {
     let key = key.map(read_key).transpose()?;
     let bar = progress(!context.out.json);
-    let walked = verify::walk(&Store::real(context.layout.ledger()), key.as_ref(), &mut |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-    });
+    let mut walked = walk(context, key.as_ref(), &bar);
+    // A running gateway is writing the very frame that is read last: look again before crying wolf.
+    for _ in 0..RUNNING_TRIES {
+        if walked.is_ok() || !is_running(context) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        walked = walk(context, key.as_ref(), &bar);
+    }
     bar.finish_and_clear();
     let report = walked.map_err(|error| unverified(error.to_string()))?;
     context.out.result(
@@ -93,6 +102,17 @@ fn verify_ledger(key: Option<&str>, context: &Context) -> Result<Exit> {
         &format!("{GOOD}verified{GOOD:#}: {} records, root {}", report.head.size, report.head.root),
     );
     Ok(Exit::Done)
+}
+
+fn walk(
+    context: &Context,
+    key: Option<&VerifierKey>,
+    bar: &indicatif::ProgressBar,
+) -> Result<verify::Report, verify::WalkError> {
+    verify::walk(&Store::real(context.layout.ledger()), key, |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    })
 }
 
 fn verify_receipt(file: &Path, key: Option<&str>, context: &Context) -> Result<Exit> {
@@ -133,23 +153,44 @@ fn ask<T, F>(context: &Context, question: impl FnOnce(Admin) -> F) -> Result<Opt
 where
     F: Future<Output = Result<T>>,
 {
-    if std::os::unix::net::UnixStream::connect(context.layout.admin_socket()).is_err() {
+    if !is_running(context) {
         return Ok(None);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(question(context.admin())).map(Some)
 }
 
+fn is_running(context: &Context) -> bool {
+    std::os::unix::net::UnixStream::connect(context.layout.admin_socket()).is_ok()
+}
+
 /// Opens the ledger for reading while no gateway runs.
 fn offline<T>(context: &Context, read: impl FnOnce(&Ledger) -> Result<T>) -> Result<T> {
-    let store = Store::real(context.layout.ledger());
-    if !context.layout.ledger().exists() {
-        bail!("there is no ledger at `{}`; make one with `countersign init`", context.layout.ledger().display());
-    }
-    let (ledger, _) = Ledger::open(&store, countersign_ledger::Config::default(), &mut |_| Ok(()))?;
+    let (ledger, _) = Ledger::open(&intact(&context.layout)?, countersign_ledger::Config::default(), &mut |_| Ok(()))?;
     let found = read(&ledger);
     ledger.close()?;
     found
+}
+
+/// Hands every record to `visit` while no gateway runs.
+pub(crate) fn each_offline(layout: &Layout, mut visit: impl FnMut(&Record)) -> Result<()> {
+    let (ledger, _) = Ledger::open(&intact(layout)?, countersign_ledger::Config::default(), &mut |stored| {
+        visit(&Record::from_leaf(stored.leaf)?);
+        Ok(())
+    })?;
+    Ok(ledger.close()?)
+}
+
+/// A ledger that opening would not change: recovery is the gateway's, which records what it cuts.
+fn intact(layout: &Layout) -> Result<Store> {
+    let store = Store::real(layout.ledger());
+    if !layout.ledger().exists() {
+        bail!("there is no ledger at `{}`; make one with `countersign init`", layout.ledger().display());
+    }
+    verify::walk(&store, None, |_, _| {}).map_err(|error| {
+        unverified(format!("{error}; if the gateway was cut off, `countersign up` recovers and records what it cut"))
+    })?;
+    Ok(store)
 }
 
 fn read(ledger: &Ledger, index: u64) -> Result<wire::Stored> {

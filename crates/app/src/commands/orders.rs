@@ -11,6 +11,7 @@ use super::{Context, wall, when};
 use crate::admin::kill_plane;
 use crate::cli::{Command, Freeze, Human, Lease, Resume, Scope, Token};
 use crate::config::duration_ms;
+use crate::json::at;
 use crate::keys::{HumanKey, write_new};
 use crate::terminal::{BAD, Exit, new_passphrase, usage};
 
@@ -18,13 +19,16 @@ use crate::terminal::{BAD, Exit, new_passphrase, usage};
 pub(crate) fn kill(scope: &Scope, context: &Context) -> Result<Exit> {
     let scope = scope_of(scope)?.unwrap_or(KillScope::All);
     let words = countersign_gate::kill::plane::scope_words(&scope);
-    match kill_plane(&context.layout.kill_socket(), &format!("kill {words}")) {
+    let socket = context.layout.kill_socket();
+    let is_running = std::os::unix::net::UnixStream::connect(&socket).is_ok();
+    match kill_plane(&socket, &format!("kill {words}")) {
         Ok(answer) => {
             let text = format!(
-                "{BAD}killed {words}{BAD:#}: {} in flight cancelled, acknowledged after {} ms, {}",
-                answer["cancelled"],
-                answer["took_ms"],
-                if answer["recorded"] == true { "recorded" } else { "not recorded yet" },
+                "{BAD}killed {words}{BAD:#}: {} in flight cancelled, acknowledged after {} ms, {}, {}",
+                at(&answer, "/cancelled"),
+                at(&answer, "/took_ms"),
+                if at(&answer, "/saved") == true { "saved" } else { "NOT SAVED: it does not hold over a restart" },
+                if at(&answer, "/recorded") == true { "recorded" } else { "not recorded yet" },
             );
             context.out.result(&answer, &text);
         }
@@ -34,6 +38,11 @@ pub(crate) fn kill(scope: &Scope, context: &Context) -> Result<Exit> {
             let ack = switch.kill(&scope);
             if let Some(why) = ack.unsaved {
                 return Err(error.context(format!("and the kill could not be saved: {why}")));
+            }
+            if is_running {
+                return Err(error.context(
+                    "the gateway did not acknowledge; the kill is saved for its next start: stop the process now",
+                ));
             }
             context.out.result(
                 &json!({"killed": words, "epoch": ack.epoch, "running": false, "saved": true}),

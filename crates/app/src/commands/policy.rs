@@ -6,10 +6,11 @@
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use countersign_console::wire;
 use countersign_gate::Gate;
 use countersign_kernel::policy::Bundle;
 use countersign_model::command::{Deed, Signed};
-use countersign_model::{Digest, from_canonical, to_canonical};
+use countersign_model::{Body, Digest, from_canonical, to_canonical};
 use serde_json::json;
 
 use super::Context;
@@ -24,7 +25,7 @@ use crate::terminal::{Exit, denied, usage};
 pub(crate) async fn run(command: Policy, context: &Context) -> Result<Exit> {
     match command {
         Policy::Check => check(context),
-        Policy::Activate(signer) => activate(&signer.human, context),
+        Policy::Activate(signer) => activate(&signer.human, context).await,
     }
 }
 
@@ -40,11 +41,11 @@ fn check(context: &Context) -> Result<Exit> {
     let now = InForce { configuration: config.hash, policy: bundle.hash() };
     let accepted = read(&context.layout)?.is_some_and(|signed| accepts(&signed, now));
     let value = json!({
-        "configuration": now.configuration.hex(), "policy": now.policy.hex(), "accepted": accepted,
+        "configuration": now.configuration.hex(), "policy": now.policy.hex(), "acceptance_found": accepted,
         "agents": config.agents.len(), "upstreams": config.upstreams.len(), "policies": config.policies.len(),
     });
     let state = if accepted {
-        "accepted: this is what `countersign up` runs"
+        "an acceptance of both is there; `countersign up` checks its signature and runs them"
     } else {
         "not accepted yet: a human must run `countersign policy activate` before `countersign up`"
     };
@@ -59,14 +60,16 @@ fn check(context: &Context) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn activate(human: &str, context: &Context) -> Result<Exit> {
+async fn activate(human: &str, context: &Context) -> Result<Exit> {
     let (config, bundle) = load(&context.layout)?;
     let now = InForce { configuration: config.hash, policy: bundle.hash() };
-    let last = read(&context.layout)?;
-    let serial = match last.as_ref().map(|signed| &signed.command.deed) {
-        Some(Deed::Activate { serial, .. }) => serial.saturating_add(1),
-        _ => 1,
+    // A damaged acceptance counts as none: this is how a human replaces it.
+    let last = read(&context.layout).unwrap_or_default();
+    let signed = match last.as_ref().map(|signed| &signed.command.deed) {
+        Some(Deed::Activate { serial, .. }) => *serial,
+        _ => 0,
     };
+    let serial = signed.max(recorded_serial(context).await?).saturating_add(1);
     if last.is_some_and(|signed| accepts(&signed, now)) {
         context.out.result(&json!({"accepted": true, "changed": false}), "accepted already; nothing changed");
         return Ok(Exit::Done);
@@ -78,6 +81,26 @@ fn activate(human: &str, context: &Context) -> Result<Exit> {
         &format!("accepted by {human} as number {serial}; restart the gateway to run it"),
     );
     Ok(Exit::Done)
+}
+
+/// The serial of the last acceptance on record, so that the next one is later.
+async fn recorded_serial(context: &Context) -> Result<u64> {
+    if let Ok(status) = context.admin().get::<wire::Status>("/status").await {
+        return Ok(status.activation_serial);
+    }
+    let layout = context.layout.clone();
+    tokio::task::spawn_blocking(move || {
+        let mut last = 0;
+        super::log::each_offline(&layout, |record| {
+            if let Body::Commanded(commanded) = &record.body
+                && let Deed::Activate { serial, .. } = commanded.signed.command.deed
+            {
+                last = last.max(serial);
+            }
+        })?;
+        Ok(last)
+    })
+    .await?
 }
 
 /// Signs the acceptance of what is in force now.

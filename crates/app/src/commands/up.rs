@@ -89,7 +89,10 @@ async fn serve_gate(
     let console = Console::bind(&layout.admin_socket(), gate.clone())
         .with_context(|| format!("cannot make the admin plane `{}`", layout.admin_socket().display()))?;
     let upstream = Upstream::connect(upstream(config)?).await?;
-    let front = FrontConfig::new(config.listen).with_hosts(&config.hosts)?.with_origins(&config.origins)?;
+    let front = FrontConfig::new(config.listen)
+        .with_hosts(&config.hosts)?
+        .with_origins(&config.origins)?
+        .with_meta_allow(&config.meta);
     let server = Server::new(front, gate.clone(), upstream.clone());
     let listener = server
         .bind()

@@ -21,6 +21,8 @@ pub(super) struct Config {
     #[serde(default)]
     pub(super) budgets: Vec<Budget>,
     pub(super) call_timeout: Option<String>,
+    #[serde(default)]
+    pub(super) meta: Vec<String>,
 }
 
 #[derive(Deserialize)]

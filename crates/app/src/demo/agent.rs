@@ -6,6 +6,8 @@ use anyhow::{Context as _, Result};
 use countersign_points::mcp::client::{Client, Raw};
 use serde_json::Value;
 
+use crate::json::at;
+
 /// What an agent sees of one call.
 #[derive(Debug)]
 pub(crate) enum Seen {
@@ -41,12 +43,12 @@ impl Agent {
         match self.client.call_tool(tool, &arguments.to_string()).await? {
             Raw::Result(raw) => {
                 let result: Value = serde_json::from_slice(&raw)?;
-                self.keep(&result["_meta"]["countersign/receipt"])?;
+                self.keep(at(&result, "/_meta/countersign~1receipt"))?;
                 Ok(seen(&result))
             }
             Raw::Error(raw) => {
                 let error: Value = serde_json::from_slice(&raw)?;
-                self.keep(&error["data"]["countersign/receipt"])?;
+                self.keep(at(&error, "/data/countersign~1receipt"))?;
                 Ok(Seen::Cancelled)
             }
         }
@@ -64,10 +66,10 @@ impl Agent {
 
 fn seen(result: &Value) -> Seen {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let verdict = &result["_meta"]["countersign/verdict"];
-    match verdict["verdict"].as_str() {
-        Some("pending") => Seen::Parked(text(&verdict["ticket"]), verdict["repeated"] == true),
-        Some(_) => Seen::Denied(text(&verdict["reasons"][0]["code"])),
-        None => Seen::Allowed(text(&result["content"][0]["text"])),
+    let verdict = at(result, "/_meta/countersign~1verdict");
+    match at(verdict, "/verdict").as_str() {
+        Some("pending") => Seen::Parked(text(at(verdict, "/ticket")), at(verdict, "/repeated") == true),
+        Some(_) => Seen::Denied(text(at(verdict, "/reasons/0/code"))),
+        None => Seen::Allowed(text(at(result, "/content/0/text"))),
     }
 }

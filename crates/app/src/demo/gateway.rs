@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::json::at;
 use crate::layout::Layout;
 
 const START: Duration = Duration::from_secs(30);
@@ -38,7 +39,7 @@ impl Gateway {
             .context("the gateway did not come up within 30 s")??
             .context("the gateway ended before it was up")?;
         let said: serde_json::Value = serde_json::from_str(&line)?;
-        let Some(url) = said["url"].as_str() else {
+        let Some(url) = at(&said, "/url").as_str() else {
             bail!("the gateway did not come up: {line}");
         };
         Ok(Self { url: url.to_owned(), child })

@@ -15,6 +15,7 @@ use super::upstream::{COMPANIES, EXECUTIVES, TEST_ROWS};
 use super::{AGENT, RUN_CALLS, Stage, upstream};
 use crate::admin::{Admin, kill_plane};
 use crate::commands::{Context, approvals, wall};
+use crate::json::at;
 use crate::terminal::Output;
 
 const FREEZE_MS: u64 = 2_500;
@@ -146,7 +147,7 @@ impl Play<'_> {
         match seen? {
             Seen::Cancelled => {
                 self.tally.cancelled += 1;
-                self.story.cancelled(what, &format!("acknowledged after {} ms", ack["took_ms"]));
+                self.story.cancelled(what, &format!("acknowledged after {} ms", at(&ack, "/took_ms")));
             }
             other => self.broke(&format!("{what}: {other:?}")),
         }

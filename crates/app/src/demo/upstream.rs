@@ -18,6 +18,8 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde_json::{Value, json};
 
+use crate::json::at;
+
 /// Executives in the database at the start, the twelve test rows among them.
 pub(crate) const EXECUTIVES: u32 = 1_206;
 /// Companies in the database at the start.
@@ -84,10 +86,10 @@ pub(crate) fn serve(path: &Path) -> Result<()> {
 
 impl Server {
     fn receive(self: &Arc<Self>, message: Value) {
-        let method = message["method"].as_str().unwrap_or_default().to_owned();
+        let method = at(&message, "/method").as_str().unwrap_or_default().to_owned();
         let Some(id) = message.get("id").cloned() else {
             if method == "notifications/cancelled" {
-                self.cancel(&message["params"]["requestId"]);
+                self.cancel(at(&message, "/params/requestId"));
             }
             return;
         };
@@ -99,7 +101,7 @@ impl Server {
             })),
             "ping" => Ok(json!({})),
             "tools/list" => Ok(tools()),
-            "tools/call" => return self.call(id, message["params"].clone()),
+            "tools/call" => return self.call(id, at(&message, "/params").clone()),
             _ => Err(json!({"code": -32601, "message": format!("no method `{method}` here")})),
         };
         self.answer(&id, answer);
@@ -110,10 +112,10 @@ impl Server {
         lock(&self.running).insert(id.to_string(), cancelled.clone());
         let server = self.clone();
         thread::spawn(move || {
-            let arguments = &params["arguments"];
-            let result = match params["name"].as_str() {
-                Some("query") => server.query(arguments["sql"].as_str().unwrap_or_default()),
-                Some("mail_merge") => server.mail_merge(arguments["letters"].as_u64().unwrap_or(0), &cancelled),
+            let arguments = at(&params, "/arguments");
+            let result = match at(&params, "/name").as_str() {
+                Some("query") => server.query(at(arguments, "/sql").as_str().unwrap_or_default()),
+                Some("mail_merge") => server.mail_merge(at(arguments, "/letters").as_u64().unwrap_or(0), &cancelled),
                 _ => Err(anyhow::anyhow!("no such tool")),
             };
             lock(&server.running).remove(&id.to_string());

@@ -7,10 +7,8 @@ use std::collections::BTreeMap;
 
 use cedar_policy::Effect;
 use countersign_model::id::{HumanId, PolicyId};
-use countersign_model::verdict::Gate;
+use countersign_model::verdict::{APPROVERS_MAX, Gate};
 
-/// The most approvers that one gate names: they stand in every record of the gate.
-const APPROVERS_MAX: usize = 16;
 const GATE_BYTES_MAX: usize = 160;
 const TIMEOUT_MS_DEFAULT: u64 = 15 * 60_000;
 const TIMEOUT_MS_MAX: u64 = 30 * 24 * 3_600_000;
@@ -23,10 +21,7 @@ pub(super) struct Complaint {
 }
 
 pub(super) fn complaint(problem: impl Into<String>, remedy: impl Into<String>) -> Complaint {
-    Complaint {
-        problem: problem.into(),
-        remedy: remedy.into(),
-    }
+    Complaint { problem: problem.into(), remedy: remedy.into() }
 }
 
 /// The id that `@id` gives.
@@ -49,10 +44,9 @@ pub(super) fn gate(
     }
     let Some(name) = annotations.get("gate") else {
         return match ["approvers", "quorum", "timeout"].iter().find(|n| annotations.contains_key(*n)) {
-            Some(orphan) => Err(complaint(
-                format!("`@{orphan}` stands without `@gate`"),
-                "add `@gate(\"name\")`, or remove it",
-            )),
+            Some(orphan) => {
+                Err(complaint(format!("`@{orphan}` stands without `@gate`"), "add `@gate(\"name\")`, or remove it"))
+            }
             None => Ok(None),
         };
     };
@@ -71,13 +65,7 @@ pub(super) fn gate(
     let approvers = annotations.get("approvers").map_or(Ok(Vec::new()), |text| approvers(text, humans))?;
     let quorum = annotations.get("quorum").map_or(Ok(1), |text| quorum(text, &approvers))?;
     let timeout_ms = annotations.get("timeout").map_or(Ok(TIMEOUT_MS_DEFAULT), |text| timeout_ms(text))?;
-    Ok(Some(Gate {
-        policy: id.clone(),
-        name: (*name).to_owned(),
-        approvers,
-        quorum,
-        timeout_ms,
-    }))
+    Ok(Some(Gate { policy: id.clone(), name: (*name).to_owned(), approvers, quorum, timeout_ms }))
 }
 
 fn known(name: &str) -> Result<(), Complaint> {
@@ -97,8 +85,9 @@ fn known(name: &str) -> Result<(), Complaint> {
 fn approvers(text: &str, humans: Option<&[HumanId]>) -> Result<Vec<String>, Complaint> {
     let mut all = Vec::new();
     for name in text.split(',').map(str::trim) {
-        let human = HumanId::new(name)
-            .map_err(|error| complaint(format!("`@approvers(\"{text}\")`: {error}"), "write humans with commas between"))?;
+        let human = HumanId::new(name).map_err(|error| {
+            complaint(format!("`@approvers(\"{text}\")`: {error}"), "write humans with commas between")
+        })?;
         if humans.is_some_and(|humans| !humans.contains(&human)) {
             return Err(complaint(
                 format!("`@approvers` names `{human}`, who is not in the configuration"),

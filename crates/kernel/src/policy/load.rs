@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
+use cedar_policy::ffi::DetailedError;
 use cedar_policy::{Authorizer, Decision, Entities, Policy, PolicySet, Schema, ValidationMode, Validator};
 use countersign_model::encoding::Bounded;
 use countersign_model::id::{AgentId, Environment, PolicyId, TargetId, ToolName, UpstreamId};
@@ -83,11 +84,7 @@ impl Bundle {
     /// # Errors
     /// Every problem that was found.
     pub fn load(source: &PolicySource) -> Result<Self, PolicyLoadError> {
-        let mut loading = Loading {
-            source,
-            read: Vec::new(),
-            problems: Vec::new(),
-        };
+        let mut loading = Loading { source, read: Vec::new(), problems: Vec::new() };
         loading.configuration();
         for (file, text) in &source.policies {
             loading.file(file, text);
@@ -95,9 +92,7 @@ impl Bundle {
         let bundle = loading.bundle();
         match bundle {
             Some(bundle) if loading.problems.is_empty() => Ok(bundle),
-            _ => Err(PolicyLoadError {
-                problems: loading.problems,
-            }),
+            _ => Err(PolicyLoadError { problems: loading.problems }),
         }
     }
 
@@ -138,11 +133,7 @@ impl Bundle {
             Some(_) => {}
         }
         let tool = (asked.upstream.clone(), asked.tool.clone());
-        let action = if self.tools.contains(&tool) {
-            format!("{}/{}", tool.0, tool.1)
-        } else {
-            UNBOUND.to_owned()
-        };
+        let action = if self.tools.contains(&tool) { format!("{}/{}", tool.0, tool.1) } else { UNBOUND.to_owned() };
         let request = request(asked, &action, &self.schema)?;
         let authorizer = Authorizer::new();
         let auto = Answer::of(authorizer.is_authorized(&request, &self.auto, &self.entities));
@@ -220,13 +211,17 @@ impl Loading<'_> {
             Ok(set) => set,
             Err(error) => {
                 let causes: Vec<String> = error.iter().map(ToString::to_string).collect();
-                let unread = complaint(format!("cannot be read: {}", causes.join(", ")), "correct the Cedar syntax");
+                let detailed = DetailedError::from(&error);
+                let line = detailed.source_locations.first().map_or(1, |label| line_of(text, label.loc.start));
+                let problem = format!("line {line} cannot be read: {}", causes.join(", "));
+                let unread = complaint(problem, "correct the Cedar syntax");
                 return self.complain(file, None, unread);
             }
         };
         for template in set.templates() {
+            let name = template.annotation("id").unwrap_or("without an id").to_owned();
             let slots = complaint("templates with slots are not supported", "write the entity in place of the slot");
-            self.complain(file, Some(template.id().to_string().as_str()), slots);
+            self.complain(file, Some(&name), slots);
         }
         // Cedar numbers policies by their place in the file; a set gives them in any order.
         let mut policies: Vec<&Policy> = set.policies().collect();
@@ -299,12 +294,7 @@ impl Loading<'_> {
             schema,
             entities,
             agents: self.source.agents.iter().map(|agent| agent.id.clone()).collect(),
-            targets: self
-                .source
-                .targets
-                .iter()
-                .map(|target| (target.id.clone(), target.environment.clone()))
-                .collect(),
+            targets: self.source.targets.iter().map(|target| (target.id.clone(), target.environment.clone())).collect(),
             tools: self.source.tools.iter().cloned().collect(),
             hash: hash(self.source),
         })
@@ -321,16 +311,21 @@ impl Loading<'_> {
 
     fn validate(&mut self, schema: &Schema, set: &PolicySet) {
         let result = Validator::new(schema.clone()).validate(set, ValidationMode::Strict);
-        let errors = result
-            .validation_errors()
-            .map(|error| (error.policy_id().to_string(), error.to_string(), "correct it against the schema in the documentation"));
-        let warnings = result
-            .validation_warnings()
-            .map(|warning| (warning.policy_id().to_string(), warning.to_string(), "a policy that cannot do what it says is refused: correct or remove it"));
+        let errors = result.validation_errors().map(|error| {
+            (error.policy_id().to_string(), error.to_string(), "correct it against the schema in the documentation")
+        });
+        let warnings = result.validation_warnings().map(|warning| {
+            (
+                warning.policy_id().to_string(),
+                warning.to_string(),
+                "a policy that cannot do what it says is refused: correct or remove it",
+            )
+        });
         let mut found: Vec<_> = errors.chain(warnings).collect();
         found.sort();
         for (policy, problem, remedy) in found {
             let file = self.file_of(&policy);
+            let problem = bare(&policy, &problem);
             self.complain(&file, Some(&policy), complaint(problem, remedy));
         }
     }
@@ -359,6 +354,18 @@ impl Loading<'_> {
         let read = self.read.iter().find(|read| read.id.as_str() == policy);
         read.map_or_else(|| "policy".to_owned(), |read| read.file.clone())
     }
+}
+
+/// The line of a byte offset, counted from one.
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count().saturating_add(1)
+}
+
+/// What validation said, without the policy's name, which stands before it already.
+fn bare(policy: &str, said: &dyn std::fmt::Display) -> String {
+    let said = said.to_string();
+    let prefix = format!("for policy `{policy}`, ");
+    said.strip_prefix(&prefix).map_or(said.clone(), str::to_owned)
 }
 
 /// The place of a policy in its file, from the name that the parser gave it.

@@ -2,11 +2,11 @@
 //!
 //! It can be rebuilt from the record of the attempt, so a decision can be asked again from the log alone.
 
+use countersign_model::TimeMs;
 use countersign_model::action::Point;
 use countersign_model::facts::Facts;
 use countersign_model::id::{AgentId, Environment, LeaseName, TargetId, ToolName, UpstreamId};
 use countersign_model::record::Attempt;
-use countersign_model::TimeMs;
 
 /// One question.
 #[derive(Clone, Debug, PartialEq, Eq)]

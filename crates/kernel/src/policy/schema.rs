@@ -43,12 +43,8 @@ action "call";
 /// The schema's text.
 pub(super) fn schema_text(source: &PolicySource) -> String {
     let mut text = COMMON.to_owned();
-    let names: std::collections::BTreeSet<String> = source
-        .tools
-        .iter()
-        .map(|(upstream, tool)| format!("{upstream}/{tool}"))
-        .chain([UNBOUND.to_owned()])
-        .collect();
+    let names: std::collections::BTreeSet<String> =
+        source.tools.iter().map(|(upstream, tool)| format!("{upstream}/{tool}")).chain([UNBOUND.to_owned()]).collect();
     for name in names {
         // Writing to a `String` cannot fail.
         let _ = writeln!(
@@ -69,11 +65,7 @@ pub(super) fn uid(kind: &str, id: &str) -> Result<EntityUid, String> {
 pub(super) fn entities(source: &PolicySource) -> Result<Vec<Entity>, String> {
     let mut all = BTreeMap::new();
     for agent in &source.agents {
-        let groups = agent
-            .groups
-            .iter()
-            .map(|group| uid("AgentGroup", group))
-            .collect::<Result<Vec<_>, _>>()?;
+        let groups = agent.groups.iter().map(|group| uid("AgentGroup", group)).collect::<Result<Vec<_>, _>>()?;
         for group in &groups {
             let entity = Entity::new_no_attrs(group.clone(), std::iter::empty().collect());
             all.insert(group.to_string(), entity);
@@ -85,7 +77,8 @@ pub(super) fn entities(source: &PolicySource) -> Result<Vec<Entity>, String> {
         let id = uid("Target", target.id.as_str())?;
         let environment = RestrictedExpression::new_string(target.environment.to_string());
         let attributes = [("environment".to_owned(), environment)].into_iter().collect();
-        let entity = Entity::new(id.clone(), attributes, std::iter::empty().collect()).map_err(|error| error.to_string())?;
+        let entity =
+            Entity::new(id.clone(), attributes, std::iter::empty().collect()).map_err(|error| error.to_string())?;
         all.insert(id.to_string(), entity);
     }
     Ok(all.into_values().collect())
@@ -131,10 +124,7 @@ fn context(asked: &EvaluationRequest) -> Result<Vec<(String, RestrictedExpressio
         ("has_where", flag(facts.has_where)),
         ("rows_spelled", long(facts.rows_spelled, "rows_spelled")?),
         ("depth", long(u64::from(asked.depth), "depth")?),
-        (
-            "leases",
-            RestrictedExpression::new_set(asked.leases.iter().map(|lease| text(lease.as_str()))),
-        ),
+        ("leases", RestrictedExpression::new_set(asked.leases.iter().map(|lease| text(lease.as_str())))),
         ("token_minutes_left", long(minutes_left, "token_minutes_left")?),
         ("now_ms", long(asked.now.0, "now_ms")?),
     ];

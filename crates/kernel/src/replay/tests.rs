@@ -1,0 +1,181 @@
+//! A log replays to itself; what was changed in it is found.
+
+use countersign_model::command::Deed;
+use countersign_model::facts::Effect;
+use countersign_model::record::Status;
+use countersign_model::{Body, Digest, Verdict};
+
+use super::{Found, Leaf, Report, replay};
+use crate::tests::fixture::*;
+use crate::{BudgetScope, Event};
+
+fn report(rig: &Rig) -> Report {
+    replay(&rig.log, rig.kernel.settings(), &rig.bundle)
+}
+
+fn all_identical(rig: &Rig) {
+    let report = report(rig);
+    assert!(!report.lines.is_empty());
+    for line in report.lines {
+        assert_eq!(line.found, Found::Identical, "{line:?}");
+    }
+}
+
+/// A log with every kind of decision, consents, commands, a lost intent and a restart.
+fn eventful() -> Rig {
+    let mut rig = Rig::with_humans(vec![rule(BudgetScope::Run, 4), rule(BudgetScope::Tenant, 50)]);
+    let deletion = || action(&shop(), Effect::Destructive, "{\"id\":1}");
+    let parked = ticket(&rig.call(&shop(), deletion()));
+    rig.call(&shop(), deletion());
+    rig.consent(&parked, ("ana", "ana"), true);
+    let ran = rig.call(&shop(), deletion());
+    rig.end(attempt(&ran).reserved_at, Status::Done);
+    let refused = ticket(&rig.call(&shop(), deletion()));
+    rig.consent(&refused, ("ben", "ben"), false);
+    rig.call(&shop(), deletion());
+    for effect in [Effect::Spend, Effect::Opaque, Effect::Outbound, Effect::Read] {
+        rig.call(&shop(), action(&shop(), effect, "{}"));
+    }
+    let (call, mut late) = *rig.propose(&shop(), action(&shop(), Effect::Read, "late")).unwrap_err();
+    late.timed_out = true;
+    rig.answer(call, late);
+    rig.restart();
+    rig.now = rig.now.saturating_add_ms(HOUR_MS);
+    let until = rig.now.saturating_add_ms(HOUR_MS);
+    rig.order("ana", Deed::Freeze { environment: "production".parse().unwrap(), until });
+    for effect in [Effect::Read, Effect::Write, Effect::Read, Effect::Read, Effect::Read] {
+        rig.call(&shop(), action(&shop(), effect, "{}"));
+    }
+    rig.step(Event::Stopped);
+    rig
+}
+
+#[test]
+fn a_log_replays_to_itself() {
+    let rig = eventful();
+    let kinds: std::collections::BTreeSet<_> = rig.log.iter().map(|leaf| leaf.record.body.kind()).collect();
+    let expected = ["commanded", "consent", "denial", "intent", "outcome", "proposal", "started", "stopped", "waiting"];
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), expected);
+    all_identical(&rig);
+}
+
+#[test]
+fn a_released_reservation_that_made_another_fail_is_replayed() {
+    let mut rig = Rig::new(vec![rule(BudgetScope::Run, 1)]);
+    let (a, answer) = *rig.propose(&shop(), action(&shop(), Effect::Destructive, "a")).unwrap_err();
+    let b = rig.call(&shop(), action(&shop(), Effect::Read, "b"));
+    assert_eq!(words(&b), "denial budget_exhausted");
+    assert_eq!(words(&rig.answer(a, answer)), "proposal approval_required");
+    assert!(is_intent(&rig.call(&shop(), action(&shop(), Effect::Read, "c"))));
+    // In the log B stands before A, though A reserved first.
+    rig.step(Event::Stopped);
+    all_identical(&rig);
+}
+
+#[test]
+fn an_abandoned_reservation_is_replayed() {
+    let mut rig = Rig::new(vec![rule(BudgetScope::Run, 1)]);
+    let (a, _) = *rig.propose(&shop(), action(&shop(), Effect::Read, "a")).unwrap_err();
+    assert_eq!(words(&rig.call(&shop(), action(&shop(), Effect::Read, "b"))), "denial budget_exhausted");
+    rig.step(Event::Abandoned { call: a });
+    assert!(is_intent(&rig.call(&shop(), action(&shop(), Effect::Read, "c"))));
+    rig.step(Event::Stopped);
+    all_identical(&rig);
+}
+
+/// A reservation that left no record, in a process that ended as `is_clean` says.
+fn unrecorded(is_clean: bool) -> Report {
+    let mut rig = Rig::new(vec![rule(BudgetScope::Run, 1)]);
+    rig.propose(&shop(), action(&shop(), Effect::Read, "a")).unwrap_err();
+    rig.call(&shop(), action(&shop(), Effect::Read, "b"));
+    if is_clean {
+        rig.step(Event::Stopped);
+    }
+    rig.restart();
+    report(&rig)
+}
+
+#[test]
+fn only_a_crash_explains_a_reservation_without_a_record() {
+    assert!(unrecorded(false).is_clean());
+    assert!(!unrecorded(true).is_clean());
+}
+
+/// Changes one leaf and says what replay makes of it.
+fn tampered(kind: &str, nth: usize, change: impl FnOnce(&mut Leaf)) -> Found {
+    let mut rig = eventful();
+    let at = rig.log.iter().enumerate().filter(|(_, l)| l.record.body.kind() == kind).nth(nth).unwrap().0;
+    change(&mut rig.log[at]);
+    let line = report(&rig).lines.into_iter().find(|line| line.leaf.0 == at as u64).unwrap();
+    line.found
+}
+
+fn differs(found: &Found, what: &str) {
+    match found {
+        Found::Differs { what: all } if all.iter().any(|one| one.starts_with(what)) => {}
+        other => panic!("`{what}` is not what differs: {other:?}"),
+    }
+}
+
+#[test]
+fn what_was_changed_is_found() {
+    let verdict = tampered("denial", 1, |leaf| {
+        let Body::Denial(attempt) = leaf.record.body.clone() else { panic!() };
+        let mut attempt = attempt;
+        attempt.verdict = Verdict::Allow;
+        leaf.record.body = Body::Intent(attempt);
+    });
+    differs(&verdict, "judged kind");
+    differs(&verdict, "kind");
+    differs(
+        &tampered("intent", 1, |leaf| {
+            let Body::Intent(attempt) = &mut leaf.record.body else { panic!() };
+            attempt.inputs.budgets[0].spent = 0;
+        }),
+        "budgets",
+    );
+    differs(
+        &tampered("intent", 1, |leaf| {
+            let Body::Intent(attempt) = &mut leaf.record.body else { panic!() };
+            attempt.inputs.evaluation.as_mut().unwrap().determining.items = vec!["other".to_owned()];
+        }),
+        "evaluation",
+    );
+    differs(
+        &tampered("consent", 0, |leaf| {
+            let Body::Consent(consent) = &mut leaf.record.body else { panic!() };
+            consent.signature[5] ^= 1;
+        }),
+        "the signature is not",
+    );
+    differs(
+        &tampered("commanded", 3, |leaf| {
+            let Body::Commanded(commanded) = &mut leaf.record.body else { panic!() };
+            commanded.signed.command.deed = Deed::ConfirmClock;
+        }),
+        "the signature is not",
+    );
+}
+
+#[test]
+fn an_erased_payload_is_no_difference() {
+    assert_eq!(tampered("intent", 1, |leaf| leaf.payload = None), Found::Erased);
+    // Nor is one that was swapped for another.
+    let swapped = tampered("intent", 1, |leaf| leaf.payload.as_mut().unwrap().arguments = b"{}{}".to_vec());
+    assert_eq!(swapped, Found::Erased);
+    let mut rig = eventful();
+    for leaf in &mut rig.log {
+        leaf.payload = None;
+    }
+    assert!(report(&rig).is_clean());
+}
+
+#[test]
+fn another_policy_or_configuration_is_outdated_not_different() {
+    let rig = eventful();
+    let mut settings = rig.kernel.settings().clone();
+    settings.configuration = Digest([9; 32]);
+    settings.budgets.clear();
+    let report = replay(&rig.log, &settings, &rig.bundle);
+    assert!(report.lines.iter().all(|line| line.found == Found::Outdated));
+}

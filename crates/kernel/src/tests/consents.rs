@@ -49,6 +49,11 @@ fn consent_lets_the_identical_retry_run_once() {
     assert_eq!(words(&record), "intent grant_redeemed");
     assert_eq!(attempt(&record).ticket.as_ref(), Some(&ticket));
     assert!(attempt(&record).inputs.granted);
+    // Read alone, the record says no more than its grant did: at its end it is worth nothing.
+    let mut late = attempt(&record).clone();
+    late.inputs.standing.grant.as_mut().unwrap().expires = record.at;
+    let judged = crate::judge::judge(&late, record.at);
+    assert!(!matches!(judged, crate::judge::Judgement::Allow { .. }), "{judged:?}");
     rig.end(attempt(&record).reserved_at, Status::NotStarted);
     assert_eq!(words(&rig.call(&shop(), deletion("{}"))), "proposal approval_required");
 }
@@ -58,8 +63,8 @@ fn two_retries_at_once_redeem_it_once() {
     let mut rig = Rig::with_humans(vec![]);
     let record = rig.call(&shop(), deletion("{}"));
     assert!(rig.consent(&ticket(&record), ("ana", "ana"), true));
-    let (first, a) = rig.propose(&shop(), deletion("{}")).unwrap_err();
-    let (second, b) = rig.propose(&shop(), deletion("{}")).unwrap_err();
+    let (first, a) = *rig.propose(&shop(), deletion("{}")).unwrap_err();
+    let (second, b) = *rig.propose(&shop(), deletion("{}")).unwrap_err();
     assert_eq!(words(&rig.answer(first, a)), "intent grant_redeemed");
     assert_eq!(words(&rig.answer(second, b)), "proposal approval_required");
 }
@@ -103,20 +108,22 @@ fn the_same_call_waits_under_the_same_ticket() {
 
 #[test]
 fn consent_does_not_open_what_is_asked_again() {
-    let kill = |rig: &mut Rig| drop(rig.step(Event::Killed { scope: KillScope::All, epoch: 1, cancelled: 0, took_ms: 0 }));
+    let kill =
+        |rig: &mut Rig| drop(rig.step(Event::Killed { scope: KillScope::All, epoch: 1, cancelled: 0, took_ms: 0 }));
     let freeze = |rig: &mut Rig| {
         let until = rig.now.saturating_add_ms(HOUR_MS);
         assert!(rig.order("ben", Deed::Freeze { environment: "production".parse().unwrap(), until }));
     };
     let spend = |rig: &mut Rig| drop(rig.call(&shop(), action(&shop(), Effect::Read, "{}")));
-    let cases: [(&dyn Fn(&mut Rig), &str); 3] =
-        [(&kill, "denial killed"), (&freeze, "denial code_freeze"), (&spend, "denial budget_exhausted")];
-    for (happens, expected) in cases {
+    fn check(happens: impl Fn(&mut Rig), expected: &str) {
         let (mut rig, ticket) = granted();
         happens(&mut rig);
         assert_eq!(words(&rig.call(&shop(), deletion("{}"))), expected);
         assert!(rig.kernel.proposal(&ticket).unwrap().granted(), "a denied retry does not use up the grant");
     }
+    check(kill, "denial killed");
+    check(freeze, "denial code_freeze");
+    check(spend, "denial budget_exhausted");
 }
 
 fn refused(rig: &mut Rig, ticket: &TicketId, who: (&str, &str), why: &str) {
@@ -162,7 +169,7 @@ fn a_consent_to_one_leaf_is_none_to_another() {
 #[test]
 fn nobody_consents_to_what_is_not_on_disk() {
     let mut rig = Rig::with_humans(vec![]);
-    let (call, evaluation) = rig.propose(&shop(), deletion("{}")).unwrap_err();
+    let (call, evaluation) = *rig.propose(&shop(), deletion("{}")).unwrap_err();
     rig.step(Event::Evaluated { call, evaluation });
     let ticket = ticket(&rig.log.last().unwrap().record);
     refused(&mut rig, &ticket, ("ana", "ana"), "not yet on disk");
@@ -192,8 +199,12 @@ fn every_gate_wants_its_own_approvers() {
     let record = rig.call(&shop(), wanted.clone());
     let ticket = ticket(&record);
     assert_eq!(rig.kernel.proposal(&ticket).unwrap().expires, START.saturating_add_ms(10 * MINUTE_MS));
-    // Cleo counts at the gate without a list, not at the one of ana and ben.
+    // Cleo and dan count at the gate without a list, not at the one of ana and ben.
+    let enrol = Deed::Enrol { human: human("dan"), key: key("dan").verifying_key().to_bytes() };
+    assert!(rig.order("ana", enrol));
     assert!(rig.consent(&ticket, ("cleo", "cleo"), true));
+    assert!(rig.consent(&ticket, ("dan", "dan"), true));
+    assert!(!rig.kernel.proposal(&ticket).unwrap().granted());
     assert!(rig.consent(&ticket, ("ben", "ben"), true));
     assert_eq!(words(&rig.call(&shop(), wanted)), "intent grant_redeemed");
 }
@@ -201,7 +212,7 @@ fn every_gate_wants_its_own_approvers() {
 #[test]
 fn a_grant_that_no_longer_covers_its_gates_is_parked_anew() {
     let (mut rig, old) = granted();
-    let (call, mut evaluation) = rig.propose(&shop(), deletion("{}")).unwrap_err();
+    let (call, mut evaluation) = *rig.propose(&shop(), deletion("{}")).unwrap_err();
     let mut gate = evaluation.gates[0].clone();
     gate.policy = "stricter".parse().unwrap();
     gate.approvers.clear();
@@ -251,7 +262,7 @@ fn proposals_and_grants_lapse_on_record() {
 #[test]
 fn a_grant_that_lapses_between_reservation_and_decision_is_not_redeemed() {
     let (mut rig, _) = granted();
-    let (call, evaluation) = rig.propose(&shop(), deletion("{}")).unwrap_err();
+    let (call, evaluation) = *rig.propose(&shop(), deletion("{}")).unwrap_err();
     rig.now = START.saturating_add_ms(15 * MINUTE_MS);
     assert_eq!(words(&rig.answer(call, evaluation)), "proposal approval_required");
 }
@@ -272,7 +283,7 @@ fn proposals_are_bounded_by_agent_and_in_all() {
 #[test]
 fn a_lost_record_keeps_the_grant_consumed_and_the_charge() {
     let (mut rig, ticket) = granted();
-    let (call, evaluation) = rig.propose(&shop(), deletion("{}")).unwrap_err();
+    let (call, evaluation) = *rig.propose(&shop(), deletion("{}")).unwrap_err();
     rig.step(Event::Evaluated { call, evaluation });
     rig.step(Event::AppendFailed { call });
     assert!(rig.kernel.proposal(&ticket).is_none());

@@ -1,10 +1,10 @@
 //! The decision table, and what may come between reservation and decision.
 
 use countersign_model::command::Deed;
+use countersign_model::encoding::Bounded;
 use countersign_model::facts::{Effect, SqlFacts};
 use countersign_model::id::{LeaseName, SessionId};
 use countersign_model::record::{KillScope, Status};
-use countersign_model::encoding::Bounded;
 use countersign_model::{Body, TimeMs, Verdict};
 use expect_test::{Expect, expect};
 
@@ -111,7 +111,7 @@ fn calls_in_flight_are_bounded() {
 /// Proposes a write, lets something happen, and only then tells policy's answer.
 fn between(happens: impl FnOnce(&mut Rig), expected: &str) {
     let mut rig = Rig::with_humans(vec![rule(BudgetScope::Run, 1)]);
-    let (call, evaluation) = rig.propose(&shop(), action(&shop(), Effect::Write, "{}")).unwrap_err();
+    let (call, evaluation) = *rig.propose(&shop(), action(&shop(), Effect::Write, "{}")).unwrap_err();
     assert!(evaluation.auto);
     happens(&mut rig);
     let record = rig.answer(call, evaluation);
@@ -136,7 +136,7 @@ fn what_happens_between_reservation_and_decision_counts() {
 fn errors_of_policy_deny() {
     let answer = |change: fn(&mut countersign_model::record::Evaluation)| {
         let mut rig = Rig::new(vec![rule(BudgetScope::Run, 1)]);
-        let (call, mut evaluation) = rig.propose(&shop(), action(&shop(), Effect::Read, "{}")).unwrap_err();
+        let (call, mut evaluation) = *rig.propose(&shop(), action(&shop(), Effect::Read, "{}")).unwrap_err();
         change(&mut evaluation);
         let record = rig.answer(call, evaluation);
         assert!(counters(&rig.kernel).values().all(|(_, reserved)| *reserved == 0));
@@ -151,7 +151,7 @@ fn errors_of_policy_deny() {
 #[test]
 fn a_late_second_answer_is_ignored() {
     let mut rig = Rig::new(vec![]);
-    let (call, evaluation) = rig.propose(&shop(), action(&shop(), Effect::Read, "{}")).unwrap_err();
+    let (call, evaluation) = *rig.propose(&shop(), action(&shop(), Effect::Read, "{}")).unwrap_err();
     rig.step(Event::Abandoned { call });
     assert_eq!(words(&rig.log.last().unwrap().record), "denial abandoned");
     let commands = rig.step(Event::Evaluated { call, evaluation });
@@ -163,7 +163,8 @@ fn the_question_can_be_rebuilt_from_the_record() {
     let mut rig = Rig::with_humans(vec![]);
     rig.call(&shop(), action(&shop(), Effect::Read, "warm"));
     let until = rig.now.saturating_add_ms(HOUR_MS);
-    let lease = Deed::Lease { session: SessionId::new("s-1").unwrap(), name: LeaseName::new("outbound").unwrap(), until };
+    let lease =
+        Deed::Lease { session: SessionId::new("s-1").unwrap(), name: LeaseName::new("outbound").unwrap(), until };
     assert!(rig.order("ana", lease));
     let mut wanted = action(&shop(), Effect::Outbound, "{}");
     wanted.facts.sql = Some(SqlFacts { statements: 2, kinds: vec!["select".to_owned()], ..SqlFacts::default() });
@@ -202,13 +203,14 @@ fn facts_that_do_not_fit_a_record_deny() {
 
 #[test]
 fn a_second_identical_call_meets_the_proposal_that_the_first_just_made() {
-    let mut rig = Rig::new(vec![]);
+    let mut rig = Rig::new(vec![rule(BudgetScope::Run, 9)]);
     let wanted = action(&shop(), Effect::Destructive, "{}");
-    let (first, answer) = rig.propose(&shop(), wanted.clone()).unwrap_err();
-    let (second, again) = rig.propose(&shop(), wanted).unwrap_err();
+    let (first, answer) = *rig.propose(&shop(), wanted.clone()).unwrap_err();
+    let (second, again) = *rig.propose(&shop(), wanted).unwrap_err();
     let parked = rig.answer(first, answer);
     let waits = rig.answer(second, again);
     assert_eq!(words(&waits), "waiting waiting");
     assert_eq!(ticket(&waits), ticket(&parked));
+    assert_eq!(counters(&rig.kernel).len(), 0, "neither holds a budget while it waits");
     assert_eq!(rig.log.iter().filter(|l| matches!(l.record.body, Body::Proposal(_))).count(), 1);
 }

@@ -1,13 +1,17 @@
+//! A kernel with a clock, a log, a policy and humans around it.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_model::action::Point;
 use countersign_model::command::{Command as Order, Deed, Signed, consent_message};
 use countersign_model::facts::Effect;
-use countersign_model::id::{Environment, HumanId, RunId, SessionId, TargetId, TenantId, TicketId, ToolName, UpstreamId};
+use countersign_model::id::{
+    Environment, HumanId, RunId, SessionId, TargetId, TenantId, TicketId, ToolName, UpstreamId,
+};
 use countersign_model::payload::Salt;
 use countersign_model::record::{Attempt, Evaluation, Status};
 use countersign_model::unit::{Bytes, LeafIndex};
-use countersign_model::{Action, Body, Caller, Digest, Facts, Principal, ReasonCode, Record, Seq, TimeMs};
+use countersign_model::{Action, Body, Caller, Digest, Facts, Principal, Record, Seq, TimeMs};
 use ed25519_dalek::{Signer, SigningKey};
 
 use crate::kill::KillState;
@@ -33,10 +37,8 @@ forbid (principal, action == Action::"crm/purge", resource);
 "#;
 
 pub(crate) fn source() -> PolicySource {
-    let target = |id: &str, environment: &str| TargetDef {
-        id: id.parse().unwrap(),
-        environment: environment.parse().unwrap(),
-    };
+    let target =
+        |id: &str, environment: &str| TargetDef { id: id.parse().unwrap(), environment: environment.parse().unwrap() };
     let tool = |upstream: &str, tool: &str| (upstream.parse().unwrap(), tool.parse().unwrap());
     PolicySource {
         policies: vec![("main.cedar".to_owned(), POLICY.to_owned())],
@@ -50,13 +52,18 @@ pub(crate) fn source() -> PolicySource {
     }
 }
 
+pub(crate) fn bundle() -> &'static Bundle {
+    static BUNDLE: std::sync::OnceLock<Bundle> = std::sync::OnceLock::new();
+    BUNDLE.get_or_init(|| Bundle::load(&source()).unwrap())
+}
+
 pub(crate) fn settings(budgets: Vec<BudgetRule>) -> Settings {
     Settings {
         log: LOG.to_owned(),
         version: "test".to_owned(),
         configuration: Digest([1; 32]),
         profile: "same_user".to_owned(),
-        policy: Bundle::load(&source()).unwrap().hash(),
+        policy: bundle().hash(),
         tenant: "acme".parse().unwrap(),
         agents: ["shop", "guest"].iter().map(|a| a.parse().unwrap()).collect(),
         budgets,
@@ -110,6 +117,9 @@ pub(crate) fn human(name: &str) -> HumanId {
     HumanId::new(name).unwrap()
 }
 
+/// A call that policy was asked about, with its answer.
+pub(crate) type Asked = (Seq, Evaluation);
+
 /// A kernel with a clock, a log and a policy around it.
 pub(crate) struct Rig {
     pub(crate) kernel: Kernel,
@@ -128,7 +138,7 @@ impl Rig {
     pub(crate) fn with(settings: Settings) -> Self {
         let mut rig = Self {
             kernel: Kernel::new(settings),
-            bundle: Bundle::load(&source()).unwrap(),
+            bundle: bundle().clone(),
             now: START,
             log: Vec::new(),
             refusals: Vec::new(),
@@ -173,20 +183,16 @@ impl Rig {
     pub(crate) fn salts(&mut self) -> Salts {
         self.salt += 1;
         let random = |what: &str| Digest::of(what, &[&self.salt.to_be_bytes()]).0;
-        Salts {
-            digest: Salt(random("digest")),
-            arguments: Salt(random("arguments")),
-            nonce: Digest(random("nonce")),
-        }
+        Salts { digest: Salt(random("digest")), arguments: Salt(random("arguments")), nonce: Digest(random("nonce")) }
     }
 
     /// Proposes and says either the decision or what policy answers, not yet told.
-    pub(crate) fn propose(&mut self, caller: &Caller, action: Action) -> Result<Record, (Seq, Evaluation)> {
+    pub(crate) fn propose(&mut self, caller: &Caller, action: Action) -> Result<Record, Box<Asked>> {
         let salts = self.salts();
         let event = Event::Proposed { caller: caller.clone(), action: Box::new(action), salts };
         match self.step(event).pop() {
             Some(Command::Append { record, .. }) => Ok(record),
-            Some(Command::Evaluate { call, request }) => Err((call, self.bundle.evaluate(&request))),
+            Some(Command::Evaluate { call, request }) => Err(Box::new((call, self.bundle.evaluate(&request)))),
             other => panic!("neither a decision nor a question: {other:?}"),
         }
     }
@@ -211,7 +217,7 @@ impl Rig {
     pub(crate) fn call(&mut self, caller: &Caller, action: Action) -> Record {
         match self.propose(caller, action) {
             Ok(record) => record,
-            Err((call, evaluation)) => self.answer(call, evaluation),
+            Err(asked) => self.answer(asked.0, asked.1),
         }
     }
 
@@ -258,24 +264,11 @@ pub(crate) fn refolded(settings: Settings, log: &[Leaf]) -> Kernel {
 }
 
 pub(crate) fn ended(call: Seq, status: Status) -> Event {
-    Event::Ended {
-        call,
-        status,
-        result: None,
-        rows: None,
-        bytes_sent: Bytes(0),
-        duration_ms: 1,
-        note: None,
-    }
+    Event::Ended { call, status, result: None, rows: None, bytes_sent: Bytes(0), duration_ms: 1, note: None }
 }
 
 pub(crate) fn signed(signer: &str, deed: Deed) -> Signed {
-    let command = Order {
-        log: LOG.to_owned(),
-        challenge: Digest([0; 32]),
-        human: human(signer),
-        deed,
-    };
+    let command = Order { log: LOG.to_owned(), challenge: Digest([0; 32]), human: human(signer), deed };
     let signature = key(signer).sign(&command.message().unwrap()).to_bytes().to_vec();
     Signed { command, signature }
 }
@@ -292,10 +285,6 @@ pub(crate) fn words(record: &Record) -> String {
 
 pub(crate) fn ticket(record: &Record) -> TicketId {
     attempt(record).ticket.clone().unwrap()
-}
-
-pub(crate) fn code(record: &Record) -> ReasonCode {
-    attempt(record).reasons[0].code
 }
 
 /// `name -> (spent, reserved)` of every counter that is not zero.

@@ -51,7 +51,7 @@ fn what_surely_did_not_start_is_free_and_everything_else_is_not() {
 #[test]
 fn an_effect_cannot_end_before_its_intent_is_durable() {
     let mut rig = Rig::new(vec![rule(BudgetScope::Session, 5)]);
-    let (call, evaluation) = rig.propose(&shop(), action(&shop(), Effect::Read, "1")).unwrap_err();
+    let (call, evaluation) = *rig.propose(&shop(), action(&shop(), Effect::Read, "1")).unwrap_err();
     rig.step(Event::Evaluated { call, evaluation });
     rig.step(ended(call, Status::NotStarted));
     assert_eq!(counters(&rig.kernel)["calls of session s-1"], (0, 1));
@@ -111,7 +111,8 @@ fn the_same_events_give_the_same_commands() {
             rig.call(&shop(), action(&shop(), effect, "{}"));
         }
         rig.step(Event::Stopped);
-        let leaves: Vec<_> = rig.log.iter().map(|leaf| (leaf.record.to_leaf().unwrap(), leaf.payload.clone())).collect();
+        let leaves: Vec<_> =
+            rig.log.iter().map(|leaf| (leaf.record.to_leaf().unwrap(), leaf.payload.clone())).collect();
         leaves
     };
     assert_eq!(run(), run());
