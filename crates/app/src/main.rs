@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod compose;
 mod config;
+mod context;
 mod demo;
 mod json;
 mod keys;

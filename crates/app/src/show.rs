@@ -7,7 +7,7 @@ use countersign_model::record::{Attempt, Status};
 use countersign_model::{Body, Record};
 use serde_json::{Value, json};
 
-use crate::commands::when;
+use crate::context::when;
 use crate::terminal::{BAD, FAINT, GOOD, WAIT};
 
 /// One line.

@@ -9,15 +9,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_console::wire;
 use countersign_kernel::action_of;
-use countersign_model::id::HumanId;
 use countersign_model::payload::ActionPayload;
 use countersign_model::preview::{preview, preview_hash};
 use countersign_model::record::Proposal;
 use countersign_model::{Body, Digest, Record};
 use serde_json::json;
 
-use super::{Context, when};
 use crate::cli::Approvals;
+use crate::context::{Context, when};
 use crate::keys::HumanKey;
 use crate::terminal::{Exit, FAINT, STRONG, WAIT, unverified};
 
@@ -171,9 +170,4 @@ async fn fetch(ticket: &str, context: &Context) -> Result<wire::Waiting> {
     let ticket: countersign_model::id::TicketId = ticket.parse()?;
     let path = format!("/approvals/{ticket}");
     context.admin().get(&path).await
-}
-
-/// Parses a human's name.
-pub(crate) fn human(name: &str) -> Result<HumanId> {
-    Ok(HumanId::new(name)?)
 }

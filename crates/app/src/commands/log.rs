@@ -14,9 +14,9 @@ use countersign_model::Record;
 use countersign_receipt::{Receipt, VerifierKey};
 use serde_json::json;
 
-use super::Context;
 use crate::admin::Admin;
 use crate::cli::Log;
+use crate::context::{Context, progress};
 use crate::layout::Layout;
 use crate::show::{describe, line};
 use crate::terminal::{Exit, GOOD, unverified, usage};
@@ -205,16 +205,4 @@ fn read(ledger: &Ledger, index: u64) -> Result<wire::Stored> {
 fn decoded(stored: &wire::Stored) -> Result<Record> {
     Record::from_leaf(&STANDARD.decode(&stored.leaf)?)
         .map_err(|error| unverified(format!("record `{}`: {error}", stored.index)))
-}
-
-/// A progress bar, where there is a terminal to show it.
-pub(crate) fn progress(shown: bool) -> indicatif::ProgressBar {
-    if !shown {
-        return indicatif::ProgressBar::hidden();
-    }
-    let bar = indicatif::ProgressBar::new(0);
-    if let Ok(style) = indicatif::ProgressStyle::with_template("{bar:40} {percent}% {bytes_per_sec} {eta} left") {
-        bar.set_style(style);
-    }
-    bar
 }

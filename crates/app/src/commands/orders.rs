@@ -3,14 +3,14 @@
 use anyhow::{Context as _, Result};
 use countersign_console::wire;
 use countersign_model::command::Deed;
-use countersign_model::id::Environment;
+use countersign_model::id::{Environment, HumanId};
 use countersign_model::record::KillScope;
 use serde_json::json;
 
-use super::{Context, wall, when};
 use crate::admin::kill_plane;
 use crate::cli::{Command, Freeze, Human, Lease, Resume, Scope, Token};
 use crate::config::duration_ms;
+use crate::context::{Context, wall, when};
 use crate::json::at;
 use crate::keys::{HumanKey, write_new};
 use crate::terminal::{BAD, Exit, new_passphrase, usage};
@@ -126,7 +126,7 @@ async fn issue(human: &str, deed: Deed, out: Option<&std::path::Path>, context: 
 
 async fn enrol(name: &str, human: &str, context: &Context) -> Result<Exit> {
     let signer = context.open_key(human)?;
-    let new = HumanKey::generate(super::approvals::human(name)?)?;
+    let new = HumanKey::generate(HumanId::new(name)?)?;
     let path = context.layout.human_key(name);
     new.save(&path, &new_passphrase(name)?)?;
     let deed = Deed::Enrol { human: new.human().clone(), key: new.public() };

@@ -13,10 +13,10 @@ use countersign_model::command::{Deed, Signed};
 use countersign_model::{Body, Digest, from_canonical, to_canonical};
 use serde_json::json;
 
-use super::Context;
 use crate::cli::Policy;
 use crate::compose::{InForce, bundle};
 use crate::config::Config;
+use crate::context::Context;
 use crate::keys::HumanKey;
 use crate::layout::Layout;
 use crate::terminal::{Exit, denied, usage};

@@ -15,9 +15,10 @@ use countersign_points::mcp::{Server, Upstream};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, policy};
+use super::policy;
 use crate::compose::{self, InForce};
 use crate::config::{Config, Transport};
+use crate::context::Context;
 use crate::layout::Layout;
 use crate::terminal::{Exit, GOOD, Output, WAIT};
 

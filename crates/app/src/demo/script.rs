@@ -14,7 +14,8 @@ use super::story::Story;
 use super::upstream::{COMPANIES, EXECUTIVES, TEST_ROWS};
 use super::{AGENT, RUN_CALLS, Stage, upstream};
 use crate::admin::{Admin, kill_plane};
-use crate::commands::{Context, approvals, wall};
+use crate::commands::approvals;
+use crate::context::{Context, wall};
 use crate::json::at;
 use crate::terminal::Output;
 

@@ -61,7 +61,7 @@ impl Story {
     /// Waits, with a bar where there is a terminal.
     pub(crate) async fn wait(&self, what: &str, long: Duration) {
         let steps = (long.as_millis() / 50).max(1);
-        let bar = crate::commands::log::progress(!self.out.json);
+        let bar = crate::context::progress(!self.out.json);
         bar.set_length(u64::try_from(steps).unwrap_or(1));
         if let Ok(style) = indicatif::ProgressStyle::with_template("  {msg} {bar:30} {eta} left") {
             bar.set_style(style);
