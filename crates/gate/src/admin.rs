@@ -17,7 +17,7 @@ use countersign_model::{Body, Digest, Principal, Reason, ReasonCode, TimeMs};
 use crate::Gate;
 use crate::clock::nonce;
 use crate::kill::KillAck;
-use crate::pipeline::why_unwritten;
+use crate::pipeline::{STALLED, why_unwritten};
 use crate::state::Recording;
 
 /// How long a challenge is good for.
@@ -96,6 +96,11 @@ impl Gate {
                 ReasonCode::TokenInvalid,
                 "the command's challenge is unknown, used or too old; ask for a new one",
             ));
+        }
+        // A command must not come before a record that it answers: the lift of a kill before the kill.
+        self.write_stalled().await;
+        if self.0.stalled.is_any() {
+            return Err(Reason::because(ReasonCode::LedgerUnavailable, STALLED));
         }
         let deed = signed.command.deed.clone();
         let session = match deed {

@@ -22,6 +22,9 @@ use crate::call::{Answer, Call, Execute, Executed};
 use crate::permit::{Minting, Permit};
 use crate::state::Step;
 
+/// Why nothing is proposed or commanded for now.
+pub(crate) const STALLED: &str = "a record could not be written; service returns when the disk takes it";
+
 /// A decision on its way to the disk.
 struct Decided {
     call: Seq,
@@ -51,11 +54,7 @@ impl Gate {
             Err(reason) => return self.refuse_call(&call, reason).await,
         };
         if self.0.stalled.is_any() {
-            let reason = Reason::because(
-                ReasonCode::LedgerUnavailable,
-                "a record could not be written; service returns when the disk takes it",
-            );
-            return unrecorded(reason);
+            return unrecorded(Reason::because(ReasonCode::LedgerUnavailable, STALLED));
         }
         let slot = match self.ledger().reserve() {
             Ok(slot) => slot,
@@ -101,15 +100,15 @@ impl Gate {
     async fn decide(&self, call: &Call, action: Action) -> Result<Decided, Reason> {
         let salts = self.salts()?;
         let proposed = Event::Proposed { caller: call.caller.clone(), action: Box::new(action), salts };
-        let step = self.step(proposed);
-        let step = match step.evaluate {
-            None => step,
-            Some((seq, request)) => {
-                let evaluation = self.evaluate(request).await;
-                self.step(Event::Evaluated { call: seq, evaluation })
-            }
-        };
-        let Step { decision, .. } = step;
+        let Step { evaluate, mut decision, others, .. } = self.step(proposed);
+        // What ran out of time was swept by the same step.
+        self.watch(others);
+        if let Some((seq, request)) = evaluate {
+            let evaluation = self.evaluate(request).await;
+            let step = self.step(Event::Evaluated { call: seq, evaluation });
+            self.watch(step.others);
+            decision = step.decision;
+        }
         let (call, record, leaf, pending) =
             decision.ok_or_else(|| Reason::because(ReasonCode::Internal, "the kernel gave no decision"))?;
         Ok(Decided { call, record, pending, leaf })

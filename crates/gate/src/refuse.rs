@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use countersign_kernel::Event;
 use countersign_model::action::Point;
 use countersign_model::id::AgentId;
-use countersign_model::{Principal, Reason, ReasonCode};
+use countersign_model::{Body, Principal, Reason, ReasonCode};
 use countersign_receipt::{ReceiptProof, Role};
 
 use crate::Gate;
@@ -63,8 +63,7 @@ impl Gate {
     /// Records a request that was refused before there was an action. Answers at once: nothing was to run.
     pub async fn refuse(&self, point: Point, principal: Option<Principal>, reason: Reason) {
         if self.0.refusals.admit(point, principal.as_ref(), &reason) {
-            let step = self.step(Event::Refused { point, principal, reason, count: 1 });
-            for recording in step.others {
+            for recording in self.step_refusal(Event::Refused { point, principal, reason, count: 1 }) {
                 // A refusal that cannot be recorded is still a refusal.
                 let _ = recording.pending.await;
             }
@@ -77,15 +76,22 @@ impl Gate {
         let mut receipt = None;
         if self.0.refusals.admit(call.point, principal.as_ref(), &reason) {
             let event = Event::Refused { point: call.point, principal, reason: reason.clone(), count: 1 };
-            for Recording { record, leaf, pending } in self.step(event).others {
-                let is_ours = matches!(record.body, countersign_model::Body::Refused(_));
-                if let (Ok(committed), true) = (pending.await, is_ours) {
+            for Recording { leaf, pending, .. } in self.step_refusal(event) {
+                if let Ok(committed) = pending.await {
                     let proof = ReceiptProof { role: Role::Decision, leaf, proof: committed.proof };
                     receipt = Some(self.receipt(vec![proof]));
                 }
             }
         }
         Answer::Denied { reasons: vec![reason], receipt }
+    }
+
+    /// The refusal's own record. What ran out of time was swept by the same step, and must not be lost with it.
+    fn step_refusal(&self, event: Event) -> Vec<Recording> {
+        let is_refusal = |recording: &Recording| matches!(recording.record.body, Body::Refused(_));
+        let (refusals, swept) = self.step(event).others.into_iter().partition(is_refusal);
+        self.watch(swept);
+        refusals
     }
 
     /// Records what was only counted in the second that is over.

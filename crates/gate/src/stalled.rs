@@ -4,9 +4,12 @@
 //! disk cannot make the record and the kernel part ways, and service returns by itself.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use countersign_ledger::Entry;
+use countersign_model::command::Deed;
+use countersign_model::{Body, Record};
 
 use crate::Gate;
 
@@ -16,6 +19,9 @@ const HELD_MAX: usize = 1_024;
 #[derive(Default)]
 pub(crate) struct Stalled {
     held: Mutex<VecDeque<Vec<u8>>>,
+    /// Whether a record was lost for want of room: then only a restart, which refolds the log, opens the gate.
+    overflowed: AtomicBool,
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Stalled {
@@ -23,11 +29,13 @@ impl Stalled {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.len() < HELD_MAX {
             held.push_back(leaf);
+        } else {
+            self.overflowed.store(true, Ordering::SeqCst);
         }
     }
 
     pub(crate) fn is_any(&self) -> bool {
-        !self.held.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.overflowed.load(Ordering::SeqCst) || self.first().is_some()
     }
 
     fn first(&self) -> Option<Vec<u8>> {
@@ -42,11 +50,26 @@ impl Stalled {
 impl Gate {
     /// Tries to write what is held, in order. Stops at the first that is refused again.
     pub(crate) async fn write_stalled(&self) {
+        // One at a time: two would write the first twice, and forget the second.
+        let _turn = self.0.stalled.turn.lock().await;
         while let Some(leaf) = self.0.stalled.first() {
-            if self.ledger().append(Entry::new(leaf)).await.is_err() {
+            if self.ledger().append(Entry::new(leaf.clone())).await.is_err() {
                 return;
             }
             self.0.stalled.written();
+            self.lift_late(&leaf);
+        }
+    }
+
+    /// The lift of a kill counts at the switch once its record is durable, however late that is.
+    fn lift_late(&self, leaf: &[u8]) {
+        let Ok(Record { body: Body::Commanded(commanded), .. }) = Record::from_leaf(leaf) else {
+            return;
+        };
+        if let Deed::Resume { scope } = &commanded.signed.command.deed
+            && let Err(error) = self.switch().lift(scope)
+        {
+            tracing::error!(%error, "a kill was lifted on record, but not at the switch");
         }
     }
 }

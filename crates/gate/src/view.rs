@@ -61,6 +61,8 @@ impl Gate {
             let kernel = self.kernel();
             kernel
                 .pending()
+                // Consented to and not yet redeemed: nobody is asked any more.
+                .filter(|parked| !parked.granted())
                 .filter_map(|parked| Some((parked.leaf?.0, parked.ticket.clone(), parked.expires)))
                 .collect()
         };
@@ -164,7 +166,7 @@ impl Gate {
         Status {
             size: self.ledger().head().size,
             failure: self.ledger().failure().map(|error| error.to_string()),
-            waiting: kernel.pending().count(),
+            waiting: kernel.pending().filter(|parked| !parked.granted()).count(),
             in_flight: self.switch().in_flight(),
             killed: self.switch().state().scopes.iter().map(crate::kill::plane::scope_words).collect(),
             frozen: kernel.freezes().map(|(environment, until)| (environment.to_string(), until)).collect(),

@@ -2,4 +2,10 @@
 //!
 //! It must not be a dependency of anything that ships. It does not cover load and benchmarks (`xtask`).
 
+pub mod clock;
 pub mod disk;
+pub mod policy;
+pub mod scenario;
+pub mod simulator;
+pub mod upstream;
+pub mod world;

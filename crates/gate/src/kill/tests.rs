@@ -1,5 +1,4 @@
 //! The switch by itself: scopes, epochs, draining, cutting, and its file.
-#![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

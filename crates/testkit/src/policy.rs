@@ -1,0 +1,59 @@
+//! A policy whose answers can be held back: what hangs, and what is under way while something else happens.
+//!
+//! It answers what the bundle answers, later. It must not know why a test holds it.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use countersign_gate::Evaluate;
+use countersign_kernel::policy::{Bundle, EvaluationRequest};
+use countersign_model::record::Evaluation;
+
+#[derive(Default)]
+struct State {
+    held: bool,
+    waiting: usize,
+}
+
+/// A bundle behind a barrier that holds back everything but reads; clones are the same one.
+#[derive(Clone)]
+pub struct HeldPolicy {
+    bundle: Arc<Bundle>,
+    state: Arc<(Mutex<State>, Condvar)>,
+}
+
+impl HeldPolicy {
+    /// The bundle, not held back yet.
+    #[must_use]
+    pub fn new(bundle: Arc<Bundle>) -> Self {
+        Self { bundle, state: Arc::default() }
+    }
+
+    /// Holds back what is not a read from now on, or lets it all go.
+    pub fn hold(&self, held: bool) {
+        self.lock().held = held;
+        self.state.1.notify_all();
+    }
+
+    /// Blocks until this many evaluations are held back.
+    pub fn wait_for(&self, count: usize) {
+        let waiting = self.state.1.wait_while(self.lock(), |state| state.waiting < count);
+        drop(waiting.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Evaluate for HeldPolicy {
+    fn evaluate(&self, request: &EvaluationRequest) -> Evaluation {
+        if !request.facts.effect.is_harmless() {
+            let mut state = self.lock();
+            state.waiting += 1;
+            self.state.1.notify_all();
+            state = self.state.1.wait_while(state, |state| state.held).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
+        }
+        self.bundle.evaluate(request)
+    }
+}

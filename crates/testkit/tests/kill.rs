@@ -1,0 +1,202 @@
+//! The kill switch against what could hold it up: an evaluation that hangs, a full disk, and a crowd in flight.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail the test")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use countersign_gate::call::Answer;
+use countersign_gate::kill::KillAck;
+use countersign_model::command::Deed;
+use countersign_model::record::{KillScope, Status};
+use countersign_model::{Body, ReasonCode};
+use countersign_testkit::policy::HeldPolicy;
+use countersign_testkit::upstream::Script;
+use countersign_testkit::world::{CHANGE, READ, Rules, World, arguments, id};
+
+const CROWD: usize = 200;
+
+fn is_denied_for(answer: &Answer<Vec<u8>>, code: ReasonCode) -> bool {
+    matches!(answer, Answer::Denied { reasons, .. } if reasons[0].code == code)
+}
+
+fn statuses(world: &World) -> Vec<Status> {
+    let status = |body: &Body| match body {
+        Body::Outcome(outcome) => Some(outcome.status),
+        _ => None,
+    };
+    world.records().iter().filter_map(|stored| status(&stored.record.body)).collect()
+}
+
+/// A crowd in flight on an upstream that plays `script`, killed. Gives the acknowledgement and when it came.
+fn killed_crowd(script: Script) -> (World, Vec<Answer<Vec<u8>>>, KillAck, Instant) {
+    let world = World::under(Rules::capped(1_000));
+    world.upstream().plays(script);
+    let calls: Vec<_> = (0..CROWD).map(|_| world.begin(world.framed("slow", r#"{"steps":9}"#))).collect();
+    world.wait(async {
+        while world.upstream().effects().len() < CROWD {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    // One more is on its way to its permit and must not begin.
+    let late = world.begin(world.framed("query", &arguments(READ)));
+    let ack = world.kill(&KillScope::All);
+    let at = Instant::now();
+    let mut answers: Vec<_> = calls.into_iter().map(|call| world.wait(call).unwrap()).collect();
+    answers.push(world.wait(late).unwrap());
+    std::thread::sleep(Duration::from_millis(100));
+    (world, answers, ack, at)
+}
+
+#[test]
+fn two_hundred_effects_in_flight_stop_and_not_a_byte_follows() {
+    let (world, answers, ack, at) = killed_crowd(Script::Slow);
+    assert!(ack.cancelled >= CROWD as u64 && ack.cut == 0, "{ack:?}");
+    assert!(ack.took_ms < 1_000, "{ack:?}");
+    assert!(world.upstream().writes().iter().all(|write| write.at <= at), "a byte after the acknowledgement");
+    let unknown = answers.iter().filter(|answer| matches!(answer, Answer::Ran { status: Status::Unknown, .. })).count();
+    assert!(unknown >= CROWD, "{unknown} of {CROWD} are unknown");
+    assert!(world.record_kill(&ack));
+    assert!(is_denied_for(&world.call(READ), ReasonCode::Killed));
+    let killed = world.records().iter().filter(|stored| matches!(stored.record.body, Body::Killed(_))).count();
+    assert_eq!(killed, 1);
+    assert_eq!(world.gate.status().in_flight, 0);
+    world.gate.close().unwrap();
+}
+
+#[test]
+fn what_does_not_listen_is_cut_and_not_a_byte_follows() {
+    let (world, answers, ack, at) = killed_crowd(Script::Stubborn);
+    assert!(ack.cut >= CROWD as u64, "{ack:?}");
+    assert!(ack.took_ms < 2_500, "{ack:?}");
+    assert!(world.upstream().writes().iter().all(|write| write.at <= at), "a byte after the acknowledgement");
+    assert!(answers.iter().all(|answer| !matches!(answer, Answer::Ran { status: Status::Done, .. })));
+}
+
+#[test]
+fn an_upstream_that_writes_after_its_end_is_noticed_by_these_tests() {
+    let (world, _, _, at) = killed_crowd(Script::WriteAfterStop);
+    assert!(world.upstream().writes().iter().any(|write| write.at > at), "the bug was not noticed");
+}
+
+#[test]
+fn an_evaluation_that_hangs_holds_up_neither_the_kill_nor_its_record() {
+    let world = World::under(Rules { evaluation_ms: 500, ..Rules::default() });
+    let policy = HeldPolicy::new(world.stage.bundle.clone());
+    let world = world.asking(Arc::new(policy.clone()));
+    policy.hold(true);
+    let hanging = world.begin(world.framed("query", &arguments(CHANGE)));
+    policy.wait_for(1);
+    let begun = Instant::now();
+    let ack = world.kill(&KillScope::All);
+    assert!(world.record_kill(&ack));
+    assert!(begun.elapsed() < Duration::from_millis(400), "{:?}", begun.elapsed());
+    let answer = world.wait(hanging).unwrap();
+    assert!(is_denied_for(&answer, ReasonCode::Killed), "{answer:?}");
+    assert_eq!(world.upstream().bytes_written(), 0);
+    policy.hold(false);
+    world.gate.close().unwrap();
+}
+
+/// Fills the disk with kills of nobody, until there is no room for one more.
+fn fill(world: &World) {
+    world.disk.set_capacity(Some(world.disk.used()));
+    let nobody = KillScope::Run(id("r"));
+    let ack = KillAck { scope: nobody, epoch: 1, cancelled: 0, cut: 0, took_ms: 0, unsaved: None };
+    while world.record_kill(&ack) {}
+}
+
+#[test]
+fn a_full_disk_does_not_stop_the_kill_and_the_record_follows() {
+    let world = World::new();
+    world.upstream().plays(Script::Slow);
+    let slow = world.begin_slow();
+    fill(&world);
+    let ack = world.kill(&KillScope::All);
+    let written = world.upstream().bytes_written();
+    assert_eq!((ack.cancelled, ack.cut, ack.unsaved.as_deref()), (1, 0, None));
+    let answer = world.wait(slow).unwrap();
+    assert!(matches!(answer, Answer::Ran { status: Status::Unknown, receipt: Some(_), .. }), "{answer:?}");
+    assert_eq!(statuses(&world), [Status::Unknown], "the outcome had its room");
+    // The room that the slow call held is free again.
+    fill(&world);
+    assert!(!world.record_kill(&ack), "the disk is full");
+    assert!(!matches!(world.call(READ), Answer::Ran { .. }));
+    assert_eq!(world.upstream().bytes_written(), written);
+    world.disk.set_capacity(None);
+    world.tick();
+    assert!(is_denied_for(&world.call(READ), ReasonCode::Killed));
+    let is_ours = |body: &Body| matches!(body, Body::Killed(killed) if killed.scope == KillScope::All);
+    assert!(world.records().iter().any(|stored| is_ours(&stored.record.body)), "the record follows");
+    world.gate.close().unwrap();
+    let next = world.restart(world.disk.process_crash_image()).unwrap();
+    assert!(is_denied_for(&next.call(READ), ReasonCode::Killed));
+}
+
+#[test]
+fn a_kill_that_is_recorded_late_does_not_come_back_after_it_was_lifted() {
+    let world = World::new();
+    let ack = world.kill(&KillScope::All);
+    fill(&world);
+    assert!(!world.record_kill(&ack));
+    world.disk.set_capacity(None);
+    world.command(Deed::Resume { scope: KillScope::All }).unwrap();
+    world.tick();
+    assert!(matches!(world.call(READ), Answer::Ran { status: Status::Done, .. }));
+    world.gate.close().unwrap();
+    let next = world.restart(world.disk.process_crash_image()).unwrap();
+    let answer = next.call(READ);
+    assert!(matches!(answer, Answer::Ran { status: Status::Done, .. }), "{answer:?}");
+}
+
+#[test]
+fn a_lift_whose_record_is_late_holds_everywhere_once_it_is_written() {
+    let world = World::new();
+    let ack = world.kill(&KillScope::All);
+    assert!(world.record_kill(&ack));
+    fill(&world);
+    assert!(world.command(Deed::Resume { scope: KillScope::All }).is_err());
+    assert!(!matches!(world.call(READ), Answer::Ran { .. }), "nothing runs before the record is durable");
+    world.disk.set_capacity(None);
+    world.tick();
+    let answer = world.call(READ);
+    let again = world.command(Deed::Resume { scope: KillScope::All });
+    let is_lifted = matches!(answer, Answer::Ran { status: Status::Done, .. });
+    assert!(is_lifted || again.is_ok(), "neither lifted nor to be lifted: {answer:?}, {again:?}");
+}
+
+#[test]
+fn more_late_records_than_are_held_keep_the_gate_closed_until_a_restart() {
+    let world = World::new();
+    let ack = world.kill(&KillScope::Run(id("r")));
+    fill(&world);
+    for _ in 0..1_030 {
+        assert!(!world.record_kill(&ack));
+    }
+    world.disk.set_capacity(None);
+    world.tick();
+    let answer = world.call(READ);
+    assert!(is_denied_for(&answer, ReasonCode::LedgerUnavailable), "records are lost for good: {answer:?}");
+    drop(world.gate.close());
+    let next = world.restart(world.disk.process_crash_image()).unwrap();
+    assert!(matches!(next.call(READ), Answer::Ran { status: Status::Done, .. }));
+}
+
+#[test]
+fn a_dead_ledger_does_not_stop_the_kill() {
+    let world = World::new();
+    world.upstream().plays(Script::Slow);
+    let slow = world.begin_slow();
+    world.disk.crash();
+    let ack = world.kill(&KillScope::All);
+    assert_eq!((ack.cancelled, ack.unsaved.as_deref()), (1, None));
+    let written = world.upstream().bytes_written();
+    assert!(!world.record_kill(&ack));
+    let answer = world.wait(slow).unwrap();
+    assert!(matches!(answer, Answer::Ran { status: Status::Unknown, receipt: None, .. }), "{answer:?}");
+    assert!(!matches!(world.call(READ), Answer::Ran { .. }));
+    assert_eq!(world.upstream().bytes_written(), written);
+    drop(world.gate.close());
+    let next = world.restart(world.disk.process_crash_image()).unwrap();
+    assert!(is_denied_for(&next.call(READ), ReasonCode::Killed), "the kill's own file has it");
+    assert_eq!(statuses(&next), [Status::Unknown]);
+}
