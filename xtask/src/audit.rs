@@ -7,16 +7,14 @@ use anyhow::{Context, Result, bail};
 use std::{fs, path::Path};
 
 const TARGETS: &str = "fuzz/fuzz_targets";
-const CORPUS: &str = "crates/points/tests/corpus";
+/// Where seeds lie, in folders named after a point or a target.
+const CORPORA: [&str; 2] = ["crates/points/tests/corpus", "fuzz/corpus"];
 
 pub(crate) fn command(fuzz_seconds: Option<u32>) -> Result<bool> {
     let root = Workspace::root()?;
     println!("== dependencies");
     install(&root, "cargo-deny", "deny")?;
-    let clean = shell::cargo(&root)
-        .args(["deny", "check", "bans", "licenses", "sources"])
-        .status()?
-        .success();
+    let clean = shell::cargo(&root).args(["deny", "check", "bans", "licenses", "sources"]).status()?.success();
     let targets = fuzz_targets(&Tree::read(&root)?);
     println!("== fuzz targets: {}", targets.len());
     for target in &targets {
@@ -39,11 +37,7 @@ fn install(root: &Path, package: &str, command: &str) -> Result<()> {
 
 fn fuzz_targets(tree: &Tree) -> Vec<String> {
     let files = tree.children(TARGETS);
-    files
-        .iter()
-        .filter_map(|name| name.strip_suffix(".rs"))
-        .map(str::to_owned)
-        .collect()
+    files.iter().filter_map(|name| name.strip_suffix(".rs")).map(str::to_owned).collect()
 }
 
 /// Runs every target for `seconds` each, and reports all of them before it says whether one crashed.
@@ -60,14 +54,10 @@ fn fuzz(root: &Path, targets: &[String], seconds: u32) -> Result<bool> {
         fs::create_dir_all(&found).with_context(|| format!("cannot make `{}`", found.display()))?;
         let mut run = shell::cargo(root);
         // The sanitizer's flags are unstable, yet the stable compiler carries the runtime: let it take them.
-        run.env("RUSTC_BOOTSTRAP", "1")
-            .args(["fuzz", "run", "--fuzz-dir", "fuzz", target])
-            .arg(&found);
+        run.env("RUSTC_BOOTSTRAP", "1").args(["fuzz", "run", "--fuzz-dir", "fuzz", target]).arg(&found);
         let point = target.split('_').next().unwrap_or(target);
-        let seeds = root.join(CORPUS).join(point);
-        if seeds.is_dir() {
-            run.arg(seeds);
-        }
+        let seeds = CORPORA.iter().zip([point, target]).map(|(corpus, name)| root.join(corpus).join(name));
+        run.args(seeds.filter(|folder| folder.is_dir()));
         run.arg("--").arg(format!("-max_total_time={seconds}"));
         if !run.status()?.success() {
             crashed.push(target.as_str());
@@ -76,10 +66,7 @@ fn fuzz(root: &Path, targets: &[String], seconds: u32) -> Result<bool> {
     if crashed.is_empty() {
         println!("fuzz: {} targets, none crashed", targets.len());
     } else {
-        println!(
-            "fuzz: failed: {} (inputs lie in fuzz/artifacts/)",
-            crashed.join(", ")
-        );
+        println!("fuzz: failed: {} (inputs lie in fuzz/artifacts/)", crashed.join(", "));
     }
     Ok(crashed.is_empty())
 }

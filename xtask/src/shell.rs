@@ -28,14 +28,7 @@ fn describes_this_package(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else {
         return false;
     };
-    [
-        "CARGO_PKG_",
-        "CARGO_MANIFEST_",
-        "CARGO_BIN_",
-        "CARGO_CRATE_",
-    ]
-    .iter()
-    .any(|prefix| name.starts_with(prefix))
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Runs to the end, output passed on.
@@ -44,9 +37,7 @@ fn describes_this_package(name: &OsStr) -> bool {
 /// When the program cannot be started or ends with anything but 0.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = show(command);
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start `{shown}`"))?;
+    let status = command.status().with_context(|| format!("cannot start `{shown}`"))?;
     if !status.success() {
         bail!("`{shown}` ended with {status}");
     }
@@ -59,20 +50,12 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 /// As [`run`]; the text carries what the program wrote to standard error.
 pub(crate) fn capture(command: &mut Command) -> Result<String> {
     let shown = show(command);
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start `{shown}`"))?;
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{shown}`"))?;
     if !output.status.success() {
         let complaint = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "`{shown}` ended with {}: {}",
-            output.status,
-            complaint.trim()
-        );
+        bail!("`{shown}` ended with {}: {}", output.status, complaint.trim());
     }
-    String::from_utf8(output.stdout)
-        .with_context(|| format!("`{shown}` wrote bytes that are not UTF-8"))
+    String::from_utf8(output.stdout).with_context(|| format!("`{shown}` wrote bytes that are not UTF-8"))
 }
 
 /// True when the program starts and ends with 0; what it writes is thrown away.
@@ -123,10 +106,6 @@ fn copy_lines(from: Option<impl Read>, mut to: impl Write) -> Result<String> {
 
 fn show(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
-    words.extend(
-        command
-            .get_args()
-            .map(|arg| arg.to_string_lossy().into_owned()),
-    );
+    words.extend(command.get_args().map(|arg| arg.to_string_lossy().into_owned()));
     words.join(" ")
 }

@@ -28,19 +28,9 @@ impl Tree {
     /// When a folder or a file cannot be read.
     pub(crate) fn read(root: &Path) -> Result<Self> {
         let mut git = Command::new("git");
-        git.current_dir(root).args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ]);
+        git.current_dir(root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
         let paths = match shell::capture(&mut git) {
-            Ok(listed) => listed
-                .split('\0')
-                .filter(|path| !path.is_empty())
-                .map(str::to_owned)
-                .collect(),
+            Ok(listed) => listed.split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect(),
             Err(_) => walk(root)?,
         };
         let mut files = BTreeMap::new();
@@ -65,12 +55,8 @@ impl Tree {
 
     #[cfg(test)]
     pub(crate) fn of(files: &[(&str, &str)]) -> Self {
-        let files = files
-            .iter()
-            .map(|(path, text)| ((*path).to_owned(), Some((*text).to_owned())));
-        Self {
-            files: files.collect(),
-        }
+        let files = files.iter().map(|(path, text)| ((*path).to_owned(), Some((*text).to_owned())));
+        Self { files: files.collect() }
     }
 
     /// The text of one file.
@@ -80,9 +66,7 @@ impl Tree {
 
     /// Every text file with its path, in order of path.
     pub(crate) fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.files
-            .iter()
-            .filter_map(|(path, text)| Some((path.as_str(), text.as_deref()?)))
+        self.files.iter().filter_map(|(path, text)| Some((path.as_str(), text.as_deref()?)))
     }
 
     /// True for a file and for a folder that holds one.
@@ -103,12 +87,7 @@ impl Tree {
     pub(crate) fn children(&self, folder: &str) -> BTreeSet<String> {
         let skip = folder.len().saturating_add(1);
         let rests = self.under(folder).filter_map(|path| path.get(skip..));
-        rests
-            .map(|rest| {
-                rest.split_once('/')
-                    .map_or_else(|| rest.to_owned(), |(name, _)| format!("{name}/"))
-            })
-            .collect()
+        rests.map(|rest| rest.split_once('/').map_or_else(|| rest.to_owned(), |(name, _)| format!("{name}/"))).collect()
     }
 }
 
@@ -116,20 +95,14 @@ fn walk(root: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let mut open = vec![root.to_path_buf()];
     while let Some(folder) = open.pop() {
-        for entry in
-            fs::read_dir(&folder).with_context(|| format!("cannot list `{}`", folder.display()))?
-        {
+        for entry in fs::read_dir(&folder).with_context(|| format!("cannot list `{}`", folder.display()))? {
             let entry = entry?;
             let kind = entry.file_type()?;
             if kind.is_dir() && !NEVER_WALKED.iter().any(|name| entry.file_name() == *name) {
                 open.push(entry.path());
             } else if kind.is_file() {
                 let path = entry.path();
-                found.push(
-                    path.strip_prefix(root)?
-                        .to_string_lossy()
-                        .replace('\\', "/"),
-                );
+                found.push(path.strip_prefix(root)?.to_string_lossy().replace('\\', "/"));
             }
         }
     }

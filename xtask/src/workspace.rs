@@ -42,8 +42,8 @@ impl Workspace {
     /// # Errors
     /// When this crate was built outside a workspace.
     pub(crate) fn root() -> Result<PathBuf> {
-        let here = std::env::var_os("CARGO_MANIFEST_DIR")
-            .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+        let here =
+            std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
         let root = here.parent().context("xtask has no folder above it")?;
         Ok(root.to_path_buf())
     }
@@ -61,10 +61,7 @@ impl Workspace {
         let metadata: Value = serde_json::from_str(text)?;
         let names = names(&metadata)?;
         let edges = normal_edges(&metadata)?;
-        let members: BTreeSet<&str> = list(&metadata, "workspace_members")?
-            .iter()
-            .filter_map(Value::as_str)
-            .collect();
+        let members: BTreeSet<&str> = list(&metadata, "workspace_members")?.iter().filter_map(Value::as_str).collect();
         let mut crates = BTreeMap::new();
         for package in list(&metadata, "packages")? {
             let id = string(package, "id")?;
@@ -73,27 +70,13 @@ impl Workspace {
             }
             let name_of = |id: &&str| names.get(id).copied();
             let near = edges.get(id).into_iter().flatten();
-            let folder = Path::new(string(package, "manifest_path")?)
-                .parent()
-                .context("a manifest without a folder")?;
+            let folder =
+                Path::new(string(package, "manifest_path")?).parent().context("a manifest without a folder")?;
             let found = Crate {
-                dir: folder
-                    .strip_prefix(root)
-                    .unwrap_or(folder)
-                    .to_string_lossy()
-                    .replace('\\', "/"),
-                internal: near
-                    .clone()
-                    .filter(|id| members.contains(*id))
-                    .filter_map(name_of)
-                    .map(short)
-                    .collect(),
+                dir: folder.strip_prefix(root).unwrap_or(folder).to_string_lossy().replace('\\', "/"),
+                internal: near.clone().filter(|id| members.contains(*id)).filter_map(name_of).map(short).collect(),
                 direct: near.filter_map(name_of).map(str::to_owned).collect(),
-                drawn: reachable(id, &edges)
-                    .iter()
-                    .filter_map(name_of)
-                    .map(str::to_owned)
-                    .collect(),
+                drawn: reachable(id, &edges).iter().filter_map(name_of).map(str::to_owned).collect(),
             };
             crates.insert(short(string(package, "name")?), found);
         }
@@ -110,10 +93,7 @@ pub(crate) fn short(package: &str) -> String {
 type Edges<'a> = BTreeMap<&'a str, Vec<&'a str>>;
 
 fn names(metadata: &Value) -> Result<BTreeMap<&str, &str>> {
-    list(metadata, "packages")?
-        .iter()
-        .map(|package| Ok((string(package, "id")?, string(package, "name")?)))
-        .collect()
+    list(metadata, "packages")?.iter().map(|package| Ok((string(package, "id")?, string(package, "name")?))).collect()
 }
 
 fn normal_edges(metadata: &Value) -> Result<Edges<'_>> {
@@ -123,10 +103,7 @@ fn normal_edges(metadata: &Value) -> Result<Edges<'_>> {
         let mut near = Vec::new();
         for dep in list(node, "deps")? {
             let kinds = list(dep, "dep_kinds")?;
-            if kinds
-                .iter()
-                .any(|kind| kind.get("kind").is_some_and(Value::is_null))
-            {
+            if kinds.iter().any(|kind| kind.get("kind").is_some_and(Value::is_null)) {
                 near.push(string(dep, "pkg")?);
             }
         }
@@ -149,15 +126,9 @@ fn reachable<'a>(from: &str, edges: &Edges<'a>) -> BTreeSet<&'a str> {
 }
 
 fn list<'a>(value: &'a Value, key: &str) -> Result<&'a Vec<Value>> {
-    value
-        .get(key)
-        .and_then(Value::as_array)
-        .with_context(|| format!("no list `{key}`"))
+    value.get(key).and_then(Value::as_array).with_context(|| format!("no list `{key}`"))
 }
 
 fn string<'a>(value: &'a Value, key: &str) -> Result<&'a str> {
-    value
-        .get(key)
-        .and_then(Value::as_str)
-        .with_context(|| format!("no text `{key}`"))
+    value.get(key).and_then(Value::as_str).with_context(|| format!("no text `{key}`"))
 }

@@ -34,26 +34,18 @@ pub(super) fn of(text: &str, runner: Runner) -> Counts {
                 sum.add(read(summary));
             }
         }
-        Runner::Cargo => text
-            .lines()
-            .filter_map(cargo_summary)
-            .for_each(|summary| sum.add(read(summary))),
+        Runner::Cargo => text.lines().filter_map(cargo_summary).for_each(|summary| sum.add(read(summary))),
     }
     sum
 }
 
 fn nextest_summary(line: &str) -> Option<&str> {
-    let (_, rest) = line
-        .trim_start()
-        .strip_prefix("Summary [")?
-        .split_once(']')?;
+    let (_, rest) = line.trim_start().strip_prefix("Summary [")?.split_once(']')?;
     rest.split_once(" run: ").map(|(_, counts)| counts)
 }
 
 fn cargo_summary(line: &str) -> Option<&str> {
-    line.strip_prefix("test result: ")?
-        .split_once(". ")
-        .map(|(_, counts)| counts)
+    line.strip_prefix("test result: ")?.split_once(". ").map(|(_, counts)| counts)
 }
 
 /// Reads `3 passed (1 slow), 2 failed, 1 timed out` and `3 passed; 2 failed; 0 ignored`.
@@ -66,14 +58,8 @@ fn read(summary: &str) -> Counts {
         let Ok(number) = number.parse() else { continue };
         let what = what.split_once(" (").map_or(what, |(what, _)| what);
         match what {
-            "passed" => counts.add(Counts {
-                passed: number,
-                failed: 0,
-            }),
-            "failed" | "timed out" | "exec failed" => counts.add(Counts {
-                passed: 0,
-                failed: number,
-            }),
+            "passed" => counts.add(Counts { passed: number, failed: 0 }),
+            "failed" | "timed out" | "exec failed" => counts.add(Counts { passed: 0, failed: number }),
             _ => {}
         }
     }

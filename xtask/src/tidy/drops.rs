@@ -20,11 +20,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Violation> {
             (Some(path), Some(name), Some(_reason)) => {
                 excepted.insert((path.to_owned(), name.to_owned()), line);
             }
-            _ => found.push(listed(
-                line,
-                "not `path Type reason`".into(),
-                "write all three",
-            )),
+            _ => found.push(listed(line, "not `path Type reason`".into(), "write all three")),
         }
     }
     let mut used = BTreeSet::new();
@@ -42,35 +38,19 @@ pub(super) fn check(tree: &Tree) -> Vec<Violation> {
             }
             let what = format!("`Drop` of `{}` has logic", key.1);
             let remedy = "give the type a method that ends it, or list it in xtask/drop-exceptions.txt with a reason";
-            found.push(Violation {
-                file: key.0,
-                line,
-                rule: "plain-drop",
-                what,
-                remedy,
-            });
+            found.push(Violation { file: key.0, line, rule: "plain-drop", what, remedy });
         }
     }
     for ((path, name), line) in excepted {
         if !used.contains(&(path.clone(), name.clone())) {
-            found.push(listed(
-                line,
-                format!("`{path} {name}` needs no exception"),
-                "remove the line",
-            ));
+            found.push(listed(line, format!("`{path} {name}` needs no exception"), "remove the line"));
         }
     }
     found
 }
 
 fn listed(line: usize, what: String, remedy: &'static str) -> Violation {
-    Violation {
-        file: LIST.into(),
-        line,
-        rule: "plain-drop",
-        what,
-        remedy,
-    }
+    Violation { file: LIST.into(), line, rule: "plain-drop", what, remedy }
 }
 
 struct Search {
@@ -79,15 +59,9 @@ struct Search {
 
 impl<'ast> Visit<'ast> for Search {
     fn visit_item_impl(&mut self, item: &'ast ItemImpl) {
-        let is_drop = item
-            .trait_
-            .as_ref()
-            .and_then(|(_, path, _)| path.segments.last());
-        if is_drop.is_some_and(|segment| segment.ident == "Drop")
-            && !item.items.iter().all(is_plain)
-        {
-            self.found
-                .push((type_name(&item.self_ty), item.impl_token.span.start().line));
+        let is_drop = item.trait_.as_ref().and_then(|(_, path, _)| path.segments.last());
+        if is_drop.is_some_and(|segment| segment.ident == "Drop") && !item.items.iter().all(is_plain) {
+            self.found.push((type_name(&item.self_ty), item.impl_token.span.start().line));
         }
         syn::visit::visit_item_impl(self, item);
     }
@@ -95,11 +69,7 @@ impl<'ast> Visit<'ast> for Search {
 
 fn type_name(of: &Type) -> String {
     match of {
-        Type::Path(path) => path
-            .path
-            .segments
-            .last()
-            .map_or_else(String::new, |last| last.ident.to_string()),
+        Type::Path(path) => path.path.segments.last().map_or_else(String::new, |last| last.ident.to_string()),
         _ => String::new(),
     }
 }
@@ -129,9 +99,7 @@ fn is_value(expression: &Expr) -> bool {
         Expr::Field(field) => is_value(&field.base),
         Expr::Reference(reference) => is_value(&reference.expr),
         Expr::MethodCall(call) => {
-            !matches!(&*call.receiver, Expr::Path(_))
-                && is_value(&call.receiver)
-                && call.args.iter().all(is_value)
+            !matches!(&*call.receiver, Expr::Path(_)) && is_value(&call.receiver) && call.args.iter().all(is_value)
         }
         _ => false,
     }

@@ -14,20 +14,10 @@ pub(super) fn check(tree: &Tree) -> Vec<Violation> {
         for (line, content) in numbered(text) {
             for folder in FOLDERS {
                 let word = format!("/{folder}/");
-                if content
-                    .match_indices(&word)
-                    .any(|(at, _)| starts_path(content, at))
-                {
+                if content.match_indices(&word).any(|(at, _)| starts_path(content, at)) {
                     let what = format!("names a folder below `/{folder}`");
-                    let remedy =
-                        "use a relative path, a variable, or a made-up folder such as /srv/agent";
-                    found.push(Violation {
-                        file: path.to_owned(),
-                        line,
-                        rule: "leaks",
-                        what,
-                        remedy,
-                    });
+                    let remedy = "use a relative path, a variable, or a made-up folder such as /srv/agent";
+                    found.push(Violation { file: path.to_owned(), line, rule: "leaks", what, remedy });
                 }
             }
         }
@@ -38,6 +28,5 @@ pub(super) fn check(tree: &Tree) -> Vec<Violation> {
 /// False in the middle of a path or an address, such as `crates/…` or `example.org/…`.
 fn starts_path(line: &str, at: usize) -> bool {
     let before = line.get(..at).and_then(|before| before.chars().next_back());
-    !before
-        .is_some_and(|char| char.is_alphanumeric() || matches!(char, '.' | '_' | '-' | '~' | '}'))
+    !before.is_some_and(|char| char.is_alphanumeric() || matches!(char, '.' | '_' | '-' | '~' | '}'))
 }

@@ -30,24 +30,15 @@ impl<'a> Link<'a> {
     /// `Type::method` or `name`, when the text is code and nothing else; a closing `()` is dropped.
     pub(super) fn identifiers(&self) -> Option<Vec<&'a str>> {
         let code = self.text.strip_prefix('`')?.strip_suffix('`')?;
-        let parts: Vec<&str> = code
-            .strip_suffix("()")
-            .unwrap_or(code)
-            .split("::")
-            .collect();
-        parts
-            .iter()
-            .all(|part| is_identifier(part))
-            .then_some(parts)
+        let parts: Vec<&str> = code.strip_suffix("()").unwrap_or(code).split("::").collect();
+        parts.iter().all(|part| is_identifier(part)).then_some(parts)
     }
 }
 
 fn is_identifier(part: &str) -> bool {
     let first = part.chars().next();
     first.is_some_and(|first| first.is_alphabetic() || first == '_')
-        && part
-            .chars()
-            .all(|char| char.is_alphanumeric() || char == '_')
+        && part.chars().all(|char| char.is_alphanumeric() || char == '_')
 }
 
 /// All links of a page, in order.
@@ -69,20 +60,11 @@ fn in_line<'a>(line: usize, content: &'a str, found: &mut Vec<Link<'a>>) {
         let Some((before, rest)) = content.split_at_checked(middle) else {
             continue;
         };
-        let Some((start, text)) = before
-            .rfind('[')
-            .and_then(|at| Some((at, before.get(at.checked_add(1)?..)?)))
-        else {
+        let Some((start, text)) = before.rfind('[').and_then(|at| Some((at, before.get(at.checked_add(1)?..)?))) else {
             continue;
         };
-        let ticks_before = content
-            .get(..start)
-            .unwrap_or_default()
-            .matches('`')
-            .count();
-        let target = rest
-            .strip_prefix("](")
-            .and_then(|rest| rest.split_once(')'));
+        let ticks_before = content.get(..start).unwrap_or_default().matches('`').count();
+        let target = rest.strip_prefix("](").and_then(|rest| rest.split_once(')'));
         if let Some((target, _)) = target
             && ticks_before % 2 == 0
         {

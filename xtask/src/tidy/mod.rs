@@ -30,13 +30,7 @@ pub(crate) struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            file,
-            line,
-            rule,
-            what,
-            remedy,
-        } = self;
+        let Self { file, line, rule, what, remedy } = self;
         write!(to, "{file}:{line}: [{rule}] {what}; {remedy}")
     }
 }
@@ -49,11 +43,7 @@ pub(crate) fn command() -> Result<bool> {
     for violation in &violations {
         println!("{violation}");
     }
-    println!(
-        "tidy: {} violations in {} production files; {sizes}",
-        violations.len(),
-        sizes.files
-    );
+    println!("tidy: {} violations in {} production files; {sizes}", violations.len(), sizes.files);
     Ok(violations.is_empty())
 }
 
@@ -72,15 +62,9 @@ fn check(tree: &Tree, workspace: &Workspace) -> (Vec<Violation>, source::Sizes) 
 /// True for code that ships or drives what ships; tests live in `tests.rs` or under `tests/`.
 fn is_production(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').collect();
-    let in_sources = matches!(
-        parts.as_slice(),
-        ["xtask", "src", ..] | ["crates", _, "src", ..] | ["crates", _, "build.rs"]
-    );
-    in_sources
-        && path.ends_with(".rs")
-        && !parts
-            .iter()
-            .any(|part| matches!(*part, "tests" | "tests.rs"))
+    let in_sources =
+        matches!(parts.as_slice(), ["xtask", "src", ..] | ["crates", _, "src", ..] | ["crates", _, "build.rs"]);
+    in_sources && path.ends_with(".rs") && !parts.iter().any(|part| matches!(*part, "tests" | "tests.rs"))
 }
 
 /// Lines of a text, numbered from 1.

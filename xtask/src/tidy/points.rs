@@ -37,68 +37,35 @@ fn check_point(tree: &Tree, point: &str) -> Vec<Violation> {
     let mut found = Vec::new();
     let home = format!("{POINTS}/{point}");
     let mut report = |file: &str, what: String, remedy| {
-        found.push(Violation {
-            file: file.to_owned(),
-            line: 1,
-            rule: "point-shape",
-            what,
-            remedy,
-        });
+        found.push(Violation { file: file.to_owned(), line: 1, rule: "point-shape", what, remedy });
     };
     let rooms = tree.children(&home);
     if !rooms.contains("mod.rs") && !tree.exists(&format!("{home}.rs")) {
-        report(
-            &home,
-            format!("`{point}` has no mod.rs, nor `{point}.rs` beside it"),
-            "open the point with one",
-        );
+        report(&home, format!("`{point}` has no mod.rs, nor `{point}.rs` beside it"), "open the point with one");
     }
     for room in ROOMS {
         if !rooms.iter().any(|name| name.starts_with(room)) {
             let what = format!("`{point}` has no `{room}`");
-            report(
-                &home,
-                what,
-                "every point has wire, adapt, execute, undo and config; say in it if there is nothing",
-            );
+            report(&home, what, "every point has wire, adapt, execute, undo and config; say in it if there is nothing");
         }
     }
     let corpus = format!("{CORPUS}/{point}");
     if !tree.exists(&corpus) {
-        report(
-            &corpus,
-            format!("`{point}` has no corpus"),
-            "collect hostile inputs there",
-        );
+        report(&corpus, format!("`{point}` has no corpus"), "collect hostile inputs there");
     }
     let fuzzed = tree.children(FUZZ);
-    let is_own = |name: &String| {
-        name.strip_suffix(".rs")
-            .is_some_and(|name| belongs(name, point))
-    };
+    let is_own = |name: &String| name.strip_suffix(".rs").is_some_and(|name| belongs(name, point));
     if !fuzzed.iter().any(is_own) {
-        report(
-            FUZZ,
-            format!("`{point}` has no fuzz target"),
-            "name it after the point, or `point_part.rs`",
-        );
+        report(FUZZ, format!("`{point}` has no fuzz target"), "name it after the point, or `point_part.rs`");
     }
     let file = format!("{SCENARIOS}/{point}.rs");
     let folder = format!("{SCENARIOS}/{point}");
     let mut text = tree.text(&file).unwrap_or_default().to_owned();
-    tree.under(&folder)
-        .filter_map(|path| tree.text(path))
-        .for_each(|part| text.push_str(part));
-    let words: Vec<&str> = text
-        .split(|char: char| !char.is_alphanumeric() && char != '_')
-        .collect();
+    tree.under(&folder).filter_map(|path| tree.text(path)).for_each(|part| text.push_str(part));
+    let words: Vec<&str> = text.split(|char: char| !char.is_alphanumeric() && char != '_').collect();
     for scenario in TEN {
         if !words.contains(&scenario) {
-            report(
-                &file,
-                format!("`{point}` lacks the scenario `{scenario}`"),
-                "write it: all points answer all ten",
-            );
+            report(&file, format!("`{point}` lacks the scenario `{scenario}`"), "write it: all points answer all ten");
         }
     }
     found

@@ -12,14 +12,7 @@ use syn::{
 };
 
 const PURE: [&str; 4] = ["model", "effects", "kernel", "receipt"];
-const NAMES: [&str; 6] = [
-    "SystemTime",
-    "Instant",
-    "HashMap",
-    "HashSet",
-    "rand",
-    "getrandom",
-];
+const NAMES: [&str; 6] = ["SystemTime", "Instant", "HashMap", "HashSet", "rand", "getrandom"];
 const STD_MODULES: [&str; 2] = ["fs", "net"];
 const RUNTIME: &str = "tokio";
 
@@ -33,26 +26,14 @@ pub(super) fn check(tree: &Tree, workspace: &Workspace) -> Vec<Violation> {
             let file = format!("{}/Cargo.toml", member.dir);
             let what = format!("`{name}` is pure and draws in {RUNTIME}");
             let remedy = "find the edge with `cargo tree -e normal -i tokio` and cut it";
-            found.push(Violation {
-                file,
-                line: 1,
-                rule: "pure",
-                what,
-                remedy,
-            });
+            found.push(Violation { file, line: 1, rule: "pure", what, remedy });
         }
         let sources = format!("{}/src", member.dir);
         for path in tree.under(&sources).filter(|path| is_production(path)) {
             for (line, what) in impure(tree.text(path).unwrap_or_default()) {
                 let what = format!("a pure crate names `{what}`");
                 let remedy = "take it as an argument; for collections, use one with an order";
-                found.push(Violation {
-                    file: path.to_owned(),
-                    line,
-                    rule: "pure",
-                    what,
-                    remedy,
-                });
+                found.push(Violation { file: path.to_owned(), line, rule: "pure", what, remedy });
             }
         }
     }
@@ -88,8 +69,7 @@ fn walk(tokens: TokenStream, found: &mut Vec<(usize, String)>) {
                 }
                 usize::from(name == "std")
             }
-            TokenTree::Punct(punct) if punct.as_char() == ':' => match (after_std, punct.spacing())
-            {
+            TokenTree::Punct(punct) if punct.as_char() == ':' => match (after_std, punct.spacing()) {
                 (1, Spacing::Joint) => 2,
                 (2, _) => 3,
                 _ => 0,
@@ -122,8 +102,7 @@ impl<'ast> Visit<'ast> for Groups {
                     UseTree::Glob(_) | UseTree::Group(_) => continue,
                 };
                 if STD_MODULES.iter().any(|module| ident == module) {
-                    self.found
-                        .push((ident.span().start().line, format!("std::{ident}")));
+                    self.found.push((ident.span().start().line, format!("std::{ident}")));
                 }
             }
         }

@@ -7,8 +7,7 @@ use crate::tree::Tree;
 use proc_macro2::{TokenStream, TokenTree};
 use std::fmt;
 use syn::{
-    Attribute, Block, FnArg, ImplItemFn, ItemFn, ItemMod, ItemUse, Meta, Signature, TraitItemFn,
-    UseTree,
+    Attribute, Block, FnArg, ImplItemFn, ItemFn, ItemMod, ItemUse, Meta, Signature, TraitItemFn, UseTree,
     visit::{self, Visit},
 };
 
@@ -51,22 +50,12 @@ pub(super) fn check(tree: &Tree) -> (Vec<Violation>, Sizes) {
     let (mut found, mut sizes) = (Vec::new(), Sizes::default());
     for (path, text) in tree.texts().filter(|(path, _)| path.ends_with(".rs")) {
         let production = is_production(path);
-        let mut rules = Rules {
-            path,
-            production,
-            found: Vec::new(),
-            long_functions: 0,
-        };
+        let mut rules = Rules { path, production, found: Vec::new(), long_functions: 0 };
         match syn::parse_file(text) {
             Ok(file) => rules.visit_file(&file),
             Err(error) if production => {
                 let line = error.span().start().line;
-                rules.report(
-                    line,
-                    "parses",
-                    format!("cannot be read: {error}"),
-                    "make it compile",
-                );
+                rules.report(line, "parses", format!("cannot be read: {error}"), "make it compile");
             }
             Err(_) => {} // a case of a compile-fail test
         }
@@ -75,9 +64,7 @@ pub(super) fn check(tree: &Tree) -> (Vec<Violation>, Sizes) {
             rules.whole_file(text, lines);
             sizes.files = sizes.files.saturating_add(1);
             sizes.lines = sizes.lines.saturating_add(lines);
-            sizes.in_large_functions = sizes
-                .in_large_functions
-                .saturating_add(rules.long_functions);
+            sizes.in_large_functions = sizes.in_large_functions.saturating_add(rules.long_functions);
             if lines > LARGE_FILE_LINES {
                 sizes.in_large_files = sizes.in_large_files.saturating_add(lines);
             }
@@ -96,43 +83,21 @@ struct Rules<'a> {
 
 impl Rules<'_> {
     fn report(&mut self, line: usize, rule: &'static str, what: String, remedy: &'static str) {
-        self.found.push(Violation {
-            file: self.path.to_owned(),
-            line,
-            rule,
-            what,
-            remedy,
-        });
+        self.found.push(Violation { file: self.path.to_owned(), line, rule, what, remedy });
     }
 
     fn whole_file(&mut self, text: &str, lines: usize) {
         if !text.starts_with("//!") {
-            let remedy =
-                "open with `//!`: what it is for, what it must not know, what it does not cover";
-            self.report(
-                1,
-                "module-doc",
-                "the module says nothing about itself".into(),
-                remedy,
-            );
+            let remedy = "open with `//!`: what it is for, what it must not know, what it does not cover";
+            self.report(1, "module-doc", "the module says nothing about itself".into(), remedy);
         }
         if lines > FILE_LINES_MAX {
             let what = format!("{lines} lines, at most {FILE_LINES_MAX}");
-            self.report(
-                FILE_LINES_MAX,
-                "file-length",
-                what,
-                "split it where two subjects meet",
-            );
+            self.report(FILE_LINES_MAX, "file-length", what, "split it where two subjects meet");
         }
         if self.path == MAIN && lines >= MAIN_LINES_BELOW {
             let what = format!("{lines} lines, fewer than {MAIN_LINES_BELOW} allowed");
-            self.report(
-                MAIN_LINES_BELOW,
-                "short-main",
-                what,
-                "move it into the module that it belongs to",
-            );
+            self.report(MAIN_LINES_BELOW, "short-main", what, "move it into the module that it belongs to");
         }
     }
 
@@ -142,31 +107,17 @@ impl Rules<'_> {
         }
         let line = signature.fn_token.span.start().line;
         let name = &signature.ident;
-        let parameters = signature
-            .inputs
-            .iter()
-            .filter(|input| matches!(input, FnArg::Typed(_)))
-            .count();
+        let parameters = signature.inputs.iter().filter(|input| matches!(input, FnArg::Typed(_))).count();
         if parameters > PARAMETERS_MAX {
             let what = format!("`{name}` takes {parameters} parameters, at most {PARAMETERS_MAX}");
-            self.report(
-                line,
-                "parameters",
-                what,
-                "give those that travel together a type",
-            );
+            self.report(line, "parameters", what, "give those that travel together a type");
         }
         let Some(block) = block else { return };
         let last = block.brace_token.span.close().end().line;
         let lines = last.saturating_sub(line).saturating_add(1);
         if lines > FUNCTION_LINES_MAX {
             let what = format!("`{name}` has {lines} lines, at most {FUNCTION_LINES_MAX}");
-            self.report(
-                line,
-                "function-length",
-                what,
-                "name its parts and call them",
-            );
+            self.report(line, "function-length", what, "name its parts and call them");
         }
         if lines > LARGE_FUNCTION_LINES {
             self.long_functions = self.long_functions.saturating_add(lines);
@@ -191,19 +142,11 @@ impl<'ast> Visit<'ast> for Rules<'_> {
     }
 
     fn visit_item_mod(&mut self, item: &'ast ItemMod) {
-        let for_tests = item
-            .attrs
-            .iter()
-            .any(|attribute| attribute.path().is_ident("cfg") && names_test(attribute));
+        let for_tests = item.attrs.iter().any(|attribute| attribute.path().is_ident("cfg") && names_test(attribute));
         if self.production && item.content.is_some() && (for_tests || item.ident == "tests") {
             let what = format!("`{}` holds tests inside a production file", item.ident);
             let remedy = "move them into a sibling `tests.rs` and leave `mod tests;`";
-            self.report(
-                item.mod_token.span.start().line,
-                "inline-tests",
-                what,
-                remedy,
-            );
+            self.report(item.mod_token.span.start().line, "inline-tests", what, remedy);
         }
         visit::visit_item_mod(self, item);
     }
@@ -214,12 +157,7 @@ impl<'ast> Visit<'ast> for Rules<'_> {
             && is_glob(&path.tree)
         {
             let line = item.use_token.span.start().line;
-            self.report(
-                line,
-                "crate-glob",
-                "imports the whole crate".into(),
-                "name what is used",
-            );
+            self.report(line, "crate-glob", "imports the whole crate".into(), "name what is used");
         }
         visit::visit_item_use(self, item);
     }

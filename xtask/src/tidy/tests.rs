@@ -18,10 +18,7 @@ fn the_repository_is_tidy() {
 /// `line rule` of each violation, joined by commas.
 fn told(mut found: Vec<Violation>) -> String {
     found.sort();
-    let short: Vec<String> = found
-        .iter()
-        .map(|one| format!("{} {}", one.line, one.rule))
-        .collect();
+    let short: Vec<String> = found.iter().map(|one| format!("{} {}", one.line, one.rule)).collect();
     short.join(", ")
 }
 
@@ -37,10 +34,7 @@ fn check(body: &str, expected: &str) {
 fn modules_open_with_their_purpose() {
     let (found, _) = source::check(&Tree::of(&[(MODULE, "fn nothing() {}\n")]));
     assert_eq!(told(found), "1 module-doc");
-    let (found, _) = source::check(&Tree::of(&[(
-        "crates/gate/tests/a.rs",
-        "fn nothing() {}\n",
-    )]));
+    let (found, _) = source::check(&Tree::of(&[("crates/gate/tests/a.rs", "fn nothing() {}\n")]));
     assert_eq!(told(found), "");
 }
 
@@ -53,17 +47,8 @@ fn files_end_in_time() {
 #[test]
 fn functions_end_in_time() {
     check(&format!("fn f() {{\n{}}}\n", "    g();\n".repeat(68)), "");
-    check(
-        &format!("fn f() {{\n{}}}\n", "    g();\n".repeat(69)),
-        "2 function-length",
-    );
-    check(
-        &format!(
-            "impl A {{\n    fn f(&self) {{\n{}    }}\n}}\n",
-            "\n".repeat(69)
-        ),
-        "3 function-length",
-    );
+    check(&format!("fn f() {{\n{}}}\n", "    g();\n".repeat(69)), "2 function-length");
+    check(&format!("impl A {{\n    fn f(&self) {{\n{}    }}\n}}\n", "\n".repeat(69)), "3 function-length");
     let text = format!("//! T.\nfn f() {{\n{}}}\n", "    g();\n".repeat(69));
     let (found, _) = source::check(&Tree::of(&[("crates/gate/src/pipeline/tests.rs", &text)]));
     assert_eq!(told(found), "", "tests may be long");
@@ -72,10 +57,7 @@ fn functions_end_in_time() {
 #[test]
 fn five_parameters_and_self() {
     check("trait A { fn f(&self, a: A, b: A, c: A, d: A, e: A); }", "");
-    check(
-        "fn f(a: A, b: A, c: A, d: A, e: A, f: A) {}",
-        "2 parameters",
-    );
+    check("fn f(a: A, b: A, c: A, d: A, e: A, f: A) {}", "2 parameters");
 }
 
 #[test]
@@ -96,19 +78,10 @@ fn imports_say_what_they_take() {
 #[test]
 fn lints_are_not_silenced() {
     check("#![allow(dead_code)]", "2 no-allow");
-    check(
-        "fn f() {\n    #[allow(unused)]\n    let a = 1;\n}",
-        "3 no-allow",
-    );
+    check("fn f() {\n    #[allow(unused)]\n    let a = 1;\n}", "3 no-allow");
     check("#[cfg_attr(test, allow(unused))]\nfn f() {}", "2 no-allow");
-    check(
-        "#[expect(unused, reason = \"shown to allow(nothing)\")]\nfn f() {}",
-        "",
-    );
-    check(
-        "// #[allow(unused)]\nconst A: &str = \"#[allow(unused)]\";",
-        "",
-    );
+    check("#[expect(unused, reason = \"shown to allow(nothing)\")]\nfn f() {}", "");
+    check("// #[allow(unused)]\nconst A: &str = \"#[allow(unused)]\";", "");
 }
 
 #[test]
@@ -116,19 +89,13 @@ fn main_stays_short() {
     let path = "crates/app/src/main.rs";
     let text = |lines: usize| format!("//! M.\n{}", "\n".repeat(lines - 1));
     assert_eq!(told(source::check(&Tree::of(&[(path, &text(59))])).0), "");
-    assert_eq!(
-        told(source::check(&Tree::of(&[(path, &text(60))])).0),
-        "60 short-main"
-    );
+    assert_eq!(told(source::check(&Tree::of(&[(path, &text(60))])).0), "60 short-main");
 }
 
 #[test]
 fn sizes_are_told_in_percent() {
     let long = format!("//! L.\nfn f() {{\n{}}}\n", "\n".repeat(997));
-    let (_, sizes) = source::check(&Tree::of(&[
-        (MODULE, &long),
-        ("xtask/src/a.rs", &"//!\n".repeat(1_000)),
-    ]));
+    let (_, sizes) = source::check(&Tree::of(&[(MODULE, &long), ("xtask/src/a.rs", &"//!\n".repeat(1_000))]));
     let expected = "of 2000 lines 0.0 % lie in files over 1000 and 49.9 % in functions over 100";
     assert_eq!(sizes.to_string(), expected);
 }
@@ -159,11 +126,7 @@ fn graph(edges: &[(&str, &[&str])]) -> Workspace {
     for (name, deps) in edges {
         let internal = deps.iter().map(|dep| (*dep).to_owned()).collect();
         let dir = format!("crates/{name}");
-        let member = Crate {
-            dir,
-            internal,
-            ..Crate::default()
-        };
+        let member = Crate { dir, internal, ..Crate::default() };
         workspace.crates.insert((*name).to_owned(), member);
     }
     workspace
@@ -171,20 +134,12 @@ fn graph(edges: &[(&str, &[&str])]) -> Workspace {
 
 fn check_arrows(edges: &[(&str, &[&str])], page: &str, expected: &str) {
     let workspace = graph(edges);
-    let manifests: Vec<String> = edges
-        .iter()
-        .map(|(name, _)| format!("crates/{name}/Cargo.toml"))
-        .collect();
-    let mut files: Vec<(&str, &str)> = manifests
-        .iter()
-        .map(|path| (path.as_str(), "[lints]\nworkspace = true\n"))
-        .collect();
+    let manifests: Vec<String> = edges.iter().map(|(name, _)| format!("crates/{name}/Cargo.toml")).collect();
+    let mut files: Vec<(&str, &str)> =
+        manifests.iter().map(|path| (path.as_str(), "[lints]\nworkspace = true\n")).collect();
     files.push(("ARCHITECTURE.md", page));
     let found = arrows::check(&Tree::of(&files), &workspace);
-    let told: Vec<String> = found
-        .iter()
-        .map(|one| format!("{}: {}", one.line, one.what))
-        .collect();
+    let told: Vec<String> = found.iter().map(|one| format!("{}: {}", one.line, one.what)).collect();
     assert_eq!(told.join(", "), expected);
 }
 
@@ -192,26 +147,10 @@ fn check_arrows(edges: &[(&str, &[&str])], page: &str, expected: &str) {
 fn arrows_equal_cargos() {
     let edges: &[(&str, &[&str])] = &[("model", &[]), ("kernel", &["model"])];
     check_arrows(edges, "```arrows\nmodel ->\nkernel -> model\n```\n", "");
-    check_arrows(
-        edges,
-        "```arrows\nmodel ->\nkernel ->\n```\n",
-        "3: Cargo says `kernel -> model`",
-    );
-    check_arrows(
-        edges,
-        "```arrows\nkernel -> model\n```\n",
-        "1: the line `model -> ` is missing",
-    );
-    check_arrows(
-        edges,
-        "```arrows\nmodel ->\nkernel -> model\nold -> model\n```\n",
-        "4: Cargo knows no crate `old`",
-    );
-    check_arrows(
-        edges,
-        "# Page\n",
-        "1: the page has no block that opens with ```arrows",
-    );
+    check_arrows(edges, "```arrows\nmodel ->\nkernel ->\n```\n", "3: Cargo says `kernel -> model`");
+    check_arrows(edges, "```arrows\nkernel -> model\n```\n", "1: the line `model -> ` is missing");
+    check_arrows(edges, "```arrows\nmodel ->\nkernel -> model\nold -> model\n```\n", "4: Cargo knows no crate `old`");
+    check_arrows(edges, "# Page\n", "1: the page has no block that opens with ```arrows");
     let missing = arrows::check(&Tree::default(), &Workspace::default());
     assert_eq!(told(missing), "1 arrows");
 }
@@ -228,11 +167,7 @@ fn arrows_point_one_way() {
         "```arrows\npoints -> ledger\nledger ->\n```",
         "1: `points` must not name `ledger`",
     );
-    check_arrows(
-        &[("new", &[])],
-        "```arrows\nnew ->\n```",
-        "1: crate `new` has no place in the design",
-    );
+    check_arrows(&[("new", &[])], "```arrows\nnew ->\n```", "1: crate `new` has no place in the design");
 }
 
 #[test]
@@ -252,11 +187,7 @@ fn check_pure(name: &str, body: &str, expected: &str) {
 
 #[test]
 fn pure_crates_name_no_world() {
-    check_pure(
-        "kernel",
-        "use std::collections::BTreeMap;\n/// A HashMap is refused.\nconst A: &str = \"rand\";",
-        "",
-    );
+    check_pure("kernel", "use std::collections::BTreeMap;\n/// A HashMap is refused.\nconst A: &str = \"rand\";", "");
     check_pure("kernel", "use std::{io,\n fs};", "2 pure");
     check_pure("kernel", "use std::{\n net::IpAddr};", "2 pure");
     check_pure("kernel", "fn f() { m!(std::fs::read(\"a\")); }", "1 pure");
@@ -270,45 +201,25 @@ fn pure_crates_name_no_world() {
 #[test]
 fn pure_crates_draw_in_no_runtime() {
     let mut workspace = graph(&[("kernel", &[])]);
-    workspace
-        .crates
-        .get_mut("kernel")
-        .unwrap()
-        .drawn
-        .insert("tokio".into());
+    workspace.crates.get_mut("kernel").unwrap().drawn.insert("tokio".into());
     assert_eq!(told(purity::check(&Tree::default(), &workspace)), "1 pure");
 }
 
 #[test]
 fn links_are_found() {
-    let page = "a [b](c.md) and [`D::e`](../f.rs#L9)\n```\n[no](no.md)\n```\n`[no](no.md)` [g](https://example.org/a)\n";
+    let page =
+        "a [b](c.md) and [`D::e`](../f.rs#L9)\n```\n[no](no.md)\n```\n`[no](no.md)` [g](https://example.org/a)\n";
     let found = links::of(page);
-    let short: Vec<_> = found
-        .iter()
-        .map(|link| (link.line, link.text, link.path()))
-        .collect();
-    assert_eq!(
-        short,
-        [
-            (1, "b", Some("c.md")),
-            (1, "`D::e`", Some("../f.rs")),
-            (5, "g", None)
-        ]
-    );
-    assert_eq!(
-        links::resolve("docs/a.md", "../crates/./x"),
-        Some("crates/x".into())
-    );
+    let short: Vec<_> = found.iter().map(|link| (link.line, link.text, link.path())).collect();
+    assert_eq!(short, [(1, "b", Some("c.md")), (1, "`D::e`", Some("../f.rs")), (5, "g", None)]);
+    assert_eq!(links::resolve("docs/a.md", "../crates/./x"), Some("crates/x".into()));
     assert_eq!(links::resolve("a.md", "../x"), None);
 }
 
 fn check_page(page: &str, expected: &str) {
     let source = "//! Gate.\npub(crate) struct Gate;\nimpl Gate { fn admit(&self) {} }\nenum State { Open }\n";
     let page = format!("{page}\n| [`gate`](crates/gate) | the pipeline |\n");
-    let files = [
-        ("ARCHITECTURE.md", page.as_str()),
-        ("crates/gate/src/pipeline.rs", source),
-    ];
+    let files = [("ARCHITECTURE.md", page.as_str()), ("crates/gate/src/pipeline.rs", source)];
     let found = pages::check(&Tree::of(&files), &graph(&[("gate", &[])]));
     assert_eq!(told(found), expected, "in\n{page}");
 }
@@ -317,25 +228,16 @@ fn check_page(page: &str, expected: &str) {
 fn the_architecture_page_names_what_exists() {
     check_page("[`Gate::admit`](crates/gate/src/pipeline.rs)", "");
     check_page("[`pipeline::admit()`](crates/gate/src/pipeline.rs)", "");
-    check_page(
-        "[`pipeline`](crates/gate/src/pipeline.rs) [`State::Open`](crates/gate/src/pipeline.rs)",
-        "",
-    );
+    check_page("[`pipeline`](crates/gate/src/pipeline.rs) [`State::Open`](crates/gate/src/pipeline.rs)", "");
     check_page("[the pipeline](crates/gate/src/pipeline.rs)", "");
     check_page("[`refuse`](crates/gate/src/pipeline.rs)", "1 links");
     check_page("[`Door::admit`](crates/gate/src/pipeline.rs)", "1 links");
     check_page("[the pipeline](crates/gate/src/lost.rs)", "1 links");
     check_page("[the pipeline](crates/gate/src/pipeline.rs#L2)", "1 links");
     check_page("| [`door`](crates/door) |", "1 crate-list, 1 links");
-    let found = pages::check(
-        &Tree::of(&[("ARCHITECTURE.md", "")]),
-        &graph(&[("gate", &[])]),
-    );
+    let found = pages::check(&Tree::of(&[("ARCHITECTURE.md", "")]), &graph(&[("gate", &[])]));
     assert_eq!(told(found), "1 crate-list");
-    let found = pages::check(
-        &Tree::of(&[("docs/a.md", "[a](b.md)")]),
-        &Workspace::default(),
-    );
+    let found = pages::check(&Tree::of(&[("docs/a.md", "[a](b.md)")]), &Workspace::default());
     assert_eq!(told(found), "1 links");
 }
 
@@ -358,12 +260,7 @@ fn points_have_one_shape() {
     for absent in 1..files.len() {
         let mut rest = files.to_vec();
         rest.remove(absent);
-        assert_ne!(
-            told(points::check(&Tree::of(&rest))),
-            "",
-            "without {:?}",
-            files[absent]
-        );
+        assert_ne!(told(points::check(&Tree::of(&rest))), "", "without {:?}", files[absent]);
     }
 }
 
@@ -371,22 +268,10 @@ fn points_have_one_shape() {
 fn no_machine_is_named() {
     for folder in ["root", "home", "work"] {
         for line in [format!("/{folder}/x"), format!("see \"/{folder}/a\"")] {
-            assert_eq!(
-                told(leaks::check(&Tree::of(&[("a.md", &line)]))),
-                "1 leaks",
-                "in {line:?}"
-            );
+            assert_eq!(told(leaks::check(&Tree::of(&[("a.md", &line)]))), "1 leaks", "in {line:?}");
         }
-        for line in [
-            format!("crates/{folder}/a"),
-            format!("example.org/{folder}/a"),
-            format!("~/{folder}/a"),
-        ] {
-            assert_eq!(
-                told(leaks::check(&Tree::of(&[("a.md", &line)]))),
-                "",
-                "in {line:?}"
-            );
+        for line in [format!("crates/{folder}/a"), format!("example.org/{folder}/a"), format!("~/{folder}/a")] {
+            assert_eq!(told(leaks::check(&Tree::of(&[("a.md", &line)]))), "", "in {line:?}");
         }
     }
 }

@@ -33,11 +33,7 @@ fn normal_edges_are_followed_to_the_end() {
     assert_eq!(gate.dir, "crates/gate");
     assert!(gate.internal.iter().eq(["model"]));
     assert!(gate.direct.iter().eq(["countersign-model", "tokio"]));
-    assert!(
-        gate.drawn
-            .iter()
-            .eq(["bytes", "countersign-model", "tokio"])
-    );
+    assert!(gate.drawn.iter().eq(["bytes", "countersign-model", "tokio"]));
     assert!(workspace.crates.get("model").unwrap().drawn.is_empty());
     assert_eq!(workspace.target, Path::new("/srv/build"));
 }
