@@ -68,7 +68,7 @@ impl Gate {
         let committed = match pending.await {
             Ok(committed) => committed,
             Err(error) => {
-                self.told(Event::AppendFailed { call: seq });
+                self.told(Event::AppendFailed { call: seq, surely_absent: is_surely_absent(&error) });
                 return unrecorded(why_unwritten(&error));
             }
         };
@@ -217,6 +217,11 @@ fn denied<R>(code: ReasonCode, receipt: Option<Receipt>) -> Answer<R> {
 
 fn unrecorded<R>(reason: Reason) -> Answer<R> {
     Answer::Denied { reasons: vec![reason], receipt: None }
+}
+
+/// Whether the ledger refused the record before it touched the disk.
+const fn is_surely_absent(error: &AppendError) -> bool {
+    matches!(error, AppendError::Overloaded { .. } | AppendError::DiskFull { .. } | AppendError::Size { .. })
 }
 
 /// Why nothing could be recorded, as a reason.

@@ -79,11 +79,13 @@ pub enum Event {
         /// The RFC 6962 leaf hash: what consent signs.
         leaf_hash: Digest,
     },
-    /// The decision's record may or may not be on disk. An intent keeps its full charge and its grant stays
-    /// consumed, and it must never run; a proposal no longer waits.
+    /// The decision's record is not known to be on disk. It must never run; its grant stays consumed, and a
+    /// proposal no longer waits. An intent keeps its full charge unless its record is surely absent.
     AppendFailed {
         /// The call.
         call: Seq,
+        /// Whether nothing of the record was written: the ledger refused it before it touched the disk.
+        surely_absent: bool,
     },
     /// An effect ended. `NotStarted` releases the charge, everything else keeps it. Ignored before `Appended`.
     Ended {

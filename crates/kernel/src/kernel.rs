@@ -132,11 +132,13 @@ impl Kernel {
     fn take_progress(&mut self, seq: Seq, event: Event, out: &mut Vec<Command>) {
         match event {
             Event::Appended { call, leaf, leaf_hash } => self.durable(call, leaf, leaf_hash),
-            Event::AppendFailed { call } => {
+            Event::AppendFailed { call, surely_absent } => {
                 if let Some(ticket) = self.parking.remove(&call) {
                     self.state.drop_parked(&ticket);
                 }
-                if let Some(open) = self.state.open.get_mut(&call) {
+                if surely_absent && self.state.open.remove(&call).is_some() {
+                    self.state.budgets.settle(call, 0);
+                } else if let Some(open) = self.state.open.get_mut(&call) {
                     open.lost = true;
                 }
             }

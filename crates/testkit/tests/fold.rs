@@ -162,7 +162,6 @@ fn a_log_with_denials_and_proposals_that_a_full_disk_refused_is_decided_again() 
 }
 
 #[test]
-#[ignore = "the kernel keeps the hold of an intent that was surely not written; no record explains it to replay"]
 fn a_log_with_an_intent_that_a_full_disk_refused_is_decided_again() {
     let world = refused_for_a_while(READ);
     assert_identical(&replayed(&world, &leaves(&world)));

@@ -101,7 +101,7 @@ fn play(rig: &mut Rig, flight: &mut Flight, step: Move) {
         }
         Move::Append(which, false) => {
             if let Some((call, _)) = take(&mut flight.undurable, which) {
-                rig.step(Event::AppendFailed { call });
+                rig.step(Event::AppendFailed { call, surely_absent: false });
             }
         }
         Move::End(which, status) => {
@@ -219,4 +219,18 @@ fn a_cap_at_the_end_of_numbers_does_not_wrap() {
 fn more_budgets_than_a_record_holds_deny() {
     let mut rig = Rig::new(vec![rule(BudgetScope::Run, 9); 17]);
     assert_eq!(words(&rig.call(&shop(), action(&shop(), Effect::Read, "1"))), "denial internal");
+}
+
+/// A record that surely is not on disk leaves no trace; one that may be there keeps its hold.
+#[test]
+fn only_a_record_that_is_surely_absent_gives_its_hold_back() {
+    for (surely_absent, held) in [(true, 0), (false, 1)] {
+        let mut rig = Rig::new(rules());
+        let caller = callers()[0].clone();
+        let (call, evaluation) = *rig.propose(&caller, action(&caller, Effect::Read, "1")).unwrap_err();
+        rig.step(Event::Evaluated { call, evaluation });
+        rig.step(Event::AppendFailed { call, surely_absent });
+        let counted: Vec<_> = rig.kernel.budgets().into_iter().map(|budget| (budget.spent, budget.reserved)).collect();
+        assert!(!counted.is_empty() && counted.iter().all(|counted| *counted == (0, held)), "{counted:?}");
+    }
 }

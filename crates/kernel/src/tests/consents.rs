@@ -173,7 +173,7 @@ fn nobody_consents_to_what_is_not_on_disk() {
     rig.step(Event::Evaluated { call, evaluation });
     let ticket = ticket(&rig.log.last().unwrap().record);
     refused(&mut rig, &ticket, ("ana", "ana"), "not yet on disk");
-    rig.step(Event::AppendFailed { call });
+    rig.step(Event::AppendFailed { call, surely_absent: false });
     refused(&mut rig, &ticket, ("ana", "ana"), "nothing waits");
 }
 
@@ -285,7 +285,7 @@ fn a_lost_record_keeps_the_grant_consumed_and_the_charge() {
     let (mut rig, ticket) = granted();
     let (call, evaluation) = *rig.propose(&shop(), deletion("{}")).unwrap_err();
     rig.step(Event::Evaluated { call, evaluation });
-    rig.step(Event::AppendFailed { call });
+    rig.step(Event::AppendFailed { call, surely_absent: false });
     assert!(rig.kernel.proposal(&ticket).is_none());
     rig.step(ended(call, Status::NotStarted));
     assert_eq!(counters(&rig.kernel)["calls of run r-1"], (0, 1));
