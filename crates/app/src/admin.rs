@@ -91,6 +91,8 @@ impl Admin {
         }
         let said = serde_json::from_slice::<wire::Refusal>(&body)
             .map_or_else(|_| String::from_utf8_lossy(&body).into_owned(), |refusal| refusal.error);
+        let said =
+            if said.is_empty() { format!("the gateway answered `{path}` with HTTP status {status}") } else { said };
         Err(match status {
             StatusCode::FORBIDDEN => denied(said),
             StatusCode::BAD_REQUEST => usage(said),

@@ -8,8 +8,8 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::admin::Admin;
 use crate::keys::HumanKey;
-use crate::layout::Layout;
-use crate::terminal::{Output, passphrase};
+use crate::layout::{Layout, file_name};
+use crate::terminal::{Output, passphrase, usage};
 
 /// What every command needs.
 pub(crate) struct Context {
@@ -27,8 +27,14 @@ impl Context {
 
     /// Opens a human's key with the passphrase typed at the terminal.
     pub(crate) fn open_key(&self, human: &str) -> Result<HumanKey> {
-        let id = HumanId::new(human)?;
+        let id = HumanId::new(file_name(human)?).map_err(|error| usage(error.to_string()))?;
         let path = self.layout.human_key(human);
+        if !path.exists() {
+            return Err(usage(format!(
+                "there is no key of `{human}` at `{}`; name another human with `--as`, or enrol this one with `countersign human enrol`",
+                path.display()
+            )));
+        }
         let phrase = passphrase(&format!("passphrase for {human}'s key: "))?;
         HumanKey::open(id, &path, &phrase)
     }

@@ -18,7 +18,7 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
 use ed25519_dalek::{Signer as _, SigningKey};
 
 /// The shortest passphrase that is taken.
-const PASSPHRASE_CHARS_MIN: usize = 8;
+pub(crate) const PASSPHRASE_CHARS_MIN: usize = 8;
 
 /// A human's key, open in memory.
 pub(crate) struct HumanKey {

@@ -4,6 +4,21 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
+
+use crate::terminal::usage;
+
+/// Refuses a name that cannot name a file: an id may hold more than that.
+pub(crate) fn file_name(name: &str) -> Result<&str> {
+    if name.contains('/') || name.starts_with('.') {
+        return Err(usage(format!(
+            "`{}` cannot name a file; use a name without `/` that does not start with a dot",
+            name.escape_debug()
+        )));
+    }
+    Ok(name)
+}
+
 /// The folder of one installation.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {

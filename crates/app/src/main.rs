@@ -20,10 +20,13 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::terminal::{Output, exit_of};
+use crate::terminal::{Output, exit_of, misread};
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misread(&error).into(),
+    };
     let out = Output { json: cli.json };
     match commands::run(cli) {
         Ok(exit) => exit.into(),

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use countersign_model::preview::visible;
 
+use crate::keys::PASSPHRASE_CHARS_MIN;
+
 /// How a command ended. The numbers are documented and stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -96,6 +98,20 @@ impl Output {
     }
 }
 
+/// Says what is wrong with the command line, or gives the help that was asked for.
+pub(crate) fn misread(error: &clap::Error) -> Exit {
+    // What was asked for could not be read, so neither could `--json`.
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    if json && error.use_stderr() {
+        let text = error.render().to_string();
+        Output { json }.error(&usage(text.trim().trim_start_matches("error: ")));
+        return Exit::Usage;
+    }
+    // A terminal that is gone cannot be told.
+    let _ = error.print();
+    if error.use_stderr() { Exit::Usage } else { Exit::Done }
+}
+
 const fn exit_number(exit: Exit) -> u8 {
     match exit {
         Exit::Done => 0,
@@ -136,6 +152,11 @@ pub(crate) fn new_passphrase(human: &str) -> Result<String> {
     let second = passphrase("the same again: ")?;
     if first != second {
         return Err(usage("the two passphrases differ; nothing was written"));
+    }
+    if first.chars().count() < PASSPHRASE_CHARS_MIN {
+        return Err(usage(format!(
+            "the passphrase has fewer than {PASSPHRASE_CHARS_MIN} characters; choose a longer one; nothing was written"
+        )));
     }
     Ok(first)
 }

@@ -3,10 +3,14 @@
 //! It answers what the bundle answers, later. It must not know why a test holds it.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use countersign_gate::Evaluate;
 use countersign_kernel::policy::{Bundle, EvaluationRequest};
 use countersign_model::record::Evaluation;
+
+/// The longest that an answer is held back, so that a test that fails meanwhile ends.
+const HELD_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 struct State {
@@ -51,7 +55,8 @@ impl Evaluate for HeldPolicy {
             let mut state = self.lock();
             state.waiting += 1;
             self.state.1.notify_all();
-            state = self.state.1.wait_while(state, |state| state.held).unwrap_or_else(PoisonError::into_inner);
+            let released = self.state.1.wait_timeout_while(state, HELD_MAX, |state| state.held);
+            state = released.unwrap_or_else(PoisonError::into_inner).0;
             state.waiting -= 1;
         }
         self.bundle.evaluate(request)

@@ -99,16 +99,15 @@ fn an_upstream_that_writes_after_its_end_is_noticed_by_these_tests() {
 
 #[test]
 fn an_evaluation_that_hangs_holds_up_neither_the_kill_nor_its_record() {
-    let world = World::under(Rules { evaluation_ms: 500, ..Rules::default() });
+    let world = World::under(Rules { evaluation_ms: 3_000, ..Rules::default() });
     let policy = HeldPolicy::new(world.stage.bundle.clone());
     let world = world.asking(Arc::new(policy.clone()));
     policy.hold(true);
     let hanging = world.begin(world.framed("query", &arguments(CHANGE)));
     policy.wait_for(1);
-    let begun = Instant::now();
     let ack = world.kill(&KillScope::All);
     assert!(world.record_kill(&ack));
-    assert!(begun.elapsed() < Duration::from_millis(400), "{:?}", begun.elapsed());
+    assert!(!hanging.is_finished(), "the kill waited for the evaluation: {ack:?}");
     let answer = world.wait(hanging).unwrap();
     assert!(is_denied_for(&answer, ReasonCode::Killed), "{answer:?}");
     assert_eq!(world.upstream().bytes_written(), 0);

@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::cli::Approvals;
 use crate::context::{Context, when};
 use crate::keys::HumanKey;
-use crate::terminal::{Exit, FAINT, STRONG, WAIT, unverified};
+use crate::terminal::{Exit, FAINT, STRONG, WAIT, unverified, usage};
 
 /// A proposal that was checked against its leaf.
 pub(crate) struct Checked {
@@ -167,7 +167,9 @@ pub(crate) async fn submit(
 }
 
 async fn fetch(ticket: &str, context: &Context) -> Result<wire::Waiting> {
-    let ticket: countersign_model::id::TicketId = ticket.parse()?;
+    if !ticket.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        return Err(usage(format!("`{}` is no ticket; `approvals list` shows them", ticket.escape_debug())));
+    }
     let path = format!("/approvals/{ticket}");
     context.admin().get(&path).await
 }

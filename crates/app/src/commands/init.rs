@@ -17,7 +17,7 @@ use super::policy;
 use crate::cli::Init;
 use crate::compose::{self, InForce};
 use crate::keys::{HumanKey, private_folder, random, write_new};
-use crate::layout::Layout;
+use crate::layout::{Layout, file_name};
 use crate::terminal::{Exit, GOOD, Output, STRONG, new_passphrase, usage};
 
 const CONFIG: &str = include_str!("../templates/countersign.yaml");
@@ -48,8 +48,8 @@ pub(crate) fn run(init: &Init, out: Output) -> Result<Exit> {
             there.display()
         )));
     }
-    let human = HumanId::new(&init.human).map_err(|error| usage(error.to_string()))?;
-    AgentId::new(&init.agent).map_err(|error| usage(error.to_string()))?;
+    let human = HumanId::new(file_name(&init.human)?).map_err(|error| usage(error.to_string()))?;
+    AgentId::new(file_name(&init.agent)?).map_err(|error| usage(error.to_string()))?;
     let command =
         if init.upstream.is_empty() { vec!["replace-with-your-mcp-server".to_owned()] } else { init.upstream.clone() };
     // The only question comes first, so that a wrong answer leaves nothing behind.

@@ -13,6 +13,7 @@ use crate::config::duration_ms;
 use crate::context::{Context, wall, when};
 use crate::json::at;
 use crate::keys::{HumanKey, write_new};
+use crate::layout::file_name;
 use crate::terminal::{BAD, Exit, new_passphrase, usage};
 
 /// `kill`: says it to the kill plane; where none answers, writes the kill's own file for the next start.
@@ -126,7 +127,7 @@ async fn issue(human: &str, deed: Deed, out: Option<&std::path::Path>, context: 
 
 async fn enrol(name: &str, human: &str, context: &Context) -> Result<Exit> {
     let signer = context.open_key(human)?;
-    let new = HumanKey::generate(HumanId::new(name)?)?;
+    let new = HumanKey::generate(HumanId::new(file_name(name)?)?)?;
     let path = context.layout.human_key(name);
     new.save(&path, &new_passphrase(name)?)?;
     let deed = Deed::Enrol { human: new.human().clone(), key: new.public() };

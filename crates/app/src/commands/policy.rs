@@ -63,21 +63,12 @@ fn check(context: &Context) -> Result<Exit> {
 async fn activate(human: &str, context: &Context) -> Result<Exit> {
     let (config, bundle) = load(&context.layout)?;
     let now = InForce { configuration: config.hash, policy: bundle.hash() };
-    // A damaged acceptance counts as none: this is how a human replaces it.
-    let last = read(&context.layout).unwrap_or_default();
-    let signed = match last.as_ref().map(|signed| &signed.command.deed) {
-        Some(Deed::Activate { serial, .. }) => *serial,
-        _ => 0,
-    };
-    let serial = signed.max(recorded_serial(context).await?).saturating_add(1);
-    if last.is_some_and(|signed| accepts(&signed, now)) {
-        context.out.result(&json!({"accepted": true, "changed": false}), "accepted already; nothing changed");
-        return Ok(Exit::Done);
-    }
+    // The acceptance that lies there says nothing: an agent of this user could have put it there, with any number in it.
+    let serial = recorded_serial(context).await?.saturating_add(1);
     let key = context.open_key(human)?;
     write(&context.layout, &sign(&key, &config.origin, now, serial)?)?;
     context.out.result(
-        &json!({"accepted": true, "changed": true, "serial": serial, "policy": now.policy.hex()}),
+        &json!({"accepted": true, "serial": serial, "policy": now.policy.hex()}),
         &format!("accepted by {human} as number {serial}; restart the gateway to run it"),
     );
     Ok(Exit::Done)

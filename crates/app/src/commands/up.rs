@@ -11,7 +11,7 @@ use countersign_gate::kill::{KillAck, plane};
 use countersign_kernel::policy::Bundle;
 use countersign_ledger::Recovered;
 use countersign_points::mcp::config::{FrontConfig, UpstreamConfig, UpstreamLimits, Url};
-use countersign_points::mcp::{Server, Upstream};
+use countersign_points::mcp::{Server, Upstream, UpstreamError};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -89,7 +89,7 @@ async fn serve_gate(
         .with_context(|| format!("cannot make the kill plane `{}`", layout.kill_socket().display()))?;
     let console = Console::bind(&layout.admin_socket(), gate.clone())
         .with_context(|| format!("cannot make the admin plane `{}`", layout.admin_socket().display()))?;
-    let upstream = Upstream::connect(upstream(config)?).await?;
+    let upstream = Upstream::connect(upstream(config)?).await.map_err(|error| not_reached(config, &error))?;
     let front = FrontConfig::new(config.listen)
         .with_hosts(&config.hosts)?
         .with_origins(&config.origins)?
@@ -150,6 +150,15 @@ fn upstream(config: &Config) -> Result<UpstreamConfig> {
         Transport::Http { url } => UpstreamConfig::http(id, Url::new(url)?, upstream.credential.clone()),
     };
     Ok(made.with_limits(limits))
+}
+
+/// What the operator has to look at.
+fn not_reached(config: &Config, error: &UpstreamError) -> anyhow::Error {
+    let way = config.upstreams.first().map(|upstream| match &upstream.transport {
+        Transport::Stdio { command, .. } => format!("its `command: {}`", command.join(" ")),
+        Transport::Http { url } => format!("its `url: {url}`"),
+    });
+    anyhow::anyhow!("{error}; check {} under `upstreams`", way.unwrap_or_default())
 }
 
 /// `./server` means beside the configuration; a bare name is looked up in `PATH`.

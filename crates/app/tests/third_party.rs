@@ -1,0 +1,327 @@
+//! Other people's servers and the official Python client: what a client sees through the gateway is what it sees without.
+//!
+//! The same script talks to each server twice directly and once through the gateway. Messages are compared as the bytes
+//! that came over the wire, before any SDK read them. What the gateway adds is taken away first, and it is this alone:
+//! the receipt in a result's `_meta`, `capabilities` cut down to `tools`, and an answer to a call that the client
+//! cancelled. Times, and only times, are masked, and only in messages in which two direct runs differ.
+//! Not covered: what a server starts itself (it may ask this client nothing), and tools that the server never listed:
+//! the gateway denies them.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests fail the test")]
+
+#[path = "third_party/decided.rs"]
+mod decided;
+#[path = "third_party/lab.rs"]
+mod lab;
+mod support;
+
+use std::collections::BTreeMap;
+
+use countersign_model::Body;
+use countersign_model::record::Status;
+use lab::{Lab, Peer, Transcript, World};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use support::{Installation, Setup};
+
+/// Permits whatever comes: nothing is bound, so every call is opaque.
+const PERMIT_OPAQUE: &str = r#"
+@id("opaque-runs")
+permit (principal, action in Action::"call", resource)
+when { context.opaque };
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_server_looks_the_same_through_the_gateway() {
+    let Some(lab) = Lab::find() else { return };
+    same_through_the_gateway(&lab, &World::everything(&lab), &["get-resource-reference"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filesystem_server_looks_the_same_through_the_gateway() {
+    let Some(lab) = Lab::find() else { return };
+    same_through_the_gateway(&lab, &World::filesystem(&lab), &["get_file_info"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn git_server_looks_the_same_through_the_gateway() {
+    let Some(lab) = Lab::find() else { return };
+    same_through_the_gateway(&lab, &World::git(&lab), &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_server_over_http_looks_the_same_through_the_gateway() {
+    let Some(lab) = Lab::find() else { return };
+    let server = lab.serve_everything();
+    let world = World::everything(&lab);
+    let direct = Peer::Http { url: server.url.clone(), token: "none".to_owned() };
+    let (first, second) = (lab.drive(&world, &direct), lab.drive(&world, &direct));
+    let at = Installation::new(&permitting(Setup::url(&server.url)));
+    compare_with_gateway(&lab, &world, at, [first, second], &["get-resource-reference"]).await;
+}
+
+/// Two direct runs over standard input and output, and one through the gateway. `timed` are the tools whose answers
+/// hold times.
+async fn same_through_the_gateway(lab: &Lab, world: &World, timed: &[&str]) {
+    let command: Vec<&str> = world.command.iter().map(String::as_str).collect();
+    let mut setup = permitting(Setup::command(&command));
+    setup.upstream = format!("{}\n    env: {}", setup.upstream, serde_json::to_string(&world.env).unwrap());
+    let at = Installation::new(&setup);
+    let direct = Peer::Stdio { cwd: at.root().to_owned() };
+    let runs = [lab.drive(world, &direct), lab.drive(world, &direct)];
+    compare_with_gateway(lab, world, at, runs, timed).await;
+}
+
+fn permitting(setup: Setup) -> Setup {
+    Setup { tools: "{}".to_owned(), policy: PERMIT_OPAQUE.to_owned(), ..setup }
+}
+
+async fn compare_with_gateway(lab: &Lab, world: &World, at: Installation, direct: [Transcript; 2], timed: &[&str]) {
+    world.make();
+    let gateway = at.up().await;
+    let governed = lab.drive_made(world, &Peer::Http { url: gateway.url.clone(), token: at.token() });
+    gateway.stop().await;
+    let [first, second] = direct;
+    let compared = Compared { varying: varying(&first, &second, timed), direct: first, governed };
+    let receipts = compared.check();
+    recorded(&at, &compared.governed, &receipts);
+}
+
+/// The ids of calls whose messages differ between two direct runs. They must be calls of `timed`, and differ in times.
+fn varying(first: &Transcript, second: &Transcript, timed: &[&str]) -> Vec<u64> {
+    let (a, b) = (first.by_request(), second.by_request());
+    assert_eq!(first.asked(), second.asked());
+    assert!(a.keys().eq(b.keys()), "two direct runs answer the same requests");
+    let ids: Vec<u64> = a.iter().filter(|(id, messages)| b[id] != **messages).map(|(id, _)| *id).collect();
+    for id in &ids {
+        let masked = |messages: &[String]| messages.iter().map(|text| masked(text)).collect::<Vec<_>>();
+        assert_eq!(masked(&a[id]), masked(&b[id]), "two direct runs differ in more than times");
+    }
+    let tools: Vec<&str> = ids.iter().map(|id| first.call(*id).unwrap()["tool"].as_str().unwrap()).collect();
+    assert_eq!(tools, timed, "what differs between two direct runs");
+    ids
+}
+
+struct Compared {
+    direct: Transcript,
+    governed: Transcript,
+    varying: Vec<u64>,
+}
+
+/// A response, its members as they were spelled.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Response<'a> {
+    jsonrpc: &'a str,
+    id: u64,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+}
+
+impl Compared {
+    /// Fails where the client saw anything else; gives the receipts.
+    fn check(&self) -> Vec<String> {
+        let (direct, governed) = (&self.direct, &self.governed);
+        assert_eq!(direct.asked(), governed.asked(), "the script asks the same");
+        assert_eq!(direct.listed, governed.listed);
+        assert_eq!(direct.progress, governed.progress, "what the callback for progress was told");
+        assert_eq!(direct.pings, governed.pings);
+        let (mut wanted, seen) = (direct.by_request(), governed.by_request());
+        let mut receipts = Vec::new();
+        for (id, messages) in &seen {
+            let call = governed.call(*id);
+            if call.is_some_and(|call| call["status"] == "cancelled") {
+                assert_eq!(wanted.remove(id), None, "a server does not answer what was cancelled");
+                receipts.push(cancelled(messages));
+                continue;
+            }
+            let wanted = wanted.remove(id).unwrap_or_else(|| panic!("no server answers this: {messages:?}"));
+            assert_eq!(wanted.len(), messages.len(), "as many messages: {wanted:?} {messages:?}");
+            for (wanted, seen) in wanted.iter().zip(messages) {
+                receipts.extend(self.same(*id, wanted, seen));
+            }
+        }
+        assert_eq!(wanted, BTreeMap::new(), "all that a server answers comes through");
+        let others = governed.others();
+        assert!(others.iter().all(|method| method == "notifications/tools/list_changed"), "{others:?}");
+        receipts
+    }
+
+    /// Compares one message of a request; gives its receipt, if it is the answer to a call.
+    fn same(&self, id: u64, wanted: &str, seen: &str) -> Option<String> {
+        let mask = |text: &str| if self.varying.contains(&id) { masked(text) } else { text.to_owned() };
+        let (Ok(wanted), Ok(seen)) = (serde_json::from_str(wanted), serde_json::from_str(seen)) else {
+            assert_eq!(wanted, seen, "progress, byte for byte");
+            return None;
+        };
+        let (wanted, seen): (Response<'_>, Response<'_>) = (wanted, seen);
+        assert_eq!((wanted.jsonrpc, wanted.id), (seen.jsonrpc, seen.id));
+        let text = |raw: Option<&RawValue>| raw.map(|raw| raw.get().to_owned());
+        assert_eq!(text(wanted.error), text(seen.error), "errors pass as they are");
+        let (wanted, seen) = (text(wanted.result)?, text(seen.result).unwrap());
+        if self.governed.call(id).is_none() {
+            let wanted = if id == 0 { with_tools_only(&wanted) } else { wanted };
+            assert_eq!(mask(&wanted), mask(&seen));
+            return None;
+        }
+        let (receipt, candidates) = without_receipt(&seen);
+        let wanted = mask(&wanted);
+        assert!(candidates.iter().any(|text| mask(text) == wanted), "{wanted}\nbecame\n{seen}");
+        Some(receipt)
+    }
+}
+
+/// The answer to a cancelled call: an HTTP request must end, so the gateway says that nobody knows how it went.
+fn cancelled(messages: &[String]) -> String {
+    assert_eq!(messages.len(), 1);
+    let answer: Value = serde_json::from_str(&messages[0]).unwrap();
+    let error = &answer["error"];
+    assert_eq!(
+        (error["code"].as_i64(), error["data"]["countersign"]["status"].as_str()),
+        (Some(-32011), Some("unknown"))
+    );
+    error["data"]["countersign/receipt"].to_string()
+}
+
+/// The result of `initialize` with nothing but `tools` among the capabilities, every other byte as it was.
+fn with_tools_only(result: &str) -> String {
+    let members: BTreeMap<&str, &RawValue> = serde_json::from_str(result).unwrap();
+    let all = members["capabilities"].get();
+    let capabilities: BTreeMap<&str, &RawValue> = serde_json::from_str(all).unwrap();
+    result.replacen(all, &format!("{{\"tools\":{}}}", capabilities["tools"].get()), 1)
+}
+
+/// The receipt, and what the result may have been before it was put in.
+fn without_receipt(result: &str) -> (String, [String; 4]) {
+    let members: BTreeMap<&str, &RawValue> = serde_json::from_str(result).unwrap();
+    let meta: BTreeMap<&str, &RawValue> = serde_json::from_str(members["_meta"].get()).unwrap();
+    let receipt = meta["countersign/receipt"].get();
+    let own = format!("\"countersign/receipt\":{receipt}");
+    let whole = format!("\"_meta\":{{{own}}}");
+    let cuts = [format!("{whole},"), whole, format!("{own},"), own];
+    (receipt.to_owned(), cuts.map(|cut| result.replacen(&cut, "", 1)))
+}
+
+/// Times of day, with the date and the half of the day beside them, in the two forms that these servers write:
+/// `Sat Nov 21 2026 11:50:34` and `1:50:21 PM`.
+fn masked(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((at, length)) = time_of_day(rest) {
+        out.push_str(without_date(&rest[..at]));
+        out.push_str("<time>");
+        rest = &rest[at + length..];
+        rest = rest.strip_prefix(" AM").or_else(|| rest.strip_prefix(" PM")).unwrap_or(rest);
+    }
+    out + rest
+}
+
+/// Where the first `h:mm:ss` stands.
+fn time_of_day(text: &str) -> Option<(usize, usize)> {
+    let shape = |from: usize, length: usize| {
+        let time = text.as_bytes().get(from..from + length)?;
+        let fits = time.iter().rev().enumerate().all(|(at, byte)| match at {
+            2 | 5 => *byte == b':',
+            _ => byte.is_ascii_digit(),
+        });
+        fits.then_some((from, length))
+    };
+    (0..text.len()).find_map(|from| shape(from, 8).or_else(|| shape(from, 7)))
+}
+
+fn without_date(before: &str) -> &str {
+    let date = "Sat Nov 21 2026 ";
+    let Some(at) = before.len().checked_sub(date.len()).filter(|at| before.is_char_boundary(*at)) else {
+        return before;
+    };
+    let alike = before[at..].bytes().zip(date.bytes()).all(|(byte, like)| match like {
+        b' ' => byte == b' ',
+        b'0'..=b'9' => byte.is_ascii_digit(),
+        _ => byte.is_ascii_alphabetic(),
+    });
+    if alike { &before[..at] } else { before }
+}
+
+/// The log verifies; each call has one intent and one outcome, with the arguments that were sent; so has its receipt.
+fn recorded(at: &Installation, run: &Transcript, receipts: &[String]) {
+    let verified = at.run(&["log", "verify"]);
+    assert_eq!((verified.code, &verified.json()["verified"]), (0, &Value::Bool(true)), "{verified:?}");
+    let (mut sent, mut intents, mut outcomes) = (run.sent(), Vec::new(), BTreeMap::new());
+    for entry in at.records() {
+        match &entry.record.body {
+            Body::Intent(attempt) => {
+                intents.push((entry.index, attempt.tool.to_string(), lab::canonical(&entry.arguments)))
+            }
+            Body::Outcome(outcome) => {
+                let twice = outcomes.insert(outcome.intent.0, outcome.status);
+                assert_eq!(twice, None, "two outcomes of one intent");
+            }
+            Body::Denial(_) | Body::Proposal(_) | Body::Waiting(_) | Body::Refused(_) => {
+                panic!("not everything was permitted: {:?}", entry.record)
+            }
+            _ => {}
+        }
+    }
+    let mut decided: Vec<_> = intents
+        .iter()
+        .map(|(index, tool, arguments)| {
+            let status = match outcomes.remove(index) {
+                Some(Status::Done) => "done",
+                Some(Status::Failed) => "failed",
+                Some(Status::Unknown) => "cancelled",
+                other => panic!("{tool}: {other:?}"),
+            };
+            (tool.clone(), arguments.clone(), status.to_owned())
+        })
+        .collect();
+    assert_eq!(outcomes, BTreeMap::new(), "outcomes without an intent");
+    sent.sort();
+    decided.sort();
+    assert_eq!(sent, decided);
+    assert_eq!(receipts.len(), sent.len(), "a receipt for each call");
+    for receipt in receipts {
+        let kinds: Vec<_> = at.verified(receipt).iter().map(|record| record.body.kind()).collect();
+        assert_eq!(kinds, ["intent", "outcome"]);
+    }
+}
+
+#[test]
+fn only_times_are_masked() {
+    let text = r#"{"a":"Sat Nov 21 2026 11:50:34 GMT+0000","b":"at 1:05:21 PM","c":"12:34 1:2:3 2026"}"#;
+    assert_eq!(masked(text), r#"{"a":"<time> GMT+0000","b":"at <time>","c":"12:34 1:2:3 2026"}"#);
+    assert_eq!(masked("é Sat Nov 21 2026 hm 11:50:34"), "é Sat Nov 21 2026 hm <time>");
+}
+
+#[test]
+fn what_the_gateway_adds_is_told_apart() {
+    let (receipt, candidates) = without_receipt(r#"{"_meta":{"countersign/receipt":{"a":1}}, "content":[]}"#);
+    assert_eq!((receipt.as_str(), candidates[0].as_str()), (r#"{"a":1}"#, r#"{ "content":[]}"#));
+    let (_, candidates) = without_receipt(r#"{"_meta":{"countersign/receipt":null,"x":1}}"#);
+    assert_eq!(candidates[2], r#"{"_meta":{"x":1}}"#);
+    let governed = with_tools_only(r#"{"capabilities":{"logging":{},"tools":{"listChanged":true}},"x":1e2}"#);
+    assert_eq!(governed, r#"{"capabilities":{"tools":{"listChanged":true}},"x":1e2}"#);
+}
+
+/// One call whose answer was `wanted` directly and `seen` through the gateway.
+fn compared(wanted: &str, seen: &str) -> Vec<String> {
+    let run = |answer: &str| {
+        let received = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{answer}}}"#);
+        let calls = serde_json::json!([{"id": 1, "tool": "t", "arguments": {}, "status": "done"}]);
+        let run = serde_json::json!({"received": [received], "calls": calls, "progress": [], "listed": [], "pings": 0});
+        serde_json::from_value(run).unwrap()
+    };
+    Compared { direct: run(wanted), governed: run(seen), varying: Vec::new() }.check()
+}
+
+#[test]
+fn a_receipt_is_all_that_may_be_added() {
+    assert_eq!(compared(r#"{"a": 1e2}"#, r#"{"_meta":{"countersign/receipt":{}},"a": 1e2}"#), ["{}"]);
+}
+
+#[test]
+#[should_panic(expected = "became")]
+fn a_number_that_is_spelled_anew_is_seen() {
+    compared(r#"{"a": 1e2}"#, r#"{"_meta":{"countersign/receipt":{}},"a": 100}"#);
+}

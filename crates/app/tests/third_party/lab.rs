@@ -1,0 +1,270 @@
+//! The lab: where the servers and the client lie, what each server stands before, and what a client received.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use countersign_effects::json;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const DATE: &str = "981173106 +0000";
+
+/// The servers and the client, installed by `cargo xtask lab`.
+pub(crate) struct Lab {
+    folder: PathBuf,
+}
+
+impl Lab {
+    /// The lab; `None` only where somebody said that it may be left out.
+    pub(crate) fn find() -> Option<Self> {
+        if let Some(folder) = std::env::var_os("COUNTERSIGN_LAB").filter(|folder| !folder.is_empty()) {
+            let lab = Self { folder: folder.into() };
+            assert!(
+                Path::new(&lab.program("python-sdk")).is_file(),
+                "no lab in `{}`: run `cargo xtask lab`",
+                lab.folder.display()
+            );
+            return Some(lab);
+        }
+        if std::env::var_os("COUNTERSIGN_WITHOUT_LAB").is_some_and(|set| set == "1") {
+            println!("SKIPPED: there is no lab, and COUNTERSIGN_WITHOUT_LAB=1 says that this is meant");
+            return None;
+        }
+        panic!(
+            "COUNTERSIGN_LAB is not set: run `cargo xtask lab` and set what it prints, or set COUNTERSIGN_WITHOUT_LAB=1 \
+             to leave these tests out"
+        );
+    }
+
+    /// One of the lab's programs.
+    pub(crate) fn program(&self, name: &str) -> String {
+        self.folder.join("bin").join(name).display().to_string()
+    }
+
+    /// Makes the world anew and runs its script against `peer`.
+    pub(crate) fn drive(&self, world: &World, peer: &Peer) -> Transcript {
+        world.make();
+        self.drive_made(world, peer)
+    }
+
+    /// Runs the script of `world`, as it stands, against `peer`.
+    pub(crate) fn drive_made(&self, world: &World, peer: &Peer) -> Transcript {
+        let aside = tempfile::tempdir().unwrap();
+        let (plan, out) = (aside.path().join("plan.json"), aside.path().join("out.json"));
+        let how = match peer {
+            Peer::Stdio { cwd } => ("stdio", json!({"command": world.command, "env": world.env, "cwd": cwd})),
+            Peer::Http { url, token } => ("http", json!({"url": url, "token": token.trim()})),
+        };
+        let text = json!({"script": world.script, "out": out, "folder": world.folder(), how.0: how.1});
+        std::fs::write(&plan, text.to_string()).unwrap();
+        let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/third_party/client.py");
+        // The SDK hands some variables on to servers; the gateway hands on `PATH` and what its configuration names.
+        let ended = Command::new(self.program("python-sdk"))
+            .arg(client)
+            .arg(plan)
+            .env_clear()
+            .env("PATH", path())
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        serde_json::from_slice(&std::fs::read(out).unwrap()).unwrap()
+    }
+
+    /// Starts server-everything as a server over HTTP.
+    pub(crate) fn serve_everything(&self) -> Served {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let child = Command::new(self.program("mcp-server-everything"))
+            .arg("streamableHttp")
+            .env_clear()
+            .env("PATH", path())
+            .env("PORT", address.port().to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let served = Served { child, url: format!("http://{address}/mcp") };
+        super::support::until("the server listens", &mut || std::net::TcpStream::connect(address).is_ok());
+        served
+    }
+}
+
+fn path() -> std::ffi::OsString {
+    std::env::var_os("PATH").unwrap()
+}
+
+/// A server of its own; it ends with its handle.
+pub(crate) struct Served {
+    child: Child,
+    /// Where it listens.
+    pub(crate) url: String,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whom the client talks to.
+pub(crate) enum Peer {
+    /// The server of the world, as a child process of the client.
+    Stdio {
+        /// The child's folder.
+        cwd: PathBuf,
+    },
+    /// Whoever listens there.
+    Http {
+        /// Where.
+        url: String,
+        /// The bearer token.
+        token: String,
+    },
+}
+
+/// A script, its server, and the folder that both see. The folder is made anew at the same path for each run.
+pub(crate) struct World {
+    /// The function in `scripts.py`.
+    pub(crate) script: &'static str,
+    /// The server.
+    pub(crate) command: Vec<String>,
+    /// Its environment besides `PATH`.
+    pub(crate) env: BTreeMap<&'static str, &'static str>,
+    fill: fn(&Path),
+    place: TempDir,
+}
+
+impl World {
+    /// `server-everything`, which needs no folder.
+    pub(crate) fn everything(lab: &Lab) -> Self {
+        Self::new("everything", |_| {}, |_| vec![lab.program("mcp-server-everything"), "stdio".to_owned()])
+    }
+
+    /// `server-filesystem` before a folder with two files.
+    pub(crate) fn filesystem(lab: &Lab) -> Self {
+        let fill = |folder: &Path| {
+            std::fs::create_dir(folder.join("seed")).unwrap();
+            std::fs::write(folder.join("seed/data.json"), "{\"a\": [1, 2]}\r\n").unwrap();
+            std::fs::write(folder.join("seed/dot.png"), b"\x89PNG\r\n\x1a\n\x00\xff").unwrap();
+        };
+        Self::new("filesystem", fill, |folder| vec![lab.program("mcp-server-filesystem"), folder])
+    }
+
+    /// `mcp-server-git` before a repository with one commit, one change and one new file.
+    pub(crate) fn git(lab: &Lab) -> Self {
+        let fill = |folder: &Path| {
+            git(folder, &["init", "--quiet", "--initial-branch=main"]);
+            git(folder, &["config", "user.name", "A U Thor"]);
+            git(folder, &["config", "user.email", "author@example.org"]);
+            std::fs::write(folder.join("changed.txt"), "one\n").unwrap();
+            git(folder, &["add", "."]);
+            git(folder, &["commit", "--quiet", "--message", "first: é"]);
+            std::fs::write(folder.join("changed.txt"), "one\n\"two\"\t\u{2028}\n").unwrap();
+            std::fs::write(folder.join("new.txt"), "new\n").unwrap();
+        };
+        let command = |folder| vec![lab.program("mcp-server-git"), "--repository".to_owned(), folder];
+        let mut world = Self::new("git", fill, command);
+        world.env = BTreeMap::from([("GIT_AUTHOR_DATE", DATE), ("GIT_COMMITTER_DATE", DATE)]);
+        world
+    }
+
+    fn new(script: &'static str, fill: fn(&Path), command: impl FnOnce(String) -> Vec<String>) -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let mut world = Self { script, command: Vec::new(), env: BTreeMap::new(), fill, place };
+        world.command = command(world.folder().display().to_string());
+        world
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.place.path().canonicalize().unwrap().join("world")
+    }
+
+    /// Makes the folder as it was before.
+    pub(crate) fn make(&self) {
+        let folder = self.folder();
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir(&folder).unwrap();
+        (self.fill)(&folder);
+    }
+}
+
+fn git(folder: &Path, args: &[&str]) {
+    let mut command = Command::new("git");
+    command.current_dir(folder).args(args).env_clear().env("PATH", path());
+    let done = command.env("GIT_AUTHOR_DATE", DATE).env("GIT_COMMITTER_DATE", DATE).status().unwrap();
+    assert!(done.success(), "git {args:?}");
+}
+
+/// What `client.py` wrote.
+#[derive(serde::Deserialize)]
+pub(crate) struct Transcript {
+    /// Every message, as it came.
+    received: Vec<String>,
+    /// Every call: `id`, `tool`, `arguments`, `status`, and what the SDK made of the answer.
+    pub(crate) calls: Vec<Value>,
+    /// What callbacks for progress were told.
+    pub(crate) progress: Vec<Value>,
+    /// The tools.
+    pub(crate) listed: Vec<String>,
+    /// Pings that were answered.
+    pub(crate) pings: u64,
+}
+
+impl Transcript {
+    /// Responses and progress, by the request that they belong to, in the order in which they came.
+    pub(crate) fn by_request(&self) -> BTreeMap<u64, Vec<String>> {
+        let mut sorted: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+        for text in &self.received {
+            if let Ok(id) = belongs_to(text) {
+                sorted.entry(id).or_default().push(text.clone());
+            }
+        }
+        sorted
+    }
+
+    /// Methods of the messages that belong to no request.
+    pub(crate) fn others(&self) -> Vec<String> {
+        self.received.iter().filter_map(|text| belongs_to(text).err()).collect()
+    }
+
+    /// The call with this id.
+    pub(crate) fn call(&self, id: u64) -> Option<&Value> {
+        self.calls.iter().find(|call| call["id"] == id)
+    }
+
+    /// What was asked: id and tool.
+    pub(crate) fn asked(&self) -> Vec<(u64, &str)> {
+        self.calls.iter().map(|call| (call["id"].as_u64().unwrap(), call["tool"].as_str().unwrap())).collect()
+    }
+
+    /// What was sent: tool, arguments and how it ended for the client.
+    pub(crate) fn sent(&self) -> Vec<(String, String, String)> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let calls = self.calls.iter();
+        calls.map(|call| (text(&call["tool"]), canonical(&call["arguments"]), text(&call["status"]))).collect()
+    }
+}
+
+/// One spelling of a value, whatever the order of its members.
+pub(crate) fn canonical(value: &Value) -> String {
+    let text = value.to_string();
+    let node = json::parse(text.as_bytes(), &json::Limits::default()).unwrap();
+    String::from_utf8(json::canonical(&node, text.as_bytes())).unwrap()
+}
+
+/// The request of a message, or the message's method.
+fn belongs_to(text: &str) -> Result<u64, String> {
+    let message: Value = serde_json::from_str(text).unwrap();
+    let id = match message["method"].as_str() {
+        None => &message["id"],
+        Some("notifications/progress") => &message["params"]["progressToken"],
+        Some(other) => return Err(other.to_owned()),
+    };
+    Ok(id.as_u64().unwrap_or_else(|| panic!("not one of the client's ids: {text}")))
+}
