@@ -20,6 +20,8 @@ use countersign_model::Digest;
 use countersign_model::facts::Effect;
 use countersign_model::id::{AgentId, Environment, TargetId, TenantId, ToolName, UpstreamId};
 
+use crate::layout::Layout;
+
 /// The whole configuration, checked.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -91,7 +93,7 @@ impl Config {
         let text = std::fs::read_to_string(path).with_context(|| {
             format!("cannot read the configuration `{}`; make one with `countersign init`", path.display())
         })?;
-        let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
+        let folder = Layout::of_config(path).root().to_owned();
         Self::parse(&text, &folder).with_context(|| format!("in `{}`", path.display()))
     }
 

@@ -7,6 +7,7 @@
 mod support;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -45,6 +46,25 @@ fn what_clap_refuses_is_an_object_too() {
     let help = run(&["--json", "--help"]);
     assert_eq!(help.code, 0, "{help:?}");
     assert!(help.stdout.contains("Exit codes: 0 done"), "{help:?}");
+}
+
+/// As the book says it: in the installation's folder, with no `--config` at all.
+#[test]
+fn up_runs_in_the_folder_of_its_configuration() {
+    let made = Installation::new(&Setup::lab());
+    let mut up = Command::new(PROGRAM)
+        .args(["--json", "up"])
+        .current_dir(made.root())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(up.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    up.kill().unwrap();
+    up.wait().unwrap();
+    let said: Value = serde_json::from_str(&line).unwrap();
+    assert!(said["url"].as_str().is_some_and(|url| url.ends_with("/mcp")), "{said}");
 }
 
 #[test]

@@ -10,13 +10,14 @@ use std::sync::{Mutex, PoisonError};
 use countersign_kernel::Event;
 use countersign_kernel::identity::issue;
 use countersign_ledger::Committed;
+use countersign_model::action::Point;
 use countersign_model::command::{Deed, Signed};
 use countersign_model::id::{HumanId, SessionId, TicketId};
 use countersign_model::{Body, Digest, Principal, Reason, ReasonCode, TimeMs};
 
 use crate::Gate;
 use crate::clock::nonce;
-use crate::kill::KillAck;
+use crate::kill::{KillAck, KillFileError};
 use crate::pipeline::{STALLED, why_unwritten};
 use crate::state::Recording;
 
@@ -92,10 +93,10 @@ impl Gate {
     pub async fn command(&self, signed: Signed) -> Result<Carried, Reason> {
         let is_activation = matches!(signed.command.deed, Deed::Activate { .. });
         if !is_activation && !self.0.challenges.take(&signed.command.challenge, self.now()) {
-            return Err(Reason::because(
-                ReasonCode::TokenInvalid,
-                "the command's challenge is unknown, used or too old; ask for a new one",
-            ));
+            let why = "the command's challenge is unknown, used or too old; ask for a new one";
+            let reason = Reason::because(ReasonCode::OrderRefused, why);
+            self.refuse(Point::Admin, None, reason.clone()).await;
+            return Err(reason);
         }
         // A command must not come before a record that it answers: the lift of a kill before the kill.
         self.write_stalled().await;
@@ -131,11 +132,30 @@ impl Gate {
         self.ordered(event, |body| matches!(body, Body::Killed(_))).await.is_ok()
     }
 
+    /// Takes over kills that were written to the file while this gateway was still starting. Call it once the kill
+    /// plane listens: from then on orders come over its socket.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or written.
+    pub async fn adopt_kills(&self) -> Result<(), KillFileError> {
+        let known = self.kernel().kills().clone();
+        self.switch().merge(&known)?;
+        let state = self.switch().state();
+        for scope in state.scopes.difference(&known.scopes) {
+            let epoch = state.epoch;
+            self.record_kill(&KillAck { scope: scope.clone(), epoch, cancelled: 0, cut: 0, took_ms: 0, unsaved: None })
+                .await;
+        }
+        Ok(())
+    }
+
     /// Feeds an order to the kernel and waits until its record is durable.
     async fn ordered(&self, event: Event, is_ours: fn(&Body) -> bool) -> Result<Committed, Reason> {
         let step = self.step(event);
         if let Some(reason) = step.refusal {
             self.watch(step.others);
+            // Somebody tried: that is on record, too.
+            self.refuse(Point::Admin, None, reason.clone()).await;
             return Err(reason);
         }
         let (ours, others): (Vec<Recording>, Vec<Recording>) =

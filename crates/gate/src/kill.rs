@@ -107,11 +107,32 @@ impl KillSwitch {
         self.lock().effects.len()
     }
 
-    /// Adds what the ledger knows to be killed: after a restart neither the file nor the ledger alone can lift a kill.
-    pub fn merge(&self, recorded: &KillState) {
+    /// Adds what the ledger knows to be killed, and what the file has come to know since it was read: neither alone
+    /// can lift a kill, and an order that found no gateway yet wrote only the file.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or written; what was known holds all the same.
+    pub fn merge(&self, recorded: &KillState) -> Result<(), KillFileError> {
         let mut inner = self.lock();
         inner.state.merge(recorded);
-        let _ = self.file.write(&inner.state);
+        self.file.exclusively(|file| {
+            let known = file.read()?;
+            inner.state.merge(&known);
+            if known == inner.state { Ok(()) } else { file.write(&inner.state) }
+        })
+    }
+
+    /// Kills in the file alone, where no gateway runs: it holds from the next start.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or written.
+    pub fn kill_stopped(path: &Path, scope: &KillScope) -> Result<u64, KillFileError> {
+        KillFile::new(path).exclusively(|file| {
+            let mut state = file.read()?;
+            let epoch = state.kill(scope.clone());
+            file.write(&state)?;
+            Ok(epoch)
+        })
     }
 
     /// Stops everything in `scope`. Returns when nothing in it is in flight any more.

@@ -16,7 +16,7 @@ use crate::Gate;
 use crate::catalog::Catalog;
 use crate::clock::{Clock, Entropy};
 use crate::identity::Identities;
-use crate::kill::KillSwitch;
+use crate::kill::{KillFileError, KillSwitch};
 use crate::state::{Evaluate, Inner};
 use crate::tick::Anchor;
 
@@ -50,6 +50,9 @@ pub enum GateError {
     /// The ledger cannot be opened.
     #[error(transparent)]
     Ledger(#[from] OpenError),
+    /// The kill state cannot be kept.
+    #[error(transparent)]
+    Kill(#[from] KillFileError),
     /// The start cannot be recorded.
     #[error("the start could not be recorded: {0}")]
     Unrecorded(#[from] AppendError),
@@ -86,7 +89,7 @@ impl Gate {
     pub fn open(parts: Parts) -> Result<(Self, Recovered), GateError> {
         let mut refold = Refold { kernel: Kernel::new(parts.settings) };
         let (ledger, recovered) = Ledger::open(&parts.store, parts.ledger, &mut |record| refold.visit(record))?;
-        parts.switch.merge(refold.kernel.kills());
+        parts.switch.merge(refold.kernel.kills())?;
         let anchor = Anchor { wall_ms: parts.clock.wall().0, monotonic_ms: parts.clock.monotonic_ms() };
         let gate = Self(Arc::new(Inner {
             kernel: Mutex::new(refold.kernel),
@@ -131,8 +134,10 @@ impl Gate {
     /// Where the ledger had failed.
     pub fn close(&self) -> Result<(), AppendError> {
         let mut stopped = Ok(());
-        for recording in self.step(Event::Stopped).others {
-            stopped = stopped.and(recording.pending.wait().map(drop));
+        for event in self.counted_refusals().into_iter().chain([Event::Stopped]) {
+            for recording in self.step(event).others {
+                stopped = stopped.and(recording.pending.wait().map(drop));
+            }
         }
         // Whatever became of the record: threads end, the mark is synced and the lock is released.
         let closed = self.ledger().close();

@@ -96,8 +96,14 @@ impl Gate {
 
     /// Records what was only counted in the second that is over.
     pub(crate) fn flush_refusals(&self) {
-        for (point, principal, reason, count) in self.0.refusals.take() {
-            self.told(Event::Refused { point, principal, reason, count });
+        for event in self.counted_refusals() {
+            self.told(event);
         }
+    }
+
+    /// What was only counted, as events; it is counted no more.
+    pub(crate) fn counted_refusals(&self) -> Vec<Event> {
+        let counted = self.0.refusals.take().into_iter();
+        counted.map(|(point, principal, reason, count)| Event::Refused { point, principal, reason, count }).collect()
     }
 }

@@ -65,6 +65,9 @@ pub enum Point {
     /// Hooks of coding agents.
     #[n(6)]
     Hook,
+    /// The admin plane: no agent's door, but who tries it without a human's signature is on record.
+    #[n(7)]
+    Admin,
 }
 
 /// One thing that an agent proposes.

@@ -6,7 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a world that cannot be built fails its test")]
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,6 +127,8 @@ pub struct Stage {
     pub upstream: ScriptedUpstream,
     human: (HumanId, SigningKey),
 }
+
+const KILL_FILE: &str = "kill.state";
 
 /// One process: a gate and all around it.
 pub struct World {
@@ -249,7 +251,7 @@ impl Stage {
             settings: self.settings(),
             policy: self.policy.clone(),
             catalog: catalog(),
-            switch: Arc::new(KillSwitch::open(&folder.join("kill.state")).unwrap()),
+            switch: Arc::new(KillSwitch::open(&folder.join(KILL_FILE)).unwrap()),
             token_key: TokenKey::from_bytes(&[9; 32]).unwrap(),
             clock: Arc::new(self.clock.clone()),
             entropy: Arc::new(self.entropy.clone()),
@@ -280,7 +282,11 @@ impl Stage {
     }
 
     fn command(&self, gate: &Gate, deed: Deed) -> Result<Carried, Reason> {
-        let (human, key) = &self.human;
+        self.signed_by(&self.human.1, gate, deed)
+    }
+
+    fn signed_by(&self, key: &SigningKey, gate: &Gate, deed: Deed) -> Result<Carried, Reason> {
+        let human = &self.human.0;
         let challenge = gate.challenge().unwrap();
         let command = Command { log: gate.origin(), challenge, human: human.clone(), deed };
         let signature = key.sign(&command.message().unwrap()).to_bytes().to_vec();
@@ -401,6 +407,20 @@ impl World {
     /// Why it was refused.
     pub fn command(&self, deed: Deed) -> Result<Carried, Reason> {
         self.stage.command(&self.gate, deed)
+    }
+
+    /// The same command under a key that is not the human's.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    pub fn forged(&self, deed: Deed) -> Result<Carried, Reason> {
+        self.stage.signed_by(&SigningKey::from_bytes(&[8; 32]), &self.gate, deed)
+    }
+
+    /// The file that keeps the kill state.
+    #[must_use]
+    pub fn kill_file(&self) -> PathBuf {
+        self.folder.path().join(KILL_FILE)
     }
 
     /// The human consents to what waits under `ticket`. Gives the leaf of the consent.

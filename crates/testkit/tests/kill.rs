@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign_gate::call::Answer;
-use countersign_gate::kill::KillAck;
+use countersign_gate::kill::{KillAck, KillSwitch};
+use countersign_model::action::Point;
 use countersign_model::command::Deed;
 use countersign_model::record::{KillScope, Status};
 use countersign_model::{Body, ReasonCode};
@@ -217,4 +218,35 @@ fn a_dead_ledger_does_not_stop_the_kill() {
     let next = world.restart(world.disk.process_crash_image()).unwrap();
     assert!(is_denied_for(&next.call(READ), ReasonCode::Killed), "the kill's own file has it");
     assert_eq!(statuses(&next), [Status::Unknown]);
+}
+
+#[test]
+fn a_kill_that_came_while_the_gateway_started_is_taken_over_and_recorded() {
+    let world = World::new();
+    KillSwitch::kill_stopped(&world.kill_file(), &KillScope::All).unwrap();
+    world.wait(world.gate.adopt_kills()).unwrap();
+    assert!(is_denied_for(&world.call(READ), ReasonCode::Killed));
+    assert_eq!(world.upstream().bytes_written(), 0);
+    let is_kill = |body: &Body| matches!(body, Body::Killed(_));
+    let kills = |world: &World| world.records().iter().filter(|stored| is_kill(&stored.record.body)).count();
+    assert_eq!(kills(&world), 1);
+    world.wait(world.gate.adopt_kills()).unwrap();
+    assert_eq!(kills(&world), 1, "it is recorded once");
+}
+
+#[test]
+fn orders_that_no_human_signed_are_on_record_every_one_even_when_the_gate_closes() {
+    const TRIES: u64 = 100;
+    let world = World::new();
+    let deed = Deed::Resume { scope: KillScope::All };
+    for _ in 0..TRIES {
+        assert!(world.forged(deed.clone()).is_err());
+    }
+    world.gate.close().unwrap();
+    let next = world.restart(world.disk.process_crash_image()).unwrap();
+    let count = |body: &Body| match body {
+        Body::Refused(refused) if refused.point == Point::Admin => refused.count,
+        _ => 0,
+    };
+    assert_eq!(next.records().iter().map(|stored| count(&stored.record.body)).sum::<u64>(), TRIES);
 }

@@ -10,8 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_console::wire;
 use countersign_ledger::{Ledger, Store, verify};
-use countersign_model::Record;
-use countersign_receipt::{Receipt, VerifierKey};
+use countersign_model::{Body, Record};
+use countersign_receipt::{Receipt, Role, VerifierKey};
 use serde_json::json;
 
 use crate::admin::Admin;
@@ -130,11 +130,29 @@ fn verify_receipt(file: &Path, key: Option<&str>, context: &Context) -> Result<E
     for (proof, leaf) in receipt.proofs.iter().zip(&verified.leaves) {
         let record =
             Record::from_leaf(&proof.leaf).map_err(|error| unverified(format!("record `{}`: {error}", leaf.index)))?;
+        // The role is not part of what the log signed: the record itself says what it is.
+        if !is_role_of(leaf.role, &record) {
+            return Err(unverified(format!(
+                "record `{}` is a `{}`, not what the receipt says",
+                leaf.index,
+                record.body.kind()
+            )));
+        }
         lines.push(line(leaf.index, &record));
         values.push(describe(leaf.index, &record));
     }
     context.out.result(&json!({"verified": true, "log": verified.origin, "records": values}), &lines.join("\n"));
     Ok(Exit::Done)
+}
+
+fn is_role_of(role: Role, record: &Record) -> bool {
+    match role {
+        Role::Intent => matches!(record.body, Body::Intent(_)),
+        Role::Outcome => matches!(record.body, Body::Outcome(_)),
+        Role::Decision => {
+            matches!(record.body, Body::Denial(_) | Body::Proposal(_) | Body::Waiting(_) | Body::Refused(_))
+        }
+    }
 }
 
 /// A verifier key given as text or as the name of a file that holds it.

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use countersign_console::wire;
+use countersign_gate::kill::KillSwitch;
 use countersign_model::command::Deed;
 use countersign_model::id::{Environment, HumanId};
 use countersign_model::record::KillScope;
@@ -20,37 +21,43 @@ use crate::terminal::{BAD, Exit, new_passphrase, usage};
 pub(crate) fn kill(scope: &Scope, context: &Context) -> Result<Exit> {
     let scope = scope_of(scope)?.unwrap_or(KillScope::All);
     let words = countersign_gate::kill::plane::scope_words(&scope);
+    let order = format!("kill {words}");
     let socket = context.layout.kill_socket();
-    let is_running = std::os::unix::net::UnixStream::connect(&socket).is_ok();
-    match kill_plane(&socket, &format!("kill {words}")) {
-        Ok(answer) => {
-            let text = format!(
-                "{BAD}killed {words}{BAD:#}: {} in flight cancelled, acknowledged after {} ms, {}, {}",
-                at(&answer, "/cancelled"),
-                at(&answer, "/took_ms"),
-                if at(&answer, "/saved") == true { "saved" } else { "NOT SAVED: it does not hold over a restart" },
-                if at(&answer, "/recorded") == true { "recorded" } else { "not recorded yet" },
-            );
-            context.out.result(&answer, &text);
-        }
-        Err(error) => {
-            // Nothing runs that could be stopped; make sure that nothing starts either.
-            let switch = countersign_gate::kill::KillSwitch::open(&context.layout.kill())?;
-            let ack = switch.kill(&scope);
-            if let Some(why) = ack.unsaved {
-                return Err(error.context(format!("and the kill could not be saved: {why}")));
-            }
-            if is_running {
-                return Err(error.context(
+    let is_running = || std::os::unix::net::UnixStream::connect(&socket).is_ok();
+    if is_running() {
+        let told = kill_plane(&socket, &order);
+        return match told {
+            Ok(answer) => acknowledged(&words, &answer, context),
+            Err(error) => {
+                KillSwitch::kill_stopped(&context.layout.kill(), &scope)?;
+                Err(error.context(
                     "the gateway did not acknowledge; the kill is saved for its next start: stop the process now",
-                ));
+                ))
             }
-            context.out.result(
-                &json!({"killed": words, "epoch": ack.epoch, "running": false, "saved": true}),
-                &format!("{BAD}killed {words}{BAD:#}: no gateway answers; the kill holds from its next start"),
-            );
-        }
+        };
     }
+    // Nothing runs that could be stopped; make sure that nothing starts either. One that starts at this very moment
+    // reads the file once more when its plane listens, and if it listens already it is told.
+    let epoch = KillSwitch::kill_stopped(&context.layout.kill(), &scope)?;
+    if is_running() {
+        return acknowledged(&words, &kill_plane(&socket, &order)?, context);
+    }
+    context.out.result(
+        &json!({"killed": words, "epoch": epoch, "running": false, "saved": true}),
+        &format!("{BAD}killed {words}{BAD:#}: no gateway answers; the kill holds from its next start"),
+    );
+    Ok(Exit::Done)
+}
+
+fn acknowledged(words: &str, answer: &serde_json::Value, context: &Context) -> Result<Exit> {
+    let text = format!(
+        "{BAD}killed {words}{BAD:#}: {} in flight cancelled, acknowledged after {} ms, {}, {}",
+        at(answer, "/cancelled"),
+        at(answer, "/took_ms"),
+        if at(answer, "/saved") == true { "saved" } else { "NOT SAVED: it does not hold over a restart" },
+        if at(answer, "/recorded") == true { "recorded" } else { "not recorded yet" },
+    );
+    context.out.result(answer, &text);
     Ok(Exit::Done)
 }
 

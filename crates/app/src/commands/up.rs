@@ -87,6 +87,8 @@ async fn serve_gate(
     policy::enforce(gate, layout, now).await?;
     plane::listen(&layout.kill_socket(), gate.switch().clone(), recorder(gate))
         .with_context(|| format!("cannot make the kill plane `{}`", layout.kill_socket().display()))?;
+    // A kill that came before the plane listened found no socket and wrote the file.
+    gate.adopt_kills().await?;
     let console = Console::bind(&layout.admin_socket(), gate.clone())
         .with_context(|| format!("cannot make the admin plane `{}`", layout.admin_socket().display()))?;
     let upstream = Upstream::connect(upstream(config)?).await.map_err(|error| not_reached(config, &error))?;

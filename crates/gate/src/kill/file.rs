@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use countersign_kernel::kill::KillState;
 use countersign_model::id::{AgentId, RunId};
@@ -14,6 +15,8 @@ use countersign_model::record::KillScope;
 
 const TITLE: &str = "countersign kill v1";
 const BYTES_MAX: u64 = 1 << 20;
+const LOCK_TRIES: usize = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Why the file could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +47,22 @@ impl KillFile {
         }
         let bytes = fs::read(&self.path).map_err(|error| self.error("read", error))?;
         Ok(String::from_utf8(bytes).ok().and_then(|text| parse(&text)).unwrap_or_else(everything))
+    }
+
+    /// Runs `work` while no other process does the same. Who holds the lock for long does not hold up a kill:
+    /// after a moment the work is done without it.
+    pub(super) fn exclusively<T>(&self, work: impl FnOnce(&Self) -> T) -> T {
+        let path = self.path.with_extension("lock");
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).ok();
+        for _ in 0..LOCK_TRIES {
+            if lock.as_ref().is_none_or(|lock| lock.try_lock().is_ok()) {
+                break;
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        }
+        let done = work(self);
+        drop(lock);
+        done
     }
 
     pub(super) fn write(&self, state: &KillState) -> Result<(), KillFileError> {

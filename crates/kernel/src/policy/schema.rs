@@ -140,5 +140,6 @@ const fn point_word(point: Point) -> &'static str {
         Point::Egress => "egress",
         Point::Mail => "mail",
         Point::Hook => "hook",
+        Point::Admin => "admin",
     }
 }

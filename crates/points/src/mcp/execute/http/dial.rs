@@ -21,7 +21,7 @@ use crate::mcp::config::Url;
 use crate::mcp::execute::link::LinkError;
 
 /// The most connections kept while idle.
-const IDLE_MAX: usize = 16;
+const IDLE_MAX: usize = 256;
 
 /// One open connection.
 pub(crate) struct Conn {
