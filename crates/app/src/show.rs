@@ -48,6 +48,10 @@ pub(crate) fn line(index: u64, record: &Record) -> String {
         Body::Stopped => (FAINT, String::new()),
         Body::Gap(gap) => (BAD, format!("{} bytes cut at size {}", gap.bytes, gap.size)),
         Body::ClockJump(jump) => (BAD, format!("by {} ms", jump.by_ms)),
+        Body::Erased(erased) => (BAD, format!("{} payloads, {} keys destroyed", erased.payloads, erased.keys)),
+        Body::Pruned(pruned) => (BAD, format!("records below {}", pruned.minimum.0)),
+        Body::Snapshot(snapshot) => (FAINT, format!("of {} records", snapshot.size)),
+        Body::KeyRotated(_) => (WAIT, "the log has a new key".to_owned()),
     };
     format!(
         "{index:>6} {FAINT}{}{FAINT:#} {style}{:<10}{style:#} {}",
@@ -93,6 +97,11 @@ const fn deed(deed: &countersign_model::command::Deed) -> &'static str {
         Deed::Lease { .. } => "lease",
         Deed::Activate { .. } => "activate",
         Deed::ConfirmClock => "confirm clock",
+        Deed::Erase { .. } => "erase",
+        Deed::Hold { .. } => "hold",
+        Deed::Release { .. } => "release",
+        Deed::Prune { .. } => "prune",
+        Deed::RotateKey { .. } => "rotate key",
     }
 }
 
@@ -127,6 +136,14 @@ pub(crate) fn describe(index: u64, record: &Record) -> Value {
         }),
         Body::Gap(gap) => json!({"size": gap.size, "bytes": gap.bytes.0}),
         Body::ClockJump(jump) => json!({"by_ms": jump.by_ms}),
+        Body::Erased(erased) => {
+            json!({"keys": erased.keys, "payloads": erased.payloads, "command": erased.command.0})
+        }
+        Body::Pruned(pruned) => {
+            json!({"minimum": pruned.minimum.0, "newest_ms": pruned.newest.0, "command": pruned.command.0})
+        }
+        Body::Snapshot(snapshot) => json!({"size": snapshot.size, "state": snapshot.state.hex()}),
+        Body::KeyRotated(rotated) => json!({"statement": rotated.statement, "command": rotated.command.0}),
         Body::Stopped => json!({}),
         body => body.attempt().map_or_else(|| json!({}), attempt),
     };

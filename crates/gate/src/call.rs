@@ -7,7 +7,7 @@ use std::future::Future;
 
 use countersign_model::action::Point;
 use countersign_model::id::{TicketId, ToolName, UpstreamId};
-use countersign_model::record::Status;
+use countersign_model::record::{Claimed, Status};
 use countersign_model::unit::{Rows, TimeMs};
 use countersign_model::{Caller, Digest, Reason};
 use countersign_receipt::receipt::Receipt;
@@ -34,6 +34,8 @@ pub struct Call {
     pub meta: Vec<u8>,
     /// Cancelled by the point when the caller cancels. A caller that only goes away does not cancel.
     pub cancel: CancellationToken,
+    /// Where the caller says that the call belongs. Recorded, and never decided on.
+    pub claimed: Claimed,
 }
 
 /// The one thing that a point does after it was allowed: carry the action out.

@@ -61,6 +61,7 @@ impl Catalog {
             target: binding.map_or(&declared.target, |b| &b.target).clone(),
             environment: binding.map_or(&declared.environment, |b| &b.environment).clone(),
             facts: facts(binding, &arguments),
+            claimed: call.claimed.clone(),
             arguments: json::canonical(&arguments, &call.arguments),
             meta,
         })

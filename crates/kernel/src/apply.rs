@@ -49,7 +49,13 @@ impl State {
                 let before = TimeMs(self.now.0.saturating_sub(jump.by_ms));
                 self.clock_doubt = Some(self.clock_doubt.map_or(before, |since| since.min(before)));
             }
-            Body::Stopped | Body::Refused(_) | Body::Gap(_) => {}
+            Body::Stopped
+            | Body::Refused(_)
+            | Body::Gap(_)
+            | Body::Erased(_)
+            | Body::Pruned(_)
+            | Body::Snapshot(_)
+            | Body::KeyRotated(_) => {}
         }
     }
 
@@ -153,6 +159,11 @@ impl State {
                 self.activation = Some(Activation { configuration: *configuration, policy: *policy, serial: *serial });
             }
             Deed::ConfirmClock => self.clock_doubt = None,
+            Deed::Erase { .. }
+            | Deed::Hold { .. }
+            | Deed::Release { .. }
+            | Deed::Prune { .. }
+            | Deed::RotateKey { .. } => {}
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Building is separate from applying: replay builds the record that should have been, and goes on
 //! from the one that was.
 
+use countersign_model::encoding::Bounded;
 use countersign_model::id::TicketId;
 use countersign_model::payload::{ActionPayload, Commitment};
 use countersign_model::preview::{preview, preview_hash};
@@ -44,6 +45,8 @@ impl Kernel {
             verdict: Verdict::Deny,
             reasons: Vec::new(),
             ticket: None,
+            claimed: action.claimed,
+            redactions: Bounded::default(),
         };
         let payload = ActionPayload {
             digest_salt: salts.digest,

@@ -60,6 +60,7 @@ impl Kernel {
             human,
             approved,
             signature,
+            key,
         })
     }
 }

@@ -157,6 +157,8 @@ impl Kernel {
                     duration_ms,
                     note: note.map(|note| clipped(&note, NOTE_BYTES_MAX)),
                     charged: charge(status),
+                    cost_microusd: None,
+                    undo: None,
                 };
                 self.append(seq, Body::Outcome(outcome), out);
             }
@@ -238,6 +240,8 @@ impl Kernel {
                 duration_ms: 0,
                 note: Some("the gateway ended before the outcome was recorded".to_owned()),
                 charged: charge(Status::Unknown),
+                cost_microusd: None,
+                undo: None,
             };
             let seq = self.take_seq();
             self.append(seq, Body::Outcome(outcome), out);

@@ -76,6 +76,10 @@ impl Kernel {
             }
             Deed::Lease { session, name, until } => self.can_lend(session, name, *until),
             Deed::Activate { serial, .. } => self.is_later_serial(*serial),
+            Deed::Erase { .. } | Deed::Hold { .. } | Deed::Release { .. } | Deed::Prune { .. } => {
+                Err("erasure and retention are not part of this gateway".to_owned())
+            }
+            Deed::RotateKey { .. } => Err("this gateway's log keeps its key".to_owned()),
         }
     }
 

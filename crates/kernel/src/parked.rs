@@ -99,6 +99,7 @@ pub fn action_of(attempt: &Attempt, payload: &ActionPayload) -> Action {
         arguments: payload.arguments.clone(),
         meta: payload.meta.clone(),
         facts: attempt.facts.clone(),
+        claimed: attempt.claimed.clone(),
     }
 }
 

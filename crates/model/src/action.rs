@@ -7,6 +7,7 @@ use minicbor::{Decode, Encode};
 
 use crate::facts::Facts;
 use crate::id::{AgentId, Digest, Environment, RunId, SessionId, TargetId, TenantId, ToolName, UpstreamId};
+use crate::record::Claimed;
 use crate::unit::TimeMs;
 
 /// Who proposes, as derived from the token. Plain data: it proves nothing by itself.
@@ -93,6 +94,8 @@ pub struct Action {
     pub meta: Vec<u8>,
     /// What the parsers know.
     pub facts: Facts,
+    /// Where the caller says that it belongs; not part of the digest.
+    pub claimed: Claimed,
 }
 
 impl Action {

@@ -7,9 +7,9 @@
 use minicbor::{Decode, Encode};
 
 use crate::encoding::{EncodeError, to_canonical};
-use crate::id::{AgentId, Digest, Environment, HumanId, LeaseName, RunId, SessionId};
-use crate::record::KillScope;
-use crate::unit::TimeMs;
+use crate::id::{AgentId, Digest, Environment, HoldName, HumanId, LeaseName, RunId, SessionId};
+use crate::record::{KillScope, VaultScope};
+use crate::unit::{LeafIndex, TimeMs};
 
 /// What a human commands.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -98,6 +98,44 @@ pub enum Deed {
     /// The clock is right: leases that a jump suspended hold again.
     #[n(8)]
     ConfirmClock,
+    /// Destroy the keys of payloads.
+    #[n(9)]
+    Erase {
+        /// Whose.
+        #[n(0)]
+        scope: VaultScope,
+    },
+    /// Keep payloads and records, whatever retention says, until it is released.
+    #[n(10)]
+    Hold {
+        /// The hold's name.
+        #[n(0)]
+        name: HoldName,
+        /// Whose; everything if absent.
+        #[n(1)]
+        scope: Option<VaultScope>,
+    },
+    /// End a hold.
+    #[n(11)]
+    Release {
+        /// The hold's name.
+        #[n(0)]
+        name: HoldName,
+    },
+    /// Stop keeping records below an index.
+    #[n(12)]
+    Prune {
+        /// The first record to keep.
+        #[n(0)]
+        minimum: LeafIndex,
+    },
+    /// Change the log's key.
+    #[n(13)]
+    RotateKey {
+        /// The new verifier key, in the C2SP form.
+        #[n(0)]
+        key: String,
+    },
 }
 
 /// A command as it is signed.

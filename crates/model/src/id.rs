@@ -154,6 +154,10 @@ id! {
     LeaseName, "lease name"
 }
 id! {
+    /// A legal hold.
+    HoldName, "hold name"
+}
+id! {
     /// The id of one policy in a bundle.
     PolicyId, "policy id"
 }

@@ -66,6 +66,8 @@ codes! {
     27 ClockSuspended "clock_suspended" "The clock jumped forward: leases are suspended until a human confirms the time."
     28 Abandoned "abandoned" "The caller went away before the decision."
     29 OrderRefused "order_refused" "The order by a human does not count."
+    30 TooManyDenials "too_many_denials" "Too many calls of this agent were denied within a second; its calls are refused for the rest of it."
+    31 WitnessUnavailable "witness_unavailable" "The record was not witnessed in time, so nothing ran."
 }
 
 /// One reason of a verdict.

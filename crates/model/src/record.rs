@@ -9,14 +9,15 @@ use minicbor::{Decode, Encode};
 use crate::action::{Point, Principal};
 use crate::encoding::{Bounded, DecodeError, EncodeError, from_canonical, to_leaf};
 use crate::facts::Facts;
-use crate::id::{
-    AgentId, Digest, Environment, HumanId, LeaseName, PolicyId, RunId, SessionId, TargetId, TicketId, ToolName,
-    UpstreamId,
-};
+use crate::id::{AgentId, Digest, Environment, HumanId, RunId, SessionId, TargetId, TicketId, ToolName, UpstreamId};
 use crate::payload::Commitment;
 use crate::reason::Reason;
 use crate::unit::{Bytes, LeafIndex, Rows, Seq, TimeMs};
-use crate::verdict::{Gate, Verdict};
+use crate::verdict::Verdict;
+
+mod inputs;
+
+pub use inputs::{BUDGETS_MAX, BudgetReading, Evaluation, GrantReading, Inputs, Standing, WaitReading, Within};
 
 /// The version of the record format that this build writes.
 pub const RECORD_VERSION: u32 = 1;
@@ -85,6 +86,18 @@ pub enum Body {
     /// The wall clock jumped forward; leases are suspended.
     #[n(13)]
     ClockJump(#[n(0)] ClockJump),
+    /// Payloads were erased: their keys are destroyed.
+    #[n(14)]
+    Erased(#[n(0)] Erased),
+    /// Records below an index are no longer kept here.
+    #[n(15)]
+    Pruned(#[n(0)] Pruned),
+    /// The kernel's state after a number of records, for a start-up that need not read them all.
+    #[n(16)]
+    Snapshot(#[n(0)] Snapshot),
+    /// The log's key was changed; from the next commit on the new one signs.
+    #[n(17)]
+    KeyRotated(#[n(0)] KeyRotated),
 }
 
 /// The gateway started.
@@ -163,169 +176,34 @@ pub struct Attempt {
     /// The ticket under which the action waits, or whose grant this intent consumed.
     #[n(15)]
     pub ticket: Option<TicketId>,
+    /// Where the caller says that the call belongs. No decision reads it.
+    #[n(16)]
+    pub claimed: Claimed,
+    /// Redactions in what lies in the payload: rule and place, sorted.
+    #[n(17)]
+    pub redactions: Bounded,
 }
+
+/// Where a caller says that its call belongs: claims that nothing is decided on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Claimed {
+    /// The W3C trace context, `traceparent`; at most [`CLAIM_BYTES_MAX`] bytes, as all of these.
+    #[n(0)]
+    pub trace: Option<String>,
+    /// The step of the run.
+    #[n(1)]
+    pub step: Option<String>,
+    /// The step that this one follows from.
+    #[n(2)]
+    pub cause: Option<String>,
+}
+
+/// The longest claim in bytes; what is longer is clipped.
+pub const CLAIM_BYTES_MAX: usize = 128;
 
 /// The most reasons of one verdict.
 pub const REASONS_MAX: usize = 16;
-/// The most budgets that one call is counted against.
-pub const BUDGETS_MAX: usize = 16;
-
-/// What a decision read besides the action itself.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct Inputs {
-    /// Hash of the policy bundle asked.
-    #[n(0)]
-    pub policy: Digest,
-    /// Budgets as they stood before this call reserved; at most [`BUDGETS_MAX`].
-    #[n(1)]
-    pub budgets: Vec<BudgetReading>,
-    /// Until when a freeze holds for the environment, if one does.
-    #[n(2)]
-    pub frozen_until: Option<TimeMs>,
-    /// The kill epoch, and whether a kill covered the caller.
-    #[n(3)]
-    pub kill_epoch: u64,
-    /// Whether a kill covered the caller.
-    #[n(4)]
-    pub killed: bool,
-    /// Leases of the session in force, sorted; at most 16.
-    #[n(5)]
-    pub leases: Vec<LeaseName>,
-    /// Whether an unused, unexpired grant for this digest was there.
-    #[n(6)]
-    pub granted: bool,
-    /// When the caller's token ends.
-    #[n(7)]
-    pub token_expires: TimeMs,
-    /// What the policy engine answered; absent where it was not asked.
-    #[n(8)]
-    pub evaluation: Option<Evaluation>,
-    /// The standing of the caller and of the kernel's queues.
-    #[n(9)]
-    pub standing: Standing,
-}
-
-/// What a decision read about the caller and the kernel's own bounds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct Standing {
-    /// Whether the agent and its tenant are those of the configuration.
-    #[n(0)]
-    pub known: bool,
-    /// Whether the session was revoked.
-    #[n(1)]
-    pub revoked: bool,
-    /// Calls in flight before this one, and the bound on them.
-    #[n(2)]
-    pub in_flight: Within,
-    /// Proposals of this agent that wait or were consented to, and the bound on them.
-    #[n(3)]
-    pub pending_of_agent: Within,
-    /// All proposals that wait or were consented to, and the bound on them.
-    #[n(4)]
-    pub pending: Within,
-    /// The proposal under which the same action already waits.
-    #[n(5)]
-    pub waits_as: Option<WaitReading>,
-    /// Who refused the same action, while that refusal holds.
-    #[n(6)]
-    pub refused_by: Option<HumanId>,
-    /// The grant for this digest, where there is one.
-    #[n(7)]
-    pub grant: Option<GrantReading>,
-    /// Whether leases are suspended because the clock jumped.
-    #[n(8)]
-    pub clock_suspended: bool,
-    /// Whether the caller went away before the decision.
-    #[n(9)]
-    pub abandoned: bool,
-}
-
-/// A count beside its bound.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct Within {
-    /// How many there were.
-    #[n(0)]
-    pub count: u64,
-    /// How many there may be.
-    #[n(1)]
-    pub max: u64,
-}
-
-/// A grant as a decision read it.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct GrantReading {
-    /// The ticket of its proposal.
-    #[n(0)]
-    pub ticket: TicketId,
-    /// Who consented, sorted.
-    #[n(1)]
-    pub humans: Vec<HumanId>,
-    /// Until when it can be redeemed.
-    #[n(2)]
-    pub expires: TimeMs,
-    /// The gates that they consented to pass, sorted.
-    #[n(3)]
-    pub gates: Vec<PolicyId>,
-}
-
-/// A waiting proposal as a decision read it.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct WaitReading {
-    /// Its ticket.
-    #[n(0)]
-    pub ticket: TicketId,
-    /// The gates that it waits at.
-    #[n(1)]
-    pub gates: Vec<Gate>,
-}
-
-/// One budget as a decision read it.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct BudgetReading {
-    /// What is counted against what, for people: `calls of run r-1`.
-    #[n(0)]
-    pub name: String,
-    /// The hard limit.
-    #[n(1)]
-    pub cap: u64,
-    /// What is spent for good.
-    #[n(2)]
-    pub spent: u64,
-    /// What is held for calls in flight.
-    #[n(3)]
-    pub reserved: u64,
-}
-
-/// What the policy engine answered to one question: the two layered sets.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct Evaluation {
-    /// Whether G+F allows.
-    #[n(0)]
-    pub ceiling: bool,
-    /// Whether G+F+A allows.
-    #[n(1)]
-    pub auto: bool,
-    /// Policies that determined the ceiling's answer, sorted.
-    #[n(2)]
-    pub determining: Bounded,
-    /// Gates that fired, sorted.
-    #[n(3)]
-    pub gates: Vec<Gate>,
-    /// Errors of evaluation, sorted; any error denies.
-    #[n(4)]
-    pub errors: Bounded,
-    /// Whether the engine did not answer in time.
-    #[n(5)]
-    pub timed_out: bool,
-}
-
 /// A parked action.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -393,6 +271,12 @@ pub struct Outcome {
     /// Units charged for good in every budget of the call.
     #[n(8)]
     pub charged: u64,
+    /// What it cost in millionths of a dollar, where the executor knows.
+    #[n(9)]
+    pub cost_microusd: Option<u64>,
+    /// Commitment to the handle with which the effect can be undone, where there is one.
+    #[n(10)]
+    pub undo: Option<Commitment>,
 }
 
 /// A human's answer to a proposal.
@@ -420,6 +304,9 @@ pub struct Consent {
     /// Until when the grant can be redeemed; absent for a refusal or while the quorum is not met.
     #[n(6)]
     pub grant_expires: Option<TimeMs>,
+    /// The key that the signature was checked with.
+    #[cbor(n(7), with = "minicbor::bytes")]
+    pub key: [u8; 32],
 }
 
 /// A proposal or grant that ran out of time.
@@ -518,6 +405,75 @@ pub struct ClockJump {
     pub by_ms: u64,
 }
 
+/// Payloads were erased. The records, their commitments and every proof stay.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Erased {
+    /// Whose.
+    #[n(0)]
+    pub scope: VaultScope,
+    /// The leaf of the human's command.
+    #[n(1)]
+    pub command: LeafIndex,
+    /// How many keys were destroyed.
+    #[n(2)]
+    pub keys: u64,
+    /// How many payloads can no longer be read.
+    #[n(3)]
+    pub payloads: u64,
+}
+
+/// Whose payloads lie under one key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(flat)]
+pub enum VaultScope {
+    /// Those of a run.
+    #[n(0)]
+    Run(#[n(0)] RunId),
+    /// Those of a person or thing, by the vault's keyed hash of its name: the name itself is in no leaf.
+    #[n(1)]
+    Subject(#[n(0)] Digest),
+}
+
+/// Records below an index are no longer kept here; proofs of what is kept still hold.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Pruned {
+    /// The first record that is kept.
+    #[n(0)]
+    pub minimum: LeafIndex,
+    /// The time of the newest record that is not.
+    #[n(1)]
+    pub newest: TimeMs,
+    /// The leaf of the human's command.
+    #[n(2)]
+    pub command: LeafIndex,
+}
+
+/// The kernel's state after the first `size` records.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Snapshot {
+    /// How many records it is made of.
+    #[n(0)]
+    pub size: u64,
+    /// SHA-256 of the state's one encoding.
+    #[n(1)]
+    pub state: Digest,
+}
+
+/// The log's key was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct KeyRotated {
+    /// The statement, signed by the old key: a C2SP signed note that names the new one.
+    #[n(0)]
+    pub statement: String,
+    /// The leaf of the human's command.
+    #[n(1)]
+    pub command: LeafIndex,
+}
+
 impl Record {
     /// The leaf.
     ///
@@ -555,6 +511,10 @@ impl Body {
             Self::Refused(_) => "refused",
             Self::Gap(_) => "gap",
             Self::ClockJump(_) => "clock_jump",
+            Self::Erased(_) => "erased",
+            Self::Pruned(_) => "pruned",
+            Self::Snapshot(_) => "snapshot",
+            Self::KeyRotated(_) => "key_rotated",
         }
     }
 

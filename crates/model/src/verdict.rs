@@ -92,6 +92,9 @@ pub enum Obligation {
         #[n(0)]
         rows: u64,
     },
+    /// Not before a witness has cosigned the record of it.
+    #[n(2)]
+    Witness,
     /// Done within this time.
     #[n(1)]
     Timeout {

@@ -7,9 +7,10 @@ use countersign_model::facts::{Effect, Facts, SqlFacts};
 use countersign_model::id::{AgentId, Digest, RunId, SessionId, TenantId, TicketId, ToolName};
 use countersign_model::payload::{Commitment, Salt};
 use countersign_model::record::{
-    Attempt, BUDGETS_MAX, BudgetReading, Evaluation, Expired, Inputs, Proposal, REASONS_MAX, Standing,
+    Attempt, BUDGETS_MAX, BudgetReading, CLAIM_BYTES_MAX, Claimed, Erased, Evaluation, Expired, Inputs, KeyRotated,
+    Proposal, REASONS_MAX, Snapshot, Standing, VaultScope,
 };
-use countersign_model::unit::{Seq, TimeMs};
+use countersign_model::unit::{LeafIndex, Seq, TimeMs};
 use countersign_model::verdict::{GATES_MAX, Gate};
 use countersign_model::{Body, Reason, ReasonCode, Record, Verdict};
 use proptest::prelude::*;
@@ -69,6 +70,8 @@ fn attempt() -> impl Strategy<Value = Attempt> {
             verdict: Verdict::Deny,
             reasons: vec![Reason::plain(ReasonCode::ALL[code])],
             ticket: None,
+            claimed: Claimed { step: killed.then(|| tool.clone()), ..Claimed::default() },
+            redactions: Bounded::new(killed.then(|| agent.clone())),
         },
     )
 }
@@ -85,6 +88,19 @@ fn record() -> impl Strategy<Value = Record> {
         }))),
         (name(), any::<bool>())
             .prop_map(|(ticket, granted)| Body::Expired(Expired { ticket: TicketId::new(&ticket).unwrap(), granted })),
+        (name(), any::<bool>(), any::<u64>()).prop_map(|(run, is_run, keys)| Body::Erased(Erased {
+            scope: if is_run {
+                VaultScope::Run(RunId::new(&run).unwrap())
+            } else {
+                VaultScope::Subject(Digest([2; 32]))
+            },
+            command: LeafIndex(keys),
+            keys,
+            payloads: keys,
+        })),
+        (name(), any::<u64>())
+            .prop_map(|(statement, at)| Body::KeyRotated(KeyRotated { statement, command: LeafIndex(at) })),
+        any::<u64>().prop_map(|size| Body::Snapshot(Snapshot { size, state: Digest([3; 32]) })),
         Just(Body::Stopped),
     ];
     (any::<u64>(), any::<u64>(), body).prop_map(|(seq, at, body)| Record {
@@ -181,6 +197,9 @@ fn the_worst_case_fits() {
             REASONS_MAX
         ];
     attempt.verdict = Verdict::RequireApproval { gates: vec![gate; GATES_MAX] };
+    let claim = || Some("x".repeat(CLAIM_BYTES_MAX));
+    attempt.claimed = Claimed { trace: claim(), step: claim(), cause: claim() };
+    attempt.redactions = Bounded::new((0..1_000).map(|n| format!("{n}{}", "r".repeat(300))));
     let record = Record { version: 1, seq: Seq(u64::MAX), at: TimeMs(u64::MAX), body: Body::Denial(Box::new(attempt)) };
     let bytes = record.to_leaf().unwrap().len();
     assert!(bytes < LEAF_BYTES_MAX, "{bytes}");

@@ -363,6 +363,7 @@ impl World {
             arguments: arguments.as_bytes().to_vec(),
             meta: Vec::new(),
             cancel: CancellationToken::new(),
+            claimed: Default::default(),
         }
     }
 

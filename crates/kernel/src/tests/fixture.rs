@@ -110,6 +110,7 @@ pub(crate) fn action(caller: &Caller, effect: Effect, arguments: &str) -> Action
         arguments: arguments.as_bytes().to_vec(),
         meta: Vec::new(),
         facts: Facts::declared(effect),
+        claimed: Default::default(),
     }
 }
 

@@ -79,6 +79,7 @@ impl<G: Governor<Executor>> Front<G> {
             arguments,
             meta,
             cancel,
+            claimed: Default::default(),
         };
         let governor = self.governor.clone();
         let (key, lost) = (id.clone(), id.clone());

@@ -1,0 +1,169 @@
+//! Everything that a decision read besides the action itself, so that it can be made again from its record.
+//!
+//! It must not know how a decision follows from it: `kernel` does.
+
+use minicbor::{Decode, Encode};
+
+use crate::encoding::Bounded;
+use crate::id::{Digest, HumanId, LeaseName, PolicyId, TicketId};
+use crate::unit::TimeMs;
+use crate::verdict::Gate;
+
+/// The most budgets that one call is counted against.
+pub const BUDGETS_MAX: usize = 16;
+
+/// What a decision read besides the action itself.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Inputs {
+    /// Hash of the policy bundle asked.
+    #[n(0)]
+    pub policy: Digest,
+    /// Budgets as they stood before this call reserved; at most [`BUDGETS_MAX`].
+    #[n(1)]
+    pub budgets: Vec<BudgetReading>,
+    /// Until when a freeze holds for the environment, if one does.
+    #[n(2)]
+    pub frozen_until: Option<TimeMs>,
+    /// The kill epoch, and whether a kill covered the caller.
+    #[n(3)]
+    pub kill_epoch: u64,
+    /// Whether a kill covered the caller.
+    #[n(4)]
+    pub killed: bool,
+    /// Leases of the session in force, sorted; at most 16.
+    #[n(5)]
+    pub leases: Vec<LeaseName>,
+    /// Whether an unused, unexpired grant for this digest was there.
+    #[n(6)]
+    pub granted: bool,
+    /// When the caller's token ends.
+    #[n(7)]
+    pub token_expires: TimeMs,
+    /// What the policy engine answered; absent where it was not asked.
+    #[n(8)]
+    pub evaluation: Option<Evaluation>,
+    /// The standing of the caller and of the kernel's queues.
+    #[n(9)]
+    pub standing: Standing,
+}
+
+/// What a decision read about the caller and the kernel's own bounds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Standing {
+    /// Whether the agent and its tenant are those of the configuration.
+    #[n(0)]
+    pub known: bool,
+    /// Whether the session was revoked.
+    #[n(1)]
+    pub revoked: bool,
+    /// Calls in flight before this one, and the bound on them.
+    #[n(2)]
+    pub in_flight: Within,
+    /// Proposals of this agent that wait or were consented to, and the bound on them.
+    #[n(3)]
+    pub pending_of_agent: Within,
+    /// All proposals that wait or were consented to, and the bound on them.
+    #[n(4)]
+    pub pending: Within,
+    /// The proposal under which the same action already waits.
+    #[n(5)]
+    pub waits_as: Option<WaitReading>,
+    /// Who refused the same action, while that refusal holds.
+    #[n(6)]
+    pub refused_by: Option<HumanId>,
+    /// The grant for this digest, where there is one.
+    #[n(7)]
+    pub grant: Option<GrantReading>,
+    /// Whether leases are suspended because the clock jumped.
+    #[n(8)]
+    pub clock_suspended: bool,
+    /// Whether the caller went away before the decision.
+    #[n(9)]
+    pub abandoned: bool,
+}
+
+/// A count beside its bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Within {
+    /// How many there were.
+    #[n(0)]
+    pub count: u64,
+    /// How many there may be.
+    #[n(1)]
+    pub max: u64,
+}
+
+/// A grant as a decision read it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct GrantReading {
+    /// The ticket of its proposal.
+    #[n(0)]
+    pub ticket: TicketId,
+    /// Who consented, sorted.
+    #[n(1)]
+    pub humans: Vec<HumanId>,
+    /// Until when it can be redeemed.
+    #[n(2)]
+    pub expires: TimeMs,
+    /// The gates that they consented to pass, sorted.
+    #[n(3)]
+    pub gates: Vec<PolicyId>,
+}
+
+/// A waiting proposal as a decision read it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct WaitReading {
+    /// Its ticket.
+    #[n(0)]
+    pub ticket: TicketId,
+    /// The gates that it waits at.
+    #[n(1)]
+    pub gates: Vec<Gate>,
+}
+
+/// One budget as a decision read it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct BudgetReading {
+    /// What is counted against what, for people: `calls of run r-1`.
+    #[n(0)]
+    pub name: String,
+    /// The hard limit.
+    #[n(1)]
+    pub cap: u64,
+    /// What is spent for good.
+    #[n(2)]
+    pub spent: u64,
+    /// What is held for calls in flight.
+    #[n(3)]
+    pub reserved: u64,
+}
+
+/// What the policy engine answered to one question: the two layered sets.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Evaluation {
+    /// Whether G+F allows.
+    #[n(0)]
+    pub ceiling: bool,
+    /// Whether G+F+A allows.
+    #[n(1)]
+    pub auto: bool,
+    /// Policies that determined the ceiling's answer, sorted.
+    #[n(2)]
+    pub determining: Bounded,
+    /// Gates that fired, sorted.
+    #[n(3)]
+    pub gates: Vec<Gate>,
+    /// Errors of evaluation, sorted; any error denies.
+    #[n(4)]
+    pub errors: Bounded,
+    /// Whether the engine did not answer in time.
+    #[n(5)]
+    pub timed_out: bool,
+}
