@@ -64,6 +64,7 @@ impl Catalog {
             claimed: call.claimed.clone(),
             arguments: json::canonical(&arguments, &call.arguments),
             meta,
+            redacted: None,
         })
     }
 

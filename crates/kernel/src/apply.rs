@@ -10,7 +10,7 @@ use countersign_model::record::{Attempt, Commanded, Consent, Proposal};
 use countersign_model::unit::LeafIndex;
 use countersign_model::{Body, Digest, Principal, Record, TimeMs};
 
-use crate::parked::{Parked, RefusedAs, opens};
+use crate::parked::{Parked, RefusedAs};
 use crate::settings::Settings;
 use crate::state::{Activation, Human, Open, State};
 
@@ -71,7 +71,7 @@ impl State {
 
     fn apply_proposal(&mut self, proposal: &Proposal, seen: Seen<'_>) {
         self.budgets.settle(proposal.attempt.reserved_at, 0);
-        let Some(payload) = seen.payload.filter(|payload| opens(&proposal.attempt, payload)) else {
+        let Some(payload) = seen.payload.filter(|payload| payload.opens(&proposal.attempt)) else {
             return;
         };
         let Some(ticket) = proposal.attempt.ticket.clone() else {

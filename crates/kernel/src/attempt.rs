@@ -13,7 +13,6 @@ use countersign_model::{Action, Body, Caller, Digest, Facts, Reason, ReasonCode,
 use crate::event::Salts;
 use crate::judge::{Judgement, judge, policies};
 use crate::kernel::Kernel;
-use crate::parked::action_of;
 
 /// A call between its reservation and its decision.
 #[derive(Clone, Debug)]
@@ -32,7 +31,7 @@ impl Kernel {
             reserved_at: seq,
             proposed_at: self.state.now,
             digest: Commitment::to(&salts.digest, &digest.0),
-            arguments: Commitment::to(&salts.arguments, &action.arguments),
+            arguments: Commitment::to_fields(&salts.arguments, &action.arguments, &action.meta),
             principal: action.principal,
             point: action.point,
             upstream: action.upstream,
@@ -46,7 +45,7 @@ impl Kernel {
             reasons: Vec::new(),
             ticket: None,
             claimed: action.claimed,
-            redactions: Bounded::default(),
+            redactions: action.redacted.map_or_else(Bounded::default, |redacted| redacted.places),
         };
         let payload = ActionPayload {
             digest_salt: salts.digest,
@@ -157,7 +156,7 @@ impl Kernel {
                 attempt.verdict = Verdict::RequireApproval { gates };
                 Body::Proposal(Box::new(Proposal {
                     expires: self.state.now.saturating_add_ms(timeout_ms),
-                    preview: preview_hash(&preview(&action_of(&attempt, &payload))),
+                    preview: preview_hash(&preview(&payload.action(&attempt))),
                     nonce,
                     attempt,
                 }))

@@ -30,6 +30,6 @@ mod tests;
 pub use event::{Command, Event, Salts};
 pub use kernel::Kernel;
 pub use kill::KillState;
-pub use parked::{Parked, action_of};
+pub use parked::Parked;
 pub use settings::{BudgetRule, BudgetScope, Limits, Settings};
 pub use state::{Activation, Human, Session};

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use countersign_model::id::{HumanId, PolicyId, TicketId};
 use countersign_model::payload::ActionPayload;
-use countersign_model::record::{Attempt, GrantReading, Proposal};
+use countersign_model::record::{GrantReading, Proposal};
 use countersign_model::unit::LeafIndex;
 use countersign_model::verdict::Gate;
 use countersign_model::{Action, Digest, TimeMs, Verdict};
@@ -59,7 +59,7 @@ impl Parked {
     /// The action, as it was proposed.
     #[must_use]
     pub fn action(&self) -> Action {
-        action_of(&self.proposal.attempt, &self.payload)
+        self.payload.action(&self.proposal.attempt)
     }
 
     /// What a decision reads of a grant.
@@ -83,29 +83,4 @@ pub(crate) fn may_pass(gate: &Gate, human: &HumanId) -> bool {
 pub(crate) fn passes<'a>(gate: &Gate, humans: impl Iterator<Item = &'a HumanId>) -> bool {
     let count = humans.filter(|human| may_pass(gate, human)).count();
     u32::try_from(count).unwrap_or(u32::MAX) >= gate.quorum.max(1)
-}
-
-/// The action that a record and its payload speak of.
-#[must_use]
-pub fn action_of(attempt: &Attempt, payload: &ActionPayload) -> Action {
-    Action {
-        principal: attempt.principal.clone(),
-        point: attempt.point,
-        upstream: attempt.upstream.clone(),
-        tool: attempt.tool.clone(),
-        manifest: attempt.manifest,
-        target: attempt.target.clone(),
-        environment: attempt.environment.clone(),
-        arguments: payload.arguments.clone(),
-        meta: payload.meta.clone(),
-        facts: attempt.facts.clone(),
-        claimed: attempt.claimed.clone(),
-    }
-}
-
-/// Whether the payload is the one that the record commits to.
-pub(crate) fn opens(attempt: &Attempt, payload: &ActionPayload) -> bool {
-    attempt.digest.opens(&payload.digest_salt, &payload.digest.0)
-        && attempt.arguments.opens(&payload.arguments_salt, &payload.arguments)
-        && action_of(attempt, payload).digest() == payload.digest
 }

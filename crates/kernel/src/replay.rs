@@ -22,7 +22,6 @@ use crate::consent::Answered;
 use crate::event::Salts;
 use crate::judge::{Judgement, judge};
 use crate::kernel::Kernel;
-use crate::parked::{action_of, opens};
 use crate::policy::{Bundle, EvaluationRequest};
 use crate::settings::Settings;
 
@@ -182,7 +181,7 @@ impl Replay<'_> {
         };
         let caller = Caller { principal: attempt.principal.clone(), expires: attempt.inputs.token_expires };
         let salts = Salts { digest: payload.digest_salt, arguments: payload.arguments_salt, nonce };
-        self.kernel.draft(attempt.reserved_at, &caller, action_of(attempt, payload), &salts)
+        self.kernel.draft(attempt.reserved_at, &caller, payload.action(attempt), &salts)
     }
 
     fn take(&mut self, leaf: &Leaf, is_unclean: bool) {
@@ -311,7 +310,7 @@ fn compared(is_same: bool, why: impl FnOnce() -> String) -> Found {
 }
 
 fn readable<'a>(leaf: &'a Leaf, attempt: &Attempt) -> Option<&'a ActionPayload> {
-    leaf.payload.as_ref().filter(|payload| opens(attempt, payload))
+    leaf.payload.as_ref().filter(|payload| payload.opens(attempt))
 }
 
 /// Takes over counts of calls in flight where calls may have left no record.

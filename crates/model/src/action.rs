@@ -2,9 +2,12 @@
 //!
 //! The digest is what consent binds to. It leaves out what a retry may change (the request id,
 //! the progress token) and the session, so that the identical retry is the same action.
+//! It always covers the true bytes; where these hold secrets, what is kept of them is redacted
+//! and the digest, made before, comes along.
 
 use minicbor::{Decode, Encode};
 
+use crate::encoding::Bounded;
 use crate::facts::Facts;
 use crate::id::{AgentId, Digest, Environment, RunId, SessionId, TargetId, TenantId, ToolName, UpstreamId};
 use crate::record::Claimed;
@@ -88,20 +91,43 @@ pub struct Action {
     pub target: TargetId,
     /// The target's environment.
     pub environment: Environment,
-    /// The arguments in canonical form (JSON, keys sorted, numbers as spelled).
+    /// The arguments in canonical form (JSON, keys sorted, numbers as spelled), secrets redacted.
     pub arguments: Vec<u8>,
-    /// The allow-listed part of `_meta` in canonical form; empty where none is listed.
+    /// The allow-listed part of `_meta` in canonical form, secrets redacted; empty where none is listed.
     pub meta: Vec<u8>,
     /// What the parsers know.
     pub facts: Facts,
     /// Where the caller says that it belongs; not part of the digest.
     pub claimed: Claimed,
+    /// What was redacted; absent where nothing was.
+    pub redacted: Option<Redacted>,
+}
+
+/// What is known of an action whose arguments or `_meta` held secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redacted {
+    /// The action's digest: [`sealed_digest`] of the one over the true bytes.
+    pub digest: Digest,
+    /// Rule and place of every redaction, sorted; at least one.
+    pub places: Bounded,
+}
+
+/// The digest of an action with secrets, from the digest over its true bytes and a key of the installation.
+///
+/// A digest lies in the payload and is shown to people. Without a key, who sees one could try every
+/// password or card number until the digest fits, and the redaction would have hidden nothing.
+#[must_use]
+pub fn sealed_digest(key: &[u8; 32], digest: &Digest) -> Digest {
+    Digest::of("countersign sealed digest v1", &[key, &digest.0])
 }
 
 impl Action {
     /// The digest that consent, proposals and grants bind to.
     #[must_use]
     pub fn digest(&self) -> Digest {
+        if let Some(redacted) = &self.redacted {
+            return redacted.digest;
+        }
         Digest::of(
             "countersign action v1",
             &[

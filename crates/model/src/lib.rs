@@ -9,6 +9,7 @@ pub mod action;
 pub mod command;
 pub mod encoding;
 pub mod facts;
+pub mod fields;
 pub mod id;
 pub mod payload;
 pub mod preview;

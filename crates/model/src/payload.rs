@@ -1,13 +1,16 @@
 //! Payloads: what a leaf only commits to, and the salted commitments themselves.
 //!
-//! A leaf lives for ever, a payload can be erased: so a leaf holds `SHA-256(salt ‖ field)` and the
-//! payload, kept beside the tree, holds salt and field. Without its salt a commitment to a
-//! guessable value says nothing. Encryption of payloads at rest is the ledger's affair.
+//! A leaf lives for ever, a payload can be erased: so a leaf holds salted hashes and the payload, kept
+//! beside the tree, holds what was hashed and the salts. Without its salt a commitment to a guessable
+//! value says nothing. Arguments are committed to field by field: [`crate::fields`] has the layout.
+//! Encryption of payloads at rest is the ledger's affair.
 
 use minicbor::{Decode, Encode};
 
+use crate::action::{Action, Redacted};
 use crate::encoding::{DecodeError, EncodeError, from_canonical, to_canonical};
 use crate::id::Digest;
+use crate::record::Attempt;
 use crate::unit::Bytes;
 
 /// A salt: 32 random bytes, handed in by whoever owns a source of randomness.
@@ -25,7 +28,7 @@ impl std::fmt::Debug for Salt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Commitment {
-    /// `SHA-256(salt ‖ bytes)`.
+    /// `SHA-256(salt ‖ bytes)`; of arguments, the root of [`crate::fields`].
     #[n(0)]
     pub hash: Digest,
     /// How many bytes are committed to.
@@ -59,13 +62,13 @@ pub struct ActionPayload {
     /// The action's digest.
     #[n(1)]
     pub digest: Digest,
-    /// Salt of the arguments' commitment.
+    /// Salt of the arguments' commitment; every field's own is derived from it.
     #[n(2)]
     pub arguments_salt: Salt,
-    /// The canonical arguments.
+    /// The canonical arguments, with a marker in place of every secret that was found.
     #[cbor(n(3), with = "minicbor::bytes")]
     pub arguments: Vec<u8>,
-    /// The canonical allow-listed `_meta`.
+    /// The canonical allow-listed `_meta`, likewise.
     #[cbor(n(4), with = "minicbor::bytes")]
     pub meta: Vec<u8>,
 }
@@ -94,5 +97,44 @@ impl ActionPayload {
     /// Refuses anything but the one encoding.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         from_canonical(bytes)
+    }
+
+    /// Whether this is the payload that `attempt` commits to, in every part.
+    #[must_use]
+    pub fn opens(&self, attempt: &Attempt) -> bool {
+        self.opens_arguments(attempt) && self.opens_digest(attempt)
+    }
+
+    /// Whether arguments and `_meta` are those that `attempt` commits to.
+    #[must_use]
+    pub fn opens_arguments(&self, attempt: &Attempt) -> bool {
+        attempt.arguments == Commitment::to_fields(&self.arguments_salt, &self.arguments, &self.meta)
+    }
+
+    /// Whether the digest is the one that `attempt` commits to, and that of the action. Where secrets were
+    /// redacted it cannot be computed from what is left; then the commitment is all there is to check.
+    #[must_use]
+    pub fn opens_digest(&self, attempt: &Attempt) -> bool {
+        attempt.digest.opens(&self.digest_salt, &self.digest.0) && self.action(attempt).digest() == self.digest
+    }
+
+    /// The action that `attempt` and this payload speak of, as it is on record.
+    #[must_use]
+    pub fn action(&self, attempt: &Attempt) -> Action {
+        let redactions = &attempt.redactions;
+        Action {
+            principal: attempt.principal.clone(),
+            point: attempt.point,
+            upstream: attempt.upstream.clone(),
+            tool: attempt.tool.clone(),
+            manifest: attempt.manifest,
+            target: attempt.target.clone(),
+            environment: attempt.environment.clone(),
+            arguments: self.arguments.clone(),
+            meta: self.meta.clone(),
+            facts: attempt.facts.clone(),
+            claimed: attempt.claimed.clone(),
+            redacted: (redactions.total > 0).then(|| Redacted { digest: self.digest, places: redactions.clone() }),
+        }
     }
 }

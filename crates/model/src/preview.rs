@@ -40,6 +40,11 @@ pub fn preview(action: &Action) -> String {
         let meta = String::from_utf8_lossy(&action.meta);
         let _ = writeln!(out, "meta: {}", shortened(&visible(&meta)));
     }
+    if let Some(redacted) = &action.redacted {
+        let places = &redacted.places;
+        let _ =
+            writeln!(out, "secrets not shown: {} ({})", places.total, shortened(&visible(&places.items.join(", "))));
+    }
     let _ = writeln!(out, "digest: {}", action.digest());
     out
 }

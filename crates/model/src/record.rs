@@ -158,7 +158,7 @@ pub struct Attempt {
     /// Commitment to the action's digest.
     #[n(9)]
     pub digest: Commitment,
-    /// Commitment to the canonical arguments.
+    /// Commitment to the canonical arguments and `_meta`, field by field: [`crate::fields`].
     #[n(10)]
     pub arguments: Commitment,
     /// What the parsers knew.

@@ -8,7 +8,6 @@ use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_console::wire;
-use countersign_kernel::action_of;
 use countersign_model::payload::ActionPayload;
 use countersign_model::preview::{preview, preview_hash};
 use countersign_model::record::Proposal;
@@ -46,14 +45,13 @@ pub(crate) fn check(waiting: &wire::Waiting) -> Result<Checked> {
         waiting.proposal.payload.as_ref().context("its arguments have been erased, so it cannot be judged")?;
     let payload = ActionPayload::decode(&STANDARD.decode(payload)?).map_err(|error| broken(&error.to_string()))?;
     let attempt = &proposal.attempt;
-    let action = action_of(attempt, &payload);
-    if !attempt.arguments.opens(&payload.arguments_salt, &payload.arguments) {
+    if !payload.opens_arguments(attempt) {
         return Err(broken("the arguments are not those that the leaf commits to"));
     }
-    if action.digest() != payload.digest || !attempt.digest.opens(&payload.digest_salt, &payload.digest.0) {
+    if !payload.opens_digest(attempt) {
         return Err(broken("the digest is not the one that the leaf commits to"));
     }
-    let preview = preview(&action);
+    let preview = preview(&payload.action(attempt));
     if preview_hash(&preview) != proposal.preview {
         return Err(broken("the preview is not the one that the leaf commits to"));
     }

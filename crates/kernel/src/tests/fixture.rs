@@ -111,6 +111,7 @@ pub(crate) fn action(caller: &Caller, effect: Effect, arguments: &str) -> Action
         meta: Vec::new(),
         facts: Facts::declared(effect),
         claimed: Default::default(),
+        redacted: None,
     }
 }
 
