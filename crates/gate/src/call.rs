@@ -61,6 +61,10 @@ pub struct Executed<R> {
     pub bytes_sent: u64,
     /// Why it failed or was cancelled.
     pub note: Option<String>,
+    /// What it cost in millionths of a dollar, where the executor knows.
+    pub cost_microusd: Option<u64>,
+    /// The handle with which the effect can be undone, for the record's commitment; `None` where there is none.
+    pub undo: Option<Vec<u8>>,
     /// What the point needs for its answer; `None` where there is nothing to pass on.
     pub reply: Option<R>,
 }

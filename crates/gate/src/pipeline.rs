@@ -11,7 +11,7 @@ use countersign_kernel::{Event, Salts};
 use countersign_ledger::{AppendError, Committed, Slot};
 use countersign_model::action::Action;
 use countersign_model::encoding::Bounded;
-use countersign_model::payload::{Commitment, Salt};
+use countersign_model::payload::{Commitment, OutcomePayload, Salt, UndoPayload};
 use countersign_model::record::{Evaluation, Status};
 use countersign_model::unit::{Bytes, LeafIndex};
 use countersign_model::{Body, Reason, ReasonCode, Record, Seq};
@@ -167,6 +167,10 @@ impl Gate {
         let salt = self.entropy().bytes().map(Salt);
         let result =
             salt.as_ref().filter(|_| !executed.result.is_empty()).map(|salt| Commitment::to(salt, &executed.result));
+        // Without randomness a handle is not committed to, and so not kept: an unsalted one could be guessed.
+        let undo = executed.undo.and_then(|handle| Some(UndoPayload { salt: Salt(self.entropy().bytes()?), handle }));
+        let committed = undo.as_ref().map(|undo| Commitment::to(&undo.salt, &undo.handle));
+        let payload = salt.map(|result_salt| OutcomePayload { result_salt, undo });
         let step = self.step_outcome(
             Event::Ended {
                 call,
@@ -176,9 +180,11 @@ impl Gate {
                 bytes_sent: Bytes(executed.bytes_sent),
                 duration_ms,
                 note: executed.note.clone(),
+                cost_microusd: executed.cost_microusd,
+                undo: committed,
             },
             slot,
-            salt,
+            payload.as_ref(),
         );
         let receipt = match step {
             Some((leaf, pending)) => {

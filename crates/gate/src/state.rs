@@ -11,7 +11,7 @@ use countersign_kernel::{Command, Event, Kernel};
 use countersign_ledger::{Entry, Ledger, Pending, Slot};
 use countersign_model::encoding::to_canonical;
 use countersign_model::id::TicketId;
-use countersign_model::payload::{OutcomePayload, Salt};
+use countersign_model::payload::OutcomePayload;
 use countersign_model::record::Evaluation;
 use countersign_model::{Reason, Record, Seq, TimeMs};
 
@@ -94,7 +94,12 @@ impl Gate {
     }
 
     /// Tells the kernel how an effect ended; its outcome goes into the room set aside for it.
-    pub(crate) fn step_outcome(&self, event: Event, slot: Slot, salt: Option<Salt>) -> Option<(Vec<u8>, Pending)> {
+    pub(crate) fn step_outcome(
+        &self,
+        event: Event,
+        slot: Slot,
+        payload: Option<&OutcomePayload>,
+    ) -> Option<(Vec<u8>, Pending)> {
         let mut kernel = self.kernel();
         let commands = kernel.step(self.clock().wall(), event);
         let mut slot = Some(slot);
@@ -106,7 +111,7 @@ impl Gate {
                     if matches!(record.body, countersign_model::Body::Outcome(_)) =>
                 {
                     let leaf = record.to_leaf().unwrap_or_default();
-                    let payload = salt.and_then(|salt| to_canonical(&OutcomePayload { result_salt: salt }).ok());
+                    let payload = payload.and_then(|payload| to_canonical(payload).ok());
                     let entry = Entry { leaf: leaf.clone(), payload };
                     outcome = Some((leaf, self.ledger().append_outcome(room, entry)));
                 }

@@ -103,6 +103,10 @@ pub enum Event {
         duration_ms: u64,
         /// Why it failed, or who cancelled it; clipped to 240 bytes.
         note: Option<String>,
+        /// What it cost in millionths of a dollar, where the executor knows.
+        cost_microusd: Option<u64>,
+        /// Commitment to the handle with which the effect can be undone, where there is one.
+        undo: Option<Commitment>,
     },
     /// A human answers a proposal. Gives [`Command::Append`] or [`Command::Refuse`].
     Consented {

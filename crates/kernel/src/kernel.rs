@@ -142,7 +142,7 @@ impl Kernel {
                     open.lost = true;
                 }
             }
-            Event::Ended { call, status, result, rows, bytes_sent, duration_ms, note } => {
+            Event::Ended { call, status, result, rows, bytes_sent, duration_ms, note, cost_microusd, undo } => {
                 let open = self.state.open.get(&call).filter(|open| !open.lost);
                 let Some(intent) = open.and_then(|open| open.leaf) else {
                     return;
@@ -157,8 +157,8 @@ impl Kernel {
                     duration_ms,
                     note: note.map(|note| clipped(&note, NOTE_BYTES_MAX)),
                     charged: charge(status),
-                    cost_microusd: None,
-                    undo: None,
+                    cost_microusd,
+                    undo,
                 };
                 self.append(seq, Body::Outcome(outcome), out);
             }

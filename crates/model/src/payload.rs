@@ -80,6 +80,21 @@ pub struct OutcomePayload {
     /// Salt of the result's commitment.
     #[n(0)]
     pub result_salt: Salt,
+    /// The handle with which the effect can be undone, where there is one.
+    #[n(1)]
+    pub undo: Option<UndoPayload>,
+}
+
+/// What an outcome's commitment to an undo handle opens to.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct UndoPayload {
+    /// Salt of the commitment.
+    #[n(0)]
+    pub salt: Salt,
+    /// The handle.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub handle: Vec<u8>,
 }
 
 impl ActionPayload {

@@ -243,6 +243,18 @@ impl Frontier {
         Self::default()
     }
 
+    /// The edge of a tree of `size` leaves, from what [`Frontier::subtrees`] gave; none where the two do not fit.
+    #[must_use]
+    pub fn restore(size: u64, subtrees: Vec<Hash>) -> Option<Self> {
+        (subtrees.len() as u64 == u64::from(size.count_ones())).then_some(Self { size, subtrees })
+    }
+
+    /// The roots of the complete subtrees, largest first: all that is needed to go on from here.
+    #[must_use]
+    pub fn subtrees(&self) -> &[Hash] {
+        &self.subtrees
+    }
+
     /// How many leaves were pushed.
     #[must_use]
     pub fn size(&self) -> u64 {

@@ -234,5 +234,14 @@ fn done(sent: u64) -> Executed<Vec<u8>> {
 }
 
 fn ended(status: Status, bytes_sent: u64, note: Option<&str>) -> Executed<Vec<u8>> {
-    Executed { status, result: Vec::new(), rows: None, bytes_sent, note: note.map(str::to_owned), reply: None }
+    Executed {
+        status,
+        result: Vec::new(),
+        rows: None,
+        bytes_sent,
+        note: note.map(str::to_owned),
+        cost_microusd: None,
+        undo: None,
+        reply: None,
+    }
 }

@@ -266,7 +266,17 @@ pub(crate) fn refolded(settings: Settings, log: &[Leaf]) -> Kernel {
 }
 
 pub(crate) fn ended(call: Seq, status: Status) -> Event {
-    Event::Ended { call, status, result: None, rows: None, bytes_sent: Bytes(0), duration_ms: 1, note: None }
+    Event::Ended {
+        call,
+        status,
+        result: None,
+        rows: None,
+        bytes_sent: Bytes(0),
+        duration_ms: 1,
+        note: None,
+        cost_microusd: None,
+        undo: None,
+    }
 }
 
 pub(crate) fn signed(signer: &str, deed: Deed) -> Signed {

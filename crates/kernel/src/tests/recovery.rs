@@ -1,6 +1,7 @@
 //! Recovery, and that the same events give the same commands.
 
 use countersign_model::facts::Effect;
+use countersign_model::payload::{Commitment, Salt};
 use countersign_model::record::{Outcome, Status};
 use countersign_model::{Body, Seq, TimeMs};
 
@@ -46,6 +47,20 @@ fn what_surely_did_not_start_is_free_and_everything_else_is_not() {
         rig.end(call, Status::Done);
         assert_eq!(outcomes(&rig).len(), 1);
     }
+}
+
+#[test]
+fn cost_and_undo_handle_are_on_record() {
+    let mut rig = Rig::new(vec![]);
+    let call = attempt(&rig.call(&shop(), action(&shop(), Effect::Read, "1"))).reserved_at;
+    let handle = Commitment::to(&Salt([7; 32]), b"DELETE FROM orders WHERE id = 4");
+    let Event::Ended { status, result, rows, bytes_sent, duration_ms, note, .. } = ended(call, Status::Done) else {
+        panic!()
+    };
+    let (cost_microusd, undo) = (Some(1_250), Some(handle));
+    rig.step(Event::Ended { call, status, result, rows, bytes_sent, duration_ms, note, cost_microusd, undo });
+    let last = outcomes(&rig).pop().unwrap();
+    assert_eq!((last.cost_microusd, last.undo), (Some(1_250), Some(handle)));
 }
 
 #[test]

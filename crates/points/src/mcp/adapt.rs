@@ -11,8 +11,9 @@ use std::ops::Range;
 use bytes::Bytes;
 use countersign_effects::json::{Node, canonical};
 use countersign_gate::call::Answer;
+use countersign_model::encoding::clipped;
 use countersign_model::id::{TicketId, ToolName};
-use countersign_model::record::Status;
+use countersign_model::record::{CLAIM_BYTES_MAX, Claimed, Status};
 use countersign_model::unit::TimeMs;
 use countersign_model::{Reason, ReasonCode};
 use serde_json::{Map, Value, json};
@@ -33,6 +34,13 @@ pub const UNRECORDED: &str = "countersign/unrecorded";
 /// The member of `_meta` with the verdict, wherever the gateway answers itself.
 pub const VERDICT: &str = "countersign/verdict";
 
+/// The member of a call's `_meta` with the W3C trace context, as MCP names it.
+pub const TRACE: &str = "traceparent";
+/// The member of a call's `_meta` in which a caller says which step of its run this is.
+pub const STEP: &str = "countersign/step";
+/// The member of a call's `_meta` in which a caller says which step this one follows from.
+pub const CAUSE: &str = "countersign/cause";
+
 /// What a `tools/call` asks for.
 #[derive(Clone, Debug)]
 pub struct ToolCall {
@@ -42,6 +50,8 @@ pub struct ToolCall {
     pub arguments: Vec<u8>,
     /// The allow-listed members of `_meta`, sorted; empty where there are none.
     pub meta: Vec<u8>,
+    /// Where the caller says that the call belongs. Nothing is decided on it.
+    pub claimed: Claimed,
 }
 
 impl ToolCall {
@@ -66,13 +76,22 @@ impl ToolCall {
             Some(_) => return Err(wrong("`arguments` must be an object".to_owned())),
             None => b"{}".to_vec(),
         };
-        let meta = match params.get("_meta") {
-            Some(meta) if meta.as_object().is_some() => listed_meta(frame, meta, meta_allow),
+        let (meta, claimed) = match params.get("_meta") {
+            Some(meta) if meta.as_object().is_some() => (listed_meta(frame, meta, meta_allow), claimed(meta)),
             Some(_) => return Err(wrong("`_meta` must be an object".to_owned())),
-            None => Vec::new(),
+            None => (Vec::new(), Claimed::default()),
         };
-        Ok(Self { tool, arguments, meta })
+        Ok(Self { tool, arguments, meta, claimed })
     }
+}
+
+/// Claims are read leniently, for nothing is decided on them: what is no string, or empty, is no claim.
+fn claimed(meta: &Node) -> Claimed {
+    let claim = |member: &str| {
+        let text = meta.get(member).and_then(Node::as_str).filter(|text| !text.is_empty())?;
+        Some(clipped(text, CLAIM_BYTES_MAX))
+    };
+    Claimed { trace: claim(TRACE), step: claim(STEP), cause: claim(CAUSE) }
 }
 
 fn listed_meta(frame: &Frame, meta: &Node, allow: &[String]) -> Vec<u8> {

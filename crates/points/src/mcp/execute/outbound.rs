@@ -143,6 +143,8 @@ fn ended(status: Status, note: &str, bytes_sent: usize) -> Executed<Reply> {
         rows: None,
         bytes_sent: bytes_sent as u64,
         note: Some(note.to_owned()),
+        cost_microusd: None,
+        undo: None,
         reply: None,
     }
 }
@@ -165,6 +167,9 @@ pub(crate) fn answered(reply: Reply, bytes_sent: usize) -> Executed<Reply> {
         rows: None,
         bytes_sent: bytes_sent as u64,
         note: note.map(str::to_owned),
+        // MCP names neither.
+        cost_microusd: None,
+        undo: None,
         reply: Some(reply),
     }
 }

@@ -58,7 +58,7 @@ impl Asked {
 impl<G: Governor<Executor>> Front<G> {
     pub(super) async fn call(self: &Arc<Self>, asked: Asked) -> Result<Response<ReplyBody>, Refusal> {
         let read = ToolCall::read(&asked.frame, asked.params.as_ref(), &self.config.meta_allow);
-        let ToolCall { tool, arguments, meta } = read.map_err(|error| asked.refused(&error))?;
+        let ToolCall { tool, arguments, meta, claimed } = read.map_err(|error| asked.refused(&error))?;
         let (progress, events) = asked.progress()?.unzip();
         let cancel = CancellationToken::new();
         let place = match self.begin(&asked, &cancel).await? {
@@ -79,7 +79,7 @@ impl<G: Governor<Executor>> Front<G> {
             arguments,
             meta,
             cancel,
-            claimed: Default::default(),
+            claimed,
         };
         let governor = self.governor.clone();
         let (key, lost) = (id.clone(), id.clone());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use countersign_gate::call::{Answer, Call};
 use countersign_model::action::Point;
 use countersign_model::id::{AgentId, RunId, SessionId, TenantId, TicketId};
+use countersign_model::record::{CLAIM_BYTES_MAX, Claimed};
 use countersign_model::unit::TimeMs;
 use countersign_model::{Caller, Principal, Reason, ReasonCode};
 use countersign_receipt::Receipt;
@@ -31,6 +32,7 @@ type Called = (String, Vec<u8>, Vec<u8>, bool);
 struct Scripted {
     refused: Arc<Mutex<Vec<Refused>>>,
     calls: Arc<Mutex<Vec<Called>>>,
+    claims: Arc<Mutex<Vec<Claimed>>>,
 }
 
 fn receipt() -> Receipt {
@@ -57,6 +59,7 @@ impl Governor<Executor> for Scripted {
 
     async fn govern(&self, call: Call, executor: Arc<Executor>) -> Answer<Reply> {
         let tool = call.tool.as_str().to_owned();
+        self.claims.lock().unwrap().push(call.claimed);
         self.calls.lock().unwrap().push((tool.clone(), call.arguments, call.meta, call.manifest.is_some()));
         let secret = Reason::because(ReasonCode::PolicyForbid, "policy secret-7 forbids");
         let budget = Reason::because(ReasonCode::BudgetExhausted, "calls per hour: 10 of 10");
@@ -552,4 +555,36 @@ async fn listed_members_of_meta_are_part_of_the_call() {
     assert_eq!(calls[0].1, b"{}");
     assert_eq!(String::from_utf8(calls[0].2.clone()).unwrap(), r#"{"a\"b":null,"tenant":{"a":2,"z":1}}"#);
     assert!(world.seen.with(r#""other":true"#).len() == 1, "what is not listed passes");
+}
+
+#[tokio::test]
+async fn claims_are_read_clipped_and_passed_on_unchanged() {
+    let world = World::new().await;
+    let client = world.client("alice").await;
+    let long = "é".repeat(CLAIM_BYTES_MAX);
+    let claimed = |trace: Option<&str>, step: Option<&str>, cause: Option<&str>| Claimed {
+        trace: trace.map(str::to_owned),
+        step: step.map(str::to_owned),
+        cause: cause.map(str::to_owned),
+    };
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let cases = [
+        (
+            format!(r#"{{"traceparent":"{parent}","countersign/step":"3","countersign/cause":"2"}}"#),
+            claimed(Some(parent), Some("3"), Some("2")),
+        ),
+        (format!(r#"{{"countersign/step":"{long}"}}"#), claimed(None, long.get(..CLAIM_BYTES_MAX), None)),
+        // Neither a number, nor null, nor an empty text is a claim, and none of them is an error.
+        (r#"{"traceparent":7,"countersign/step":null,"countersign/cause":""}"#.to_owned(), Claimed::default()),
+        (r#"{"countersign\/step":"esc\u0061ped"}"#.to_owned(), claimed(None, Some("escaped"), None)),
+        ("{}".to_owned(), Claimed::default()),
+    ];
+    for (meta, want) in cases {
+        let params = format!(r#"{{"name":"echo","_meta":{meta}}}"#);
+        client.request("tools/call", Some(params.as_bytes())).await.unwrap();
+        assert_eq!(world.governor.claims.lock().unwrap().pop(), Some(want), "{meta}");
+        // What the client sent goes upstream as it was, claims too, and none of it is in the judged part.
+        assert_eq!(world.seen.with(&format!(r#""_meta":{meta}"#)).len(), 1, "{meta}");
+        assert!(world.governor.calls.lock().unwrap().pop().unwrap().2.is_empty());
+    }
 }
