@@ -21,4 +21,5 @@ mod tick;
 pub mod view;
 
 pub use self::open::{GateError, Parts};
+pub use self::refuse::DENIALS_MAX;
 pub use self::state::{Evaluate, Gate};

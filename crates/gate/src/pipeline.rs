@@ -1,8 +1,8 @@
 //! The one pipeline function: every action of every point goes through [`Gate::govern`].
 //!
-//! In order: facts, reserve, evaluate, decide, durable intent, permit, effect, durable outcome,
-//! receipt. Each step's failure is a denial with a reason; none skips a step. What comes after the
-//! caller went away still runs to its outcome, in a task of its own.
+//! In order: is the agent flooding us with what is denied, facts, reserve, evaluate, decide, durable intent, permit,
+//! effect, durable outcome, receipt. Each step's failure is a denial with a reason; none skips a step. What comes after
+//! the caller went away still runs to its outcome, in a task of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +49,9 @@ impl Gate {
 
     async fn pipeline<E: Execute>(&self, call: Call, executor: Arc<E>) -> Answer<E::Reply> {
         let epoch = self.switch().epoch();
+        if let Some(refused) = self.refuse_flood(&call) {
+            return refused;
+        }
         let action = match self.catalog().action(&call) {
             Ok(action) => action,
             Err(reason) => return self.refuse_call(&call, reason).await,
@@ -65,6 +68,9 @@ impl Gate {
             Err(reason) => return self.refuse_call(&call, reason).await,
         };
         let Decided { call: seq, record, pending, leaf } = decided;
+        if matches!(record.body, Body::Denial(_) | Body::Waiting(_)) {
+            self.0.refusals.denied(&call.caller.principal);
+        }
         let committed = match pending.await {
             Ok(committed) => committed,
             Err(error) => {

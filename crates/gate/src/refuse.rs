@@ -1,14 +1,16 @@
 //! Refusals: requests that never became an action are recorded too, but cannot fill a disk.
 //!
 //! The first few of a second get a record each; the rest of that second are counted and recorded
-//! as one when the second is over, per point, caller and reason.
+//! as one when the second is over, per point, caller and reason. An agent whose calls were denied, or parked again, too
+//! often within a second is refused unasked for the rest of it, and that is counted too. It can only refuse: nothing
+//! here allows a call, holds a budget or touches another agent. A second ends with the tick.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use countersign_kernel::Event;
 use countersign_model::action::Point;
-use countersign_model::id::AgentId;
+use countersign_model::id::{AgentId, TenantId};
 use countersign_model::{Body, Principal, Reason, ReasonCode};
 use countersign_receipt::{ReceiptProof, Role};
 
@@ -21,7 +23,17 @@ const SINGLE_MAX: u64 = 32;
 /// Kinds of refusals counted at a time; what is beyond is counted without naming the caller.
 const KINDS_MAX: usize = 256;
 
-type Kind = (Point, Option<AgentId>, ReasonCode);
+/// Calls of one agent that may be denied, or parked again, within a second, each with a record of its own.
+///
+/// Calls that are being decided when the bound is met still get their records, so a second leaves at most this many and
+/// those in flight.
+pub const DENIALS_MAX: u64 = 64;
+/// Agents whose denials are counted at a time. Tokens name agents, so only an operator can make this many.
+const AGENTS_MAX: usize = 4_096;
+
+/// An agent's name means nothing outside of its tenant.
+type Agent = (TenantId, AgentId);
+type Kind = (Point, Option<Agent>, ReasonCode);
 
 #[derive(Default)]
 pub(crate) struct Refusals {
@@ -32,30 +44,83 @@ pub(crate) struct Refusals {
 struct Counted {
     singles: u64,
     kinds: BTreeMap<Kind, (Option<Principal>, Reason, u64)>,
+    denials: BTreeMap<Agent, u64>,
+}
+
+/// Refusals of one kind that were counted.
+pub(crate) struct Alike {
+    point: Point,
+    principal: Option<Principal>,
+    reason: Reason,
+    count: u64,
+}
+
+impl Alike {
+    pub(crate) fn event(&self) -> Event {
+        let Self { point, principal, reason, count } = self;
+        Event::Refused { point: *point, principal: principal.clone(), reason: reason.clone(), count: *count }
+    }
+}
+
+fn agent(principal: &Principal) -> Agent {
+    (principal.tenant.clone(), principal.agent.clone())
+}
+
+impl Counted {
+    fn add(&mut self, alike: Alike) {
+        let Alike { point, principal, reason, count } = alike;
+        let is_known = |principal: &Principal| self.kinds.contains_key(&(point, Some(agent(principal)), reason.code));
+        let named = principal.filter(|principal| self.kinds.len() < KINDS_MAX || is_known(principal));
+        let kind = (point, named.as_ref().map(agent), reason.code);
+        let counted = self.kinds.entry(kind).or_insert((named, reason, 0));
+        counted.2 = counted.2.saturating_add(count);
+    }
 }
 
 impl Refusals {
     /// Whether this one gets a record of its own; if not it has been counted.
     fn admit(&self, point: Point, principal: Option<&Principal>, reason: &Reason) -> bool {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner();
         if inner.singles < SINGLE_MAX {
             inner.singles += 1;
             return true;
         }
-        let known = principal.filter(|_| inner.kinds.len() < KINDS_MAX);
-        let kind = (point, known.map(|p| p.agent.clone()), reason.code);
-        let counted = inner.kinds.entry(kind).or_insert_with(|| (known.cloned(), reason.clone(), 0));
-        counted.2 = counted.2.saturating_add(1);
+        inner.add(Alike { point, principal: principal.cloned(), reason: reason.clone(), count: 1 });
         false
     }
 
-    fn take(&self) -> Vec<(Point, Option<Principal>, Reason, u64)> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Counts refusals that get no record of their own.
+    fn count(&self, alike: Alike) {
+        self.inner().add(alike);
+    }
+
+    /// A call of this agent was denied, or parked again, on a record of its own.
+    pub(crate) fn denied(&self, principal: &Principal) {
+        let mut inner = self.inner();
+        let agent = agent(principal);
+        if inner.denials.len() < AGENTS_MAX || inner.denials.contains_key(&agent) {
+            let count = inner.denials.entry(agent).or_default();
+            *count = count.saturating_add(1);
+        }
+    }
+
+    fn floods(&self, principal: &Principal) -> bool {
+        self.inner().denials.get(&agent(principal)).is_some_and(|count| *count > DENIALS_MAX)
+    }
+
+    /// The second is over: what was only counted in it.
+    fn take(&self) -> Vec<Alike> {
+        let mut inner = self.inner();
         inner.singles = 0;
+        inner.denials.clear();
         std::mem::take(&mut inner.kinds)
             .into_iter()
-            .map(|((point, _, _), (principal, reason, count))| (point, principal, reason, count))
+            .map(|((point, _, _), (principal, reason, count))| Alike { point, principal, reason, count })
             .collect()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Counted> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,16 +159,37 @@ impl Gate {
         refusals
     }
 
-    /// Records what was only counted in the second that is over.
+    /// Refuses a call of an agent that was denied too often in this second: unasked, and only counted.
+    pub(crate) fn refuse_flood<R>(&self, call: &Call) -> Option<Answer<R>> {
+        let principal = &call.caller.principal;
+        if !self.0.refusals.floods(principal) {
+            return None;
+        }
+        let reason = Reason::plain(ReasonCode::TooManyDenials);
+        let alike = Alike { point: call.point, principal: Some(principal.clone()), reason: reason.clone(), count: 1 };
+        self.0.refusals.count(alike);
+        Some(Answer::Denied { reasons: vec![reason], receipt: None })
+    }
+
+    /// Records what was only counted in the second that is over. What cannot be recorded goes on being counted: it
+    /// changes no state, so it must not close the gate as a lost consent does.
     pub(crate) fn flush_refusals(&self) {
-        for event in self.counted_refusals() {
-            self.told(event);
+        for alike in self.0.refusals.take() {
+            let recordings = self.step_refusal(alike.event());
+            let gate = self.clone();
+            tokio::spawn(async move {
+                for recording in recordings {
+                    if recording.pending.await.is_err() {
+                        gate.0.refusals.count(alike);
+                        return;
+                    }
+                }
+            });
         }
     }
 
     /// What was only counted, as events; it is counted no more.
     pub(crate) fn counted_refusals(&self) -> Vec<Event> {
-        let counted = self.0.refusals.take().into_iter();
-        counted.map(|(point, principal, reason, count)| Event::Refused { point, principal, reason, count }).collect()
+        self.0.refusals.take().iter().map(Alike::event).collect()
     }
 }
