@@ -41,6 +41,17 @@ pub enum CheckpointError {
         /// The key's name.
         expected: String,
     },
+    /// Signed by a key that was in force before the trusted one, so nothing that is trusted vouches for it.
+    #[error(
+        "checkpoint of size `{size}` was signed before the trusted key, which signs from size `{first}` on: \
+             verify it with an older key"
+    )]
+    BeforeTrusted {
+        /// The checkpoint's size.
+        size: u64,
+        /// The first size of the trusted key.
+        first: u64,
+    },
 }
 
 /// The size and root of one log.

@@ -7,12 +7,14 @@
 //! Formats: RFC 6962 section 2.1 (tree), C2SP signed-note 1.0.0, tlog-checkpoint 1.0.0, tlog-proof.
 
 pub mod checkpoint;
+pub mod keys;
 pub mod merkle;
 pub mod note;
 pub mod proof;
 pub mod receipt;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
+pub use keys::{ChainError, KeyChain, Rotation};
 pub use merkle::{Frontier, Hash, HashReader};
 pub use note::{KeyError, Note, NoteError, VerifierKey};
 pub use proof::{ProofError, TlogProof};

@@ -130,8 +130,10 @@ impl VerifierKey {
         self.key.verify_strict(text.as_bytes(), &Signature::from_bytes(signature)).is_ok()
     }
 
-    fn id_hex(&self) -> String {
-        format!("{:08x}", u32::from_be_bytes(self.id))
+    /// [`VerifierKey::id`] in eight hexadecimal digits.
+    #[must_use]
+    pub fn id_hex(&self) -> String {
+        hex(self.id)
     }
 }
 
@@ -147,6 +149,10 @@ impl fmt::Debug for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "VerifierKey({self})")
     }
+}
+
+fn hex(id: [u8; 4]) -> String {
+    format!("{:08x}", u32::from_be_bytes(id))
 }
 
 fn key_id(name: &str, public: &[u8; 32]) -> [u8; 4] {
@@ -198,6 +204,19 @@ pub enum NoteError {
     NotSigned {
         /// The key's name.
         name: String,
+    },
+    /// Another key of the same name signed the note: the log's key was changed, or this is somebody else's.
+    #[error(
+        "note is signed by key {found} of `{name}`, not by key {expected}: if the log's key was changed, the list of its \
+             keys (`log.keys`) leads from one to the other"
+    )]
+    OtherKey {
+        /// The key's name.
+        name: String,
+        /// The id of the key that signed.
+        found: String,
+        /// The id of the key that should have.
+        expected: String,
     },
     /// A signature that claims to be the key's is wrong.
     #[error("signature of `{name}` is wrong")]
@@ -260,7 +279,7 @@ impl Note {
     /// Checks that `key` signed the text. Lines of other keys are ignored.
     ///
     /// # Errors
-    /// [`NoteError::NotSigned`] or, if any line that claims to be this key's is wrong, [`NoteError::BadSignature`].
+    /// [`NoteError::NotSigned`], [`NoteError::OtherKey`] or, if any line that claims to be this key's is wrong, [`NoteError::BadSignature`].
     pub fn verify(&self, key: &VerifierKey) -> Result<(), NoteError> {
         let name = || key.name().to_owned();
         let mut signed = false;
@@ -271,7 +290,13 @@ impl Note {
             }
             signed = true;
         }
-        if signed { Ok(()) } else { Err(NoteError::NotSigned { name: name() }) }
+        if signed {
+            return Ok(());
+        }
+        Err(match self.signatures.iter().find(|line| line.name == key.name) {
+            Some(other) => NoteError::OtherKey { name: name(), found: hex(other.id), expected: key.id_hex() },
+            None => NoteError::NotSigned { name: name() },
+        })
     }
 
     /// Renders `text` (which ends with a newline) with one finished signature of `key`.

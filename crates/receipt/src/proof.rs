@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::checkpoint::{Checkpoint, CheckpointError, parse_decimal, shortened};
+use crate::keys::KeyChain;
 use crate::merkle::{Hash, MerkleError, leaf_hash, verify_inclusion};
 use crate::note::{MAX_NOTE_BYTES, VerifierKey};
 
@@ -144,7 +145,15 @@ impl TlogProof {
     /// # Errors
     /// [`ProofError`], naming what does not hold.
     pub fn verify_hash(&self, leaf: &Hash, key: &VerifierKey) -> Result<Checkpoint, ProofError> {
-        let checkpoint = Checkpoint::open(&self.checkpoint, key)?;
+        self.verify_hash_with(leaf, &KeyChain::of(key.clone()))
+    }
+
+    /// As [`TlogProof::verify_hash`], for a log whose key was changed.
+    ///
+    /// # Errors
+    /// [`ProofError`], naming what does not hold.
+    pub fn verify_hash_with(&self, leaf: &Hash, keys: &KeyChain) -> Result<Checkpoint, ProofError> {
+        let checkpoint = keys.open(&self.checkpoint)?;
         verify_inclusion(leaf, self.index, checkpoint.size, &self.path, &checkpoint.root)?;
         Ok(checkpoint)
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::MAX_LEAF_BYTES;
 use crate::checkpoint::{Checkpoint, shortened};
+use crate::keys::KeyChain;
 use crate::merkle::{Hash, leaf_hash};
 use crate::note::VerifierKey;
 use crate::proof::{ProofError, TlogProof};
@@ -216,17 +217,25 @@ impl Receipt {
     /// # Errors
     /// [`VerifyError`], naming exactly what failed first.
     pub fn verify(&self, key: &VerifierKey) -> Result<Verified, VerifyError> {
+        self.verify_with(&KeyChain::of(key.clone()))
+    }
+
+    /// As [`Receipt::verify`], for a log whose key was changed.
+    ///
+    /// # Errors
+    /// [`VerifyError`], naming exactly what failed first.
+    pub fn verify_with(&self, keys: &KeyChain) -> Result<Verified, VerifyError> {
         if self.proofs.is_empty() {
             return Err(VerifyError::Empty);
         }
-        if self.log != key.name() {
-            return Err(VerifyError::Log { found: shortened(&self.log), expected: key.name().to_owned() });
+        if self.log != keys.origin() {
+            return Err(VerifyError::Log { found: shortened(&self.log), expected: keys.origin().to_owned() });
         }
         let mut leaves: Vec<VerifiedLeaf> = Vec::with_capacity(self.proofs.len());
         for (at, proof) in self.proofs.iter().enumerate() {
             let hash = leaf_hash(&proof.leaf);
             let failed = |source| VerifyError::Proof { at, role: proof.role, source };
-            let checkpoint = proof.proof.verify_hash(&hash, key).map_err(failed)?;
+            let checkpoint = proof.proof.verify_hash_with(&hash, keys).map_err(failed)?;
             let fork = leaves
                 .iter()
                 .find(|leaf| leaf.checkpoint.size == checkpoint.size && leaf.checkpoint.root != checkpoint.root);

@@ -96,7 +96,7 @@ fn what_fails_is_named() {
         ],
     );
     let other = VerifierKey::new("log", SigningKey::from_bytes(&[8; 32]).verifying_key().as_bytes()).unwrap();
-    expect!["proof `0` (Intent): checkpoint of the proof: note is not signed by `log`"]
+    expect!["proof `0` (Intent): checkpoint of the proof: note is signed by key 965f2c0b of `log`, not by key 70946fab: if the log's key was changed, the list of its keys (`log.keys`) leads from one to the other"]
         .assert_eq(&receipt().verify(&other).unwrap_err().to_string());
 }
 
