@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use countersign_gate::catalog::{Catalog, Declared};
 use countersign_gate::clock::{SystemClock, SystemEntropy};
 use countersign_gate::kill::KillSwitch;
-use countersign_gate::{Gate, Parts};
+use countersign_gate::{Gate, Parts, SnapshotRules};
 use countersign_kernel::identity::TokenKey;
 use countersign_kernel::policy::{AgentDef, Bundle, PolicySource, TargetDef};
 use countersign_kernel::{Limits, Settings};
@@ -83,6 +83,7 @@ pub(crate) fn open(config: &Config, bundle: Bundle, layout: &Layout) -> Result<(
         store: Store::real(layout.ledger()),
         ledger: countersign_ledger::Config::default(),
         settings,
+        snapshots: SnapshotRules::default(),
         policy: Arc::new(bundle),
         catalog: Catalog { upstreams, ..Catalog::default() },
         switch: Arc::new(switch),

@@ -144,6 +144,7 @@ impl Installation {
             store: Store::real(self.ledger()),
             ledger: Default::default(),
             settings,
+            snapshots: Default::default(),
             policy: Arc::new(bundle),
             catalog: catalog()?,
             switch: Arc::new(KillSwitch::open(&self.root.join("kill.state"))?),

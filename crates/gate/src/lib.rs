@@ -15,6 +15,7 @@ mod open;
 pub mod permit;
 mod pipeline;
 mod refuse;
+mod snapshots;
 mod stalled;
 mod state;
 mod tick;
@@ -22,4 +23,5 @@ pub mod view;
 
 pub use self::open::{GateError, Parts};
 pub use self::refuse::DENIALS_MAX;
+pub use self::snapshots::SnapshotRules;
 pub use self::state::{Evaluate, Gate};

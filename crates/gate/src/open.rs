@@ -1,22 +1,23 @@
 //! Opening the gate: the ledger is read, the kernel refolded from it, and only then is there service.
 //!
-//! Recovery walks the normal path: every record goes through the kernel that would have made it.
+//! Recovery walks the normal path: every record goes through the kernel that would have made it, from the first one or
+//! from a snapshot of the same fold.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use countersign_kernel::identity::TokenKey;
-use countersign_kernel::{Event, Kernel, Settings};
-use countersign_ledger::{AppendError, Ledger, OpenError, Recovered, Store, VisitError};
-use countersign_model::payload::ActionPayload;
-use countersign_model::unit::{Bytes, LeafIndex};
-use countersign_model::{Digest, Record, TimeMs};
-use countersign_receipt::merkle::leaf_hash;
+use countersign_kernel::{Event, Settings};
+use countersign_ledger::{AppendError, Ledger, OpenError, Recovered, Store};
+use countersign_model::record::Status;
+use countersign_model::unit::Bytes;
+use countersign_model::{Body, Record, TimeMs};
 
 use crate::Gate;
 use crate::catalog::Catalog;
 use crate::clock::{Clock, Entropy};
 use crate::identity::Identities;
 use crate::kill::{KillFileError, KillSwitch};
+use crate::snapshots::{Refold, SnapshotRules, Snapshots};
 use crate::state::{Evaluate, Inner};
 use crate::tick::Anchor;
 
@@ -28,6 +29,8 @@ pub struct Parts {
     pub ledger: countersign_ledger::Config,
     /// The kernel's settings.
     pub settings: Settings,
+    /// When snapshots of its state are taken.
+    pub snapshots: SnapshotRules,
     /// What answers questions of policy.
     pub policy: Arc<dyn Evaluate>,
     /// What the operator declared.
@@ -58,38 +61,16 @@ pub enum GateError {
     Unrecorded(#[from] AppendError),
 }
 
-/// Refolds a kernel from a ledger that is being opened.
-struct Refold {
-    kernel: Kernel,
-}
-
-impl Refold {
-    fn visit(&mut self, stored: countersign_ledger::Record<'_>) -> Result<(), VisitError> {
-        let record = Record::from_leaf(stored.leaf)
-            .map_err(|error| VisitError::new(format!("record `{}`: {error}", stored.index)))?;
-        // An erased payload is no error: what waited for it is gone, and fails closed.
-        let payload = stored.payload.and_then(|bytes| ActionPayload::decode(bytes).ok());
-        let event = Event::Recovered {
-            leaf: LeafIndex(stored.index),
-            leaf_hash: Digest(*leaf_hash(stored.leaf).as_bytes()),
-            payload,
-            record,
-        };
-        // Time is the record's own: the kernel takes the later of both.
-        self.kernel.step(TimeMs(0), event);
-        Ok(())
-    }
-}
-
 impl Gate {
     /// Opens the ledger, refolds the kernel, records the start. Blocks: call it where a thread may.
     ///
     /// # Errors
     /// [`GateError`], with the remedy; then nothing is served.
     pub fn open(parts: Parts) -> Result<(Self, Recovered), GateError> {
-        let mut refold = Refold { kernel: Kernel::new(parts.settings) };
-        let (ledger, recovered) = Ledger::open(&parts.store, parts.ledger, &mut |record| refold.visit(record))?;
+        let mut refold = Refold::new(parts.settings);
+        let (ledger, recovered) = Ledger::resume(&parts.store, parts.ledger, &mut refold)?;
         parts.switch.merge(refold.kernel.kills())?;
+        let snapshots = Snapshots::new(parts.snapshots, &ledger, refold.kernel.clone(), refold.resumed_at());
         let anchor = Anchor { wall_ms: parts.clock.wall().0, monotonic_ms: parts.clock.monotonic_ms() };
         let gate = Self(Arc::new(Inner {
             kernel: Mutex::new(refold.kernel),
@@ -105,6 +86,8 @@ impl Gate {
             stalled: Default::default(),
             challenges: Default::default(),
             ticks: Mutex::new(anchor),
+            snapshots,
+            unknown_at_start: OnceLock::new(),
         }));
         if let Err(error) = gate.record_start(&recovered) {
             // The ledger's threads and lock must not outlive a failed start.
@@ -122,10 +105,20 @@ impl Gate {
         }
         let started = Event::Started { kill: self.switch().state() };
         recordings.extend(self.step(started).others);
+        let is_unknown = |record: &Record| matches!(&record.body, Body::Outcome(outcome) if outcome.status == Status::Unknown);
+        let unknown = recordings.iter().filter(|recording| is_unknown(&recording.record)).count() as u64;
         for recording in recordings {
             recording.pending.wait()?;
         }
+        // It is set once, here.
+        let _ = self.0.unknown_at_start.set(unknown);
         Ok(())
+    }
+
+    /// How many intents were found without an outcome when the gate was opened: now on record as `unknown`.
+    #[must_use]
+    pub fn unknown_at_start(&self) -> u64 {
+        self.0.unknown_at_start.get().copied().unwrap_or(0)
     }
 
     /// Records the end and closes the ledger. Blocks: call it where a thread may.
@@ -134,11 +127,15 @@ impl Gate {
     /// Where the ledger had failed.
     pub fn close(&self) -> Result<(), AppendError> {
         let mut stopped = Ok(());
-        for event in self.counted_refusals().into_iter().chain([Event::Stopped]) {
+        let mut record = |event| {
             for recording in self.step(event).others {
-                stopped = stopped.and(recording.pending.wait().map(drop));
+                let recorded = recording.pending.wait().map(drop);
+                stopped = stopped.clone().and(recorded);
             }
-        }
+        };
+        self.counted_refusals().into_iter().for_each(&mut record);
+        self.snapshot_at_stop();
+        record(Event::Stopped);
         // Whatever became of the record: threads end, the mark is synced and the lock is released.
         let closed = self.ledger().close();
         stopped.and(closed)

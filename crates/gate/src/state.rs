@@ -4,7 +4,7 @@
 //! it still holds the lock, so the order of the log is the order of decisions. Nothing here waits
 //! for a disk or a policy under that lock.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use countersign_kernel::policy::EvaluationRequest;
 use countersign_kernel::{Command, Event, Kernel};
@@ -53,6 +53,8 @@ pub(crate) struct Inner {
     pub(crate) stalled: Stalled,
     pub(crate) challenges: crate::admin::Challenges,
     pub(crate) ticks: Mutex<crate::tick::Anchor>,
+    pub(crate) snapshots: crate::snapshots::Snapshots,
+    pub(crate) unknown_at_start: OnceLock<u64>,
 }
 
 /// A record on its way to the disk.

@@ -33,5 +33,6 @@ impl Gate {
         self.told(Event::Tick);
         self.flush_refusals();
         self.write_stalled().await;
+        self.follow_in_background();
     }
 }

@@ -97,7 +97,12 @@ impl State {
     fn apply_consent(&mut self, consent: &Consent) {
         if !consent.approved {
             if let Some(parked) = self.drop_parked(&consent.ticket) {
-                let refusal = RefusedAs { human: consent.human.clone(), expires: parked.expires };
+                let refusal = RefusedAs {
+                    human: consent.human.clone(),
+                    expires: parked.expires,
+                    leaf: consent.leaf,
+                    leaf_hash: consent.proposal,
+                };
                 self.refused.insert(parked.payload.digest, refusal);
             }
             return;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use countersign_model::id::{RunId, SessionId};
 use countersign_model::record::{BUDGETS_MAX, BudgetReading};
 use countersign_model::{Principal, Seq, TimeMs};
+use minicbor::{Decode, Encode};
 
 use crate::settings::{BudgetRule, BudgetScope};
 
@@ -28,14 +29,87 @@ struct Counter {
 }
 
 /// All counters.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Budgets {
     rules: Vec<BudgetRule>,
     counters: BTreeMap<Key, Counter>,
     held: BTreeMap<Seq, Vec<Key>>,
 }
 
+/// Counters and holds as an image has them. What the rules are is said elsewhere.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct BudgetsImage {
+    #[n(0)]
+    counters: Vec<CounterImage>,
+    #[n(1)]
+    held: BTreeMap<Seq, Vec<KeyImage>>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct CounterImage {
+    #[n(0)]
+    key: KeyImage,
+    #[n(1)]
+    spent: u64,
+    #[n(2)]
+    reserved: u64,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct KeyImage {
+    #[n(0)]
+    rule: u64,
+    #[n(1)]
+    window: u64,
+    #[n(2)]
+    scope: String,
+}
+
+impl KeyImage {
+    fn of(key: &Key) -> Self {
+        Self { rule: key.rule as u64, window: key.window, scope: key.scope.clone() }
+    }
+
+    /// The key, where there is such a rule.
+    fn key(self, rules: usize) -> Option<Key> {
+        let rule = usize::try_from(self.rule).ok().filter(|rule| *rule < rules)?;
+        Some(Key { rule, window: self.window, scope: self.scope })
+    }
+}
+
 impl Budgets {
+    /// Counters and holds, in order.
+    pub(crate) fn image(&self) -> BudgetsImage {
+        let counter = |(key, counter): (&Key, &Counter)| CounterImage {
+            key: KeyImage::of(key),
+            spent: counter.spent,
+            reserved: counter.reserved,
+        };
+        let held = |(call, keys): (&Seq, &Vec<Key>)| (*call, keys.iter().map(KeyImage::of).collect());
+        BudgetsImage { counters: self.counters.iter().map(counter).collect(), held: self.held.iter().map(held).collect() }
+    }
+
+    /// Takes counters and holds from an image that was made under the same rules.
+    pub(crate) fn restore(&mut self, image: BudgetsImage) -> Result<(), &'static str> {
+        let wrong = "a counter belongs to no budget";
+        let rules = self.rules.len();
+        for CounterImage { key, spent, reserved } in image.counters {
+            let key = key.key(rules).ok_or(wrong)?;
+            if self.counters.last_key_value().is_some_and(|(last, _)| *last >= key) {
+                return Err("counters are not in order");
+            }
+            self.counters.insert(key, Counter { spent, reserved });
+        }
+        for (call, keys) in image.held {
+            let keys = keys.into_iter().map(|key| key.key(rules)).collect::<Option<_>>().ok_or(wrong)?;
+            self.held.insert(call, keys);
+        }
+        Ok(())
+    }
+
     pub(crate) fn new(rules: Vec<BudgetRule>) -> Self {
         Self { rules, ..Self::default() }
     }

@@ -161,6 +161,13 @@ pub enum Event {
         /// How much was cut.
         bytes: Bytes,
     },
+    /// The image of the state after the first `size` records is on disk; its digest goes on record.
+    Snapshot {
+        /// How many records.
+        size: u64,
+        /// [`crate::image::image_digest`].
+        state: Digest,
+    },
     /// Time passes.
     Tick,
     /// The gateway stops in an orderly way.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use countersign_model::encoding::{Bounded, clipped};
 use countersign_model::id::{Environment, HumanId, SessionId, TenantId, TicketId};
 use countersign_model::payload::ActionPayload;
-use countersign_model::record::{BudgetReading, ClockJump, Expired, Gap, Killed, Outcome, Refused, Started, Status};
+use countersign_model::record::{BudgetReading, ClockJump, Expired, Gap, Killed, Outcome, Refused, Snapshot, Started, Status};
 use countersign_model::unit::{Bytes, LeafIndex};
 use countersign_model::{Body, Caller, Digest, Reason, ReasonCode, Record, Seq, TimeMs};
 
@@ -41,7 +41,16 @@ impl Kernel {
     /// A kernel that knows nothing yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { state: State::new(settings.budgets.clone()), settings, asked: BTreeMap::new(), parking: BTreeMap::new() }
+        Self::of(settings.clone(), State::new(settings.budgets))
+    }
+
+    pub(crate) const fn of(settings: Settings, state: State) -> Self {
+        Self { settings, state, asked: BTreeMap::new(), parking: BTreeMap::new() }
+    }
+
+    /// Whether it holds calls that no record on disk speaks of.
+    pub(crate) fn has_calls_in_flight(&self) -> bool {
+        !self.asked.is_empty() || !self.parking.is_empty()
     }
 
     /// Takes one event at `now` (or at the latest time known, if that is later).
@@ -205,6 +214,7 @@ impl Kernel {
                 Body::ClockJump(ClockJump { by_ms })
             }
             Event::Gap { size, bytes } => Body::Gap(Gap { size, bytes }),
+            Event::Snapshot { size, state } => Body::Snapshot(Snapshot { size, state }),
             Event::Stopped => Body::Stopped,
             _ => return,
         };

@@ -15,6 +15,7 @@ mod budget;
 mod consent;
 mod event;
 pub mod identity;
+pub mod image;
 mod judge;
 mod kernel;
 pub mod kill;

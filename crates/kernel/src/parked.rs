@@ -38,6 +38,9 @@ pub struct Parked {
 pub(crate) struct RefusedAs {
     pub(crate) human: HumanId,
     pub(crate) expires: TimeMs,
+    /// The proposal that was refused.
+    pub(crate) leaf: LeafIndex,
+    pub(crate) leaf_hash: Digest,
 }
 
 impl Parked {

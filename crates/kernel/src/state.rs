@@ -60,7 +60,7 @@ pub(crate) struct Open {
 }
 
 /// The fold.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) now: TimeMs,
     pub(crate) next: Seq,
@@ -84,6 +84,22 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(rules: Vec<BudgetRule>) -> Self {
         Self { budgets: Budgets::new(rules), ..Self::default() }
+    }
+
+    /// Which sessions each run has.
+    pub(crate) const fn runs(&self) -> &BTreeMap<RunId, BTreeSet<SessionId>> {
+        &self.runs
+    }
+
+    /// Takes sessions and runs from an image.
+    pub(crate) fn restore_sessions(
+        &mut self,
+        sessions: BTreeMap<SessionId, Session>,
+        runs: BTreeMap<RunId, BTreeSet<SessionId>>,
+    ) {
+        self.sessions_by_end = sessions.iter().map(|(id, session)| (session.expires, id.clone())).collect();
+        self.sessions = sessions;
+        self.runs = runs;
     }
 
     /// Time goes on, never back, and what can never be read again is dropped.

@@ -22,10 +22,12 @@ mod error;
 mod mark;
 mod publish;
 mod read;
+mod rebuild;
 mod recover;
 mod segment;
 mod shared;
 mod signer;
+mod snapshot;
 mod store;
 mod tile;
 mod tree;
@@ -37,17 +39,21 @@ pub use config::{Config, PublishMode};
 pub use disk::{Disk, RealDisk};
 pub use error::{AppendError, FrameFault, OpenError, SignError};
 pub use read::{Consistency, ReadError, StoredRecord, Tail};
+pub use rebuild::{Rebuild, Resumed};
 pub use recover::{Cut, Recovered, VisitError};
 pub use segment::{MAX_PAYLOAD_BYTES, Record};
 pub use signer::{LocalSigner, Signer, load_verifier};
+pub use snapshot::{Follower, MAX_SNAPSHOT_BYTES, SNAPSHOTS_KEPT, SnapshotError, delete_snapshots};
 pub use store::Store;
 
 use crate::disk::{Access, DiskLock, Mode};
 use crate::mark::Mark;
 use crate::publish::Publisher;
+use crate::rebuild::{Source, Whole};
 use crate::recover::{Anchor, Scan};
 use crate::segment::FrameWriter;
 use crate::shared::{Confirmed, Phase, Shared};
+use crate::snapshot::Origin;
 use crate::writer::{Segment, Writer};
 
 /// An open ledger; clones are the same ledger.
@@ -104,16 +110,15 @@ impl Ledger {
         config: Config,
         visit: &mut dyn FnMut(Record<'_>) -> Result<(), VisitError>,
     ) -> Result<(Self, Recovered), OpenError> {
-        let names = match store.disk().list(store.dir()) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            names => names.map_err(OpenError::io("list", store.dir()))?,
-        };
-        for missing in ["log.key", "log.vkey"] {
-            if !names.iter().any(|name| name == missing) {
-                return Err(OpenError::NotALedger { dir: store.dir().to_path_buf(), missing });
-            }
-        }
-        Self::open_with(store, config, signer::shared(LocalSigner::load(store)?), visit)
+        Self::open_with(store, config, own_signer(store)?, visit)
+    }
+
+    /// As [`Ledger::open`], but from the newest snapshot that holds, if there is one: what lies below it is not read.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`]. No snapshot is an error by itself: at worst the whole log is read.
+    pub fn resume(store: &Store, config: Config, rebuild: &mut dyn Rebuild) -> Result<(Self, Recovered), OpenError> {
+        Self::resume_with(store, config, own_signer(store)?, rebuild)
     }
 
     /// As [`Ledger::open`], with a signer of the caller's.
@@ -126,16 +131,30 @@ impl Ledger {
         signer: Arc<dyn Signer>,
         visit: &mut dyn FnMut(Record<'_>) -> Result<(), VisitError>,
     ) -> Result<(Self, Recovered), OpenError> {
+        Self::resume_with(store, config, signer, &mut Whole(visit))
+    }
+
+    /// As [`Ledger::resume`], with a signer of the caller's.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub fn resume_with(
+        store: &Store,
+        config: Config,
+        signer: Arc<dyn Signer>,
+        rebuild: &mut dyn Rebuild,
+    ) -> Result<(Self, Recovered), OpenError> {
         let lock = take_lock(store)?;
         let key = signer.verifier_key();
         let (mut mark, marked) = open_mark(store)?;
         let mut anchors = vec![Anchor { witness: "the confirmed mark", head: marked }];
         anchors.extend(recover::published(store, key)?);
-        let scan = recover::scan(store, key, &anchors, visit)?;
+        let scan = rebuild::scan(Source { store, key, anchors: &anchors }, rebuild)?;
         recover::settle(store, &scan)?;
         mark.write(&scan.head).and_then(|()| mark.sync()).map_err(OpenError::io("write", store.mark()))?;
         let recovered = Recovered {
             head: scan.head,
+            from: scan.from,
             unconfirmed: scan.head.size - marked.size,
             cut: scan.cut.clone(),
             repairs_tiles: scan.repair_from.is_some(),
@@ -149,6 +168,9 @@ impl Ledger {
         let Start { lock, mark, scan, note } = start;
         let edge = scan.tiler.edge.clone();
         let segment = open_segment(store, &scan)?;
+        let (first, offset) = scan.last.unwrap_or((0, 0));
+        let origin = Origin { tiler: scan.tiler.clone(), segment: first, offset };
+        let synced = scan.from;
         let mut publisher = Publisher::new(store, scan.repair_from.unwrap_or(scan.tiler));
         let confirmed = Confirmed { head: scan.head, note, edge: edge.clone() };
         if let Err(error) = publisher.publish(&confirmed) {
@@ -157,6 +179,7 @@ impl Ledger {
         let inline = config.publish == PublishMode::Inline;
         let shared = Arc::new(Shared::new(store, config, signer, confirmed, lock));
         shared.state().published = publisher.published();
+        *shared.follower.lock().unwrap_or_else(PoisonError::into_inner) = Some((origin, synced));
         let (inner, background) = if inline { (Some(publisher), None) } else { (None, Some(publisher)) };
         let frame = FrameWriter::default();
         let writer = Writer { shared: Arc::clone(&shared), segment, mark, edge, frame, publisher: inner };
@@ -265,6 +288,13 @@ impl Ledger {
         Tail::new(Arc::clone(&self.shared), index)
     }
 
+    /// What follows the log from where opening left it. There is one: a second time there is none.
+    #[must_use]
+    pub fn follower(&self) -> Option<Follower> {
+        let taken = self.shared.follower.lock().unwrap_or_else(PoisonError::into_inner).take();
+        taken.map(|(origin, synced)| Follower::new(Arc::clone(&self.shared), origin, synced))
+    }
+
     /// Proves a record at the current size.
     ///
     /// # Errors
@@ -337,6 +367,19 @@ struct Start {
     mark: Mark,
     scan: Scan,
     note: Arc<str>,
+}
+
+fn own_signer(store: &Store) -> Result<Arc<dyn Signer>, OpenError> {
+    let names = match store.disk().list(store.dir()) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        names => names.map_err(OpenError::io("list", store.dir()))?,
+    };
+    for missing in ["log.key", "log.vkey"] {
+        if !names.iter().any(|name| name == missing) {
+            return Err(OpenError::NotALedger { dir: store.dir().to_path_buf(), missing });
+        }
+    }
+    Ok(signer::shared(LocalSigner::load(store)?))
 }
 
 fn take_lock(store: &Store) -> Result<Box<dyn DiskLock>, OpenError> {

@@ -19,7 +19,7 @@ use crate::segment::{self, Found, Frame, SegmentReader};
 use crate::shared::{Confirmed, Shared};
 use crate::store::Store;
 use crate::tile::hash_path;
-use crate::tree::{TILE_WIDTH, Tile, place};
+use crate::tree::{Edge, TILE_WIDTH, Tile, place};
 
 /// How many tiles and how many frame positions are kept.
 const CACHED: usize = 256;
@@ -144,6 +144,41 @@ fn seek(store: &Store, index: u64, cache: &Mutex<BTreeMap<u64, (u64, u64)>>) -> 
     Err(missing())
 }
 
+/// A record that is known to be confirmed.
+pub(crate) fn stored_record(
+    store: &Store,
+    index: u64,
+    positions: &Mutex<BTreeMap<u64, (u64, u64)>>,
+) -> Result<StoredRecord, ReadError> {
+    let (mut reader, first) = seek(store, index, positions)?;
+    let Found::Frame(frame) = reader.next(first)? else {
+        return Err(damaged(&format!("record `{index}` cannot be read")).into());
+    };
+    let found = frame.records().find(|record| record.index == index).map(stored);
+    found.ok_or_else(|| damaged(&format!("record `{index}` is missing")).into())
+}
+
+/// Hashes of full tiles as they lie in the public folder, and of an edge. Whoever reads them has to check them.
+pub(crate) struct PublishedHashes<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) edge: &'a Edge,
+}
+
+impl HashReader for PublishedHashes<'_> {
+    type Error = io::Error;
+
+    fn hash(&self, level: u8, index: u64) -> io::Result<Hash> {
+        if let Ok(hash) = self.edge.hash(level, index) {
+            return Ok(hash);
+        }
+        let (tile_level, number, row, at) = place(level, index);
+        let path = self.store.public().join(hash_path(tile_level, number, TILE_WIDTH));
+        let bytes = read_file(self.store.disk(), &path, 32 * TILE_WIDTH)?;
+        let tile = Tile::from_bytes(&bytes).filter(|_| bytes.len() as u64 == 32 * TILE_WIDTH);
+        tile.and_then(|tile| tile.hash(row, at)).ok_or_else(|| damaged("a tile is too short"))
+    }
+}
+
 fn damaged(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
 }
@@ -154,12 +189,7 @@ impl Shared {
         if index >= size {
             return Err(ReadError::OutOfRange { index, size });
         }
-        let (mut reader, first) = seek(&self.store, index, &self.caches.positions)?;
-        let Found::Frame(frame) = reader.next(first)? else {
-            return Err(damaged(&format!("record `{index}` cannot be read")).into());
-        };
-        let found = frame.records().find(|record| record.index == index).map(stored);
-        found.ok_or_else(|| damaged(&format!("record `{index}` is missing")).into())
+        stored_record(&self.store, index, &self.caches.positions)
     }
 
     pub(crate) fn prove(&self, index: u64) -> Result<TlogProof, ReadError> {

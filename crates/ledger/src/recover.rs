@@ -8,18 +8,29 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use countersign_receipt::merkle::{Frontier, TreeHead, leaf_hash};
+use countersign_receipt::merkle::{TreeHead, consistency_proof, empty_root, verify_consistency};
 use countersign_receipt::{Checkpoint, Note, VerifierKey};
 
 use crate::disk::{Mode, read_file};
 use crate::error::{FrameFault, OpenError};
 use crate::publish::matches;
+use crate::read::PublishedHashes;
+use crate::rebuild::Source;
 use crate::segment::{self, Found, Frame, Record, SegmentReader};
+use crate::snapshot::Origin;
 use crate::store::Store;
 use crate::tile::Tiler;
+use crate::tree::Edge;
 
 /// What the visitor may answer to stop.
+#[derive(Debug)]
 pub struct VisitError(String);
+
+impl std::fmt::Display for VisitError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 impl<E: std::error::Error> From<E> for VisitError {
     fn from(error: E) -> Self {
@@ -52,6 +63,8 @@ pub struct Cut {
 pub struct Recovered {
     /// The tree with which service goes on.
     pub head: TreeHead,
+    /// The first record that was read: that of a snapshot's edge, or 0. What lies below was not verified.
+    pub from: u64,
     /// Whole records above the confirmed mark: durable now, but perhaps never acknowledged.
     pub unconfirmed: u64,
     /// If an end was cut: append a gap record.
@@ -70,6 +83,8 @@ pub(crate) struct Anchor {
 /// What the scan leaves behind for service.
 pub(crate) struct Scan {
     pub(crate) head: TreeHead,
+    /// The first record that was read.
+    pub(crate) from: u64,
     pub(crate) tiler: Tiler,
     /// From where tiles have to be written, if not from the end.
     pub(crate) repair_from: Option<Tiler>,
@@ -87,18 +102,18 @@ struct Scanner<'a> {
     anchors: &'a [Anchor],
     confirmed: u64,
     met: Vec<bool>,
-    frontier: Frontier,
     scan: Scan,
 }
 
-/// Reads all segments.
+/// Reads all segments, or those from an origin on.
 pub(crate) fn scan(
-    store: &Store,
-    key: &VerifierKey,
-    anchors: &[Anchor],
+    source: Source<'_>,
+    origin: Option<Origin>,
     visit: &mut dyn FnMut(Record<'_>) -> Result<(), VisitError>,
 ) -> Result<Scan, OpenError> {
-    let frontier = Frontier::new();
+    let Source { store, key, anchors } = source;
+    let (segment, offset) = origin.as_ref().map_or((0, 0), |origin| (origin.segment, origin.offset));
+    let tiler = origin.map_or_else(Tiler::default, |origin| origin.tiler);
     let mut scanner = Scanner {
         visit,
         store,
@@ -107,37 +122,53 @@ pub(crate) fn scan(
         confirmed: anchors.iter().map(|anchor| anchor.head.size).max().unwrap_or(0),
         met: vec![false; anchors.len()],
         scan: Scan {
-            head: frontier.head(),
-            tiler: Tiler::default(),
+            head: TreeHead { size: 0, root: empty_root() },
+            from: tiler.size(),
+            tiler,
             repair_from: None,
             note: None,
             last: None,
             cut: None,
         },
-        frontier,
     };
-    scanner.meet_anchors();
-    let firsts = segment::list(store).map_err(OpenError::io("list", store.segments()))?;
+    scanner.begin()?;
+    let mut firsts = segment::list(store).map_err(OpenError::io("list", store.segments()))?;
+    firsts.retain(|first| *first >= segment);
     for (at, first) in firsts.iter().enumerate() {
-        scanner.segment(*first, at + 1 == firsts.len())?;
+        let place = if *first == segment { (*first, offset) } else { (*first, 0) };
+        scanner.segment(place, at + 1 == firsts.len())?;
     }
     scanner.finish()
 }
 
 impl Scanner<'_> {
-    fn segment(&mut self, first: u64, last: bool) -> Result<(), OpenError> {
+    /// The tree that the scan begins with. What has seen a smaller one has to be proved right by published tiles.
+    fn begin(&mut self) -> Result<(), OpenError> {
+        let edge = &self.scan.tiler.edge;
+        self.scan.head = edge.head().map_err(|_| self.unreachable_root())?;
+        for (anchor, met) in self.anchors.iter().zip(&mut self.met) {
+            let is_below = anchor.head.size < self.scan.head.size;
+            *met |= is_below && extends(self.store, edge, &anchor.head, &self.scan.head);
+        }
+        self.meet_anchors();
+        Ok(())
+    }
+
+    /// Reads the segment that begins with record `first`, from a byte offset on.
+    fn segment(&mut self, (first, from): (u64, u64), last: bool) -> Result<(), OpenError> {
         let path = self.store.segment(first);
         let io = |operation| OpenError::io(operation, path.clone());
         let mut reader = SegmentReader::open(self.store, first).map_err(io("open"))?;
-        if first != self.frontier.size() {
-            return Err(self.corrupt(&reader, FrameFault::Index { expected: self.frontier.size(), found: first }));
+        if from == 0 && first != self.size() {
+            return Err(self.corrupt(&reader, FrameFault::Index { expected: self.size(), found: first }));
         }
+        reader.offset = from;
         let start = self.scan.repair_from.is_none().then(|| self.scan.tiler.clone());
         let mut complete = true;
         let mut newest = None;
         loop {
             let offset = reader.offset;
-            match reader.next(self.frontier.size()).map_err(io("read"))? {
+            match reader.next(self.size()).map_err(io("read"))? {
                 Found::Frame(frame) => {
                     complete &= self.frame(&frame).map_err(|error| error.at(self, &reader, offset))?;
                     newest = Some((frame, offset));
@@ -167,10 +198,9 @@ impl Scanner<'_> {
     fn frame(&mut self, frame: &Frame) -> Result<bool, FrameError> {
         let mut full = Vec::new();
         for record in frame.records() {
-            self.frontier.push(leaf_hash(record.leaf));
             self.scan.tiler.push(record.leaf, &mut full);
         }
-        let head = self.frontier.head();
+        let head = self.scan.tiler.edge.head().map_err(|_| FrameError::Open(self.unreachable_root()))?;
         judge(frame.note(), self.key, &head).map_err(FrameError::Fault)?;
         self.scan.head = head;
         self.meet_anchors();
@@ -189,7 +219,7 @@ impl Scanner<'_> {
 
     /// Cuts only what can be nothing but the last, never acknowledged write.
     fn broken_end(&mut self, reader: &SegmentReader, last: bool, fault: FrameFault) -> Result<(), OpenError> {
-        let size = self.frontier.size();
+        let size = self.size();
         let io = |operation| OpenError::io(operation, reader.path.clone());
         let later = reader.later_frame(size).map_err(io("read"))?;
         // A frame is written only after the sync of the one before: a signed later one means damage, not a torn write.
@@ -206,9 +236,24 @@ impl Scanner<'_> {
         OpenError::Corrupt {
             path: reader.path.clone(),
             offset: reader.offset,
-            index: self.frontier.size(),
+            index: self.size(),
             confirmed: self.confirmed,
             fault,
+        }
+    }
+
+    fn size(&self) -> u64 {
+        self.scan.tiler.size()
+    }
+
+    /// The edge lost a hash: a defect of this program.
+    fn unreachable_root(&self) -> OpenError {
+        OpenError::Corrupt {
+            path: self.store.segments(),
+            offset: 0,
+            index: self.size(),
+            confirmed: self.confirmed,
+            fault: FrameFault::Shape("no root"),
         }
     }
 
@@ -221,6 +266,12 @@ impl Scanner<'_> {
         }
         Ok(self.scan)
     }
+}
+
+/// Whether published tiles prove that the tree `new`, whose edge this is, extends `old`.
+fn extends(store: &Store, edge: &Edge, old: &TreeHead, new: &TreeHead) -> bool {
+    let proof = consistency_proof(&PublishedHashes { store, edge }, old.size, new.size);
+    proof.is_ok_and(|path| verify_consistency(old, new, &path).is_ok())
 }
 
 enum FrameError {

@@ -16,6 +16,7 @@ use crate::disk::DiskLock;
 use crate::error::AppendError;
 use crate::read::Caches;
 use crate::signer::Signer;
+use crate::snapshot::Origin;
 use crate::store::Store;
 use crate::tree::Edge;
 
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     /// Wakes those who wait in `flush`.
     pub(crate) settled: Condvar,
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Where a follower begins, and up to where the public folder is durable; gone once it is taken.
+    pub(crate) follower: Mutex<Option<(Origin, u64)>>,
     /// Held until `close`, so that no second process opens the ledger.
     pub(crate) lock: Mutex<Option<Box<dyn DiskLock>>>,
 }
@@ -101,6 +104,7 @@ impl Shared {
             news: Condvar::new(),
             settled: Condvar::new(),
             threads: Mutex::default(),
+            follower: Mutex::default(),
             lock: Mutex::new(Some(lock)),
         }
     }

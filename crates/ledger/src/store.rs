@@ -63,6 +63,14 @@ impl Store {
         self.segments().join(format!("{first:020}.seg"))
     }
 
+    pub(crate) fn snapshots(&self) -> PathBuf {
+        self.dir.join("snapshots")
+    }
+
+    pub(crate) fn snapshot(&self, size: u64) -> PathBuf {
+        self.snapshots().join(format!("{size:020}.snap"))
+    }
+
     pub(crate) fn mark(&self) -> PathBuf {
         self.dir.join("mark")
     }

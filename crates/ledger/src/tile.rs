@@ -62,6 +62,16 @@ pub(crate) struct Tiler {
 }
 
 impl Tiler {
+    /// Goes on from an edge and the begun bundle that belongs to it.
+    pub(crate) const fn restore(edge: Edge, bundle: Vec<u8>) -> Self {
+        Self { edge, bundle }
+    }
+
+    /// The begun bundle.
+    pub(crate) fn bundle(&self) -> &[u8] {
+        &self.bundle
+    }
+
     pub(crate) fn size(&self) -> u64 {
         self.edge.size()
     }

@@ -67,8 +67,13 @@ impl Tile {
         Some(tile)
     }
 
+    /// How many hashes it has.
+    fn len(&self) -> u64 {
+        self.rows.first().map_or(0, |row| row.len() as u64)
+    }
+
     fn is_empty(&self) -> bool {
-        self.rows.first().is_none_or(Vec::is_empty)
+        self.len() == 0
     }
 }
 
@@ -97,6 +102,35 @@ pub(crate) struct Edge {
 impl Edge {
     pub(crate) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// How many levels of tiles a tree of `size` leaves has begun.
+    pub(crate) fn levels_of(size: u64) -> u8 {
+        let mut levels = 0;
+        let mut rest = size;
+        while rest > 0 {
+            rest /= TILE_WIDTH;
+            levels += 1;
+        }
+        levels
+    }
+
+    /// Row 0 of the tile at the edge of each level, as it lies in a file.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = Vec<u8>> {
+        let levels = usize::from(Self::levels_of(self.size));
+        (0..levels).map(|level| self.levels.get(level).map(|tile| tile.bytes()).unwrap_or_default())
+    }
+
+    /// The edge of a tree of `size` leaves; `None` if these tiles are not as full as they must be.
+    pub(crate) fn restore(size: u64, tiles: Vec<Tile>) -> Option<Self> {
+        let mut rest = size;
+        for tile in &tiles {
+            if tile.len() != rest % TILE_WIDTH {
+                return None;
+            }
+            rest /= TILE_WIDTH;
+        }
+        (rest == 0).then(|| Self { size, levels: tiles.into_iter().map(Arc::new).collect() })
     }
 
     /// Appends a leaf hash and reports the tiles that it fills.

@@ -457,7 +457,7 @@ pub struct Snapshot {
     /// How many records it is made of.
     #[n(0)]
     pub size: u64,
-    /// SHA-256 of the state's one encoding.
+    /// The digest of the state's one encoding.
     #[n(1)]
     pub state: Digest,
 }

@@ -16,7 +16,7 @@ use countersign_gate::call::{Answer, Call};
 use countersign_gate::catalog::{Catalog, Declared};
 use countersign_gate::kill::{KillAck, KillSwitch};
 use countersign_gate::view::Stored;
-use countersign_gate::{Evaluate, Gate, GateError, Parts};
+use countersign_gate::{Evaluate, Gate, GateError, Parts, SnapshotRules};
 use countersign_kernel::identity::TokenKey;
 use countersign_kernel::policy::{AgentDef, Bundle, PolicySource, TargetDef};
 use countersign_kernel::{BudgetRule, BudgetScope, Event, Kernel, Limits, Settings};
@@ -76,6 +76,8 @@ pub struct Rules {
     pub limits: Limits,
     /// How long an evaluation may take.
     pub evaluation_ms: u64,
+    /// When snapshots are taken.
+    pub snapshots: SnapshotRules,
     /// The ledger's bounds.
     pub ledger: Config,
 }
@@ -90,6 +92,7 @@ impl Default for Rules {
             limits: Limits::default(),
             evaluation_ms: 20_000,
             ledger,
+            snapshots: SnapshotRules::default(),
         }
     }
 }
@@ -249,6 +252,7 @@ impl Stage {
             store: store(disk),
             ledger: self.rules.ledger.clone(),
             settings: self.settings(),
+            snapshots: self.rules.snapshots,
             policy: self.policy.clone(),
             catalog: catalog(),
             switch: Arc::new(KillSwitch::open(&folder.join(KILL_FILE)).unwrap()),

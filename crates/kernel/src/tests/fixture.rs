@@ -129,7 +129,7 @@ pub(crate) struct Rig {
     pub(crate) now: TimeMs,
     pub(crate) log: Vec<Leaf>,
     pub(crate) refusals: Vec<String>,
-    salt: u64,
+    pub(crate) salt: u64,
 }
 
 impl Rig {

@@ -1,0 +1,248 @@
+//! Snapshots of the kernel's state: taken of a fold that follows the log, never of the kernel that decides.
+//!
+//! A second kernel takes in what is durable, behind the ledger's writer. So a snapshot is exactly the fold of the first so
+//! many records, the pipeline is not held up for it, and nothing that is not on disk can be in it. It costs the reading
+//! of every record once more, on a thread of its own. The file comes first and the record that commits to it second; a
+//! file without its record counts for nothing. Where anything fails there is no snapshot, a warning, and a longer start.
+
+use std::sync::{Mutex, PoisonError, TryLockError};
+use std::time::Duration;
+
+use countersign_kernel::image::{RestoreError, image_digest};
+use countersign_kernel::replay::Leaf;
+use countersign_kernel::{Event, Kernel, Settings};
+use countersign_ledger::{Follower, Ledger, Rebuild, Resumed, SnapshotError, VisitError};
+use countersign_model::payload::ActionPayload;
+use countersign_model::unit::LeafIndex;
+use countersign_model::{Body, Digest, Record, TimeMs};
+use countersign_receipt::merkle::leaf_hash;
+
+use crate::Gate;
+
+/// How long an orderly stop waits until the public folder has caught up.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// When snapshots are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotRules {
+    /// After so many records: about how many a start-up reads at most.
+    pub every_records: u64,
+    /// At an orderly stop, if there have been at least so many records since the last one.
+    pub at_stop_records: u64,
+}
+
+impl Default for SnapshotRules {
+    fn default() -> Self {
+        Self { every_records: 50_000, at_stop_records: 1_000 }
+    }
+}
+
+/// What follows the log.
+pub(crate) struct Snapshots {
+    rules: SnapshotRules,
+    /// Absent once following has failed: then there are no more snapshots in this process.
+    shadow: Mutex<Option<Shadow>>,
+}
+
+struct Shadow {
+    follower: Follower,
+    kernel: Kernel,
+    /// The size of the last snapshot, or where this process began.
+    last: u64,
+}
+
+impl Snapshots {
+    /// Follows `ledger`, of which `kernel` is the fold so far.
+    pub(crate) fn new(rules: SnapshotRules, ledger: &Ledger, kernel: Kernel, last: u64) -> Self {
+        let shadow = ledger.follower().map(|follower| Shadow { follower, kernel, last });
+        Self { rules, shadow: Mutex::new(shadow) }
+    }
+}
+
+impl Shadow {
+    /// Takes in what has become durable, up to `limit` records.
+    fn follow(&mut self, limit: u64) -> Result<bool, countersign_ledger::ReadError> {
+        let Self { follower, kernel, .. } = self;
+        follower.advance(limit, &mut |stored| fold(kernel, stored).map(drop))
+    }
+
+    fn since(&self) -> u64 {
+        self.follower.size().saturating_sub(self.last)
+    }
+}
+
+impl Gate {
+    /// Starts what [`Gate::snapshot_if_due`] does on a thread that may block; where one is at it already, does nothing.
+    pub(crate) fn follow_in_background(&self) {
+        let gate = self.clone();
+        tokio::task::spawn_blocking(move || gate.snapshot_if_due());
+    }
+
+    /// Takes in what has become durable and takes a snapshot if one is due. Says whether it took one. Blocks.
+    pub fn snapshot_if_due(&self) -> bool {
+        let mut shadow = match self.0.snapshots.shadow.try_lock() {
+            Ok(shadow) => shadow,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        self.follow(&mut shadow, self.0.snapshots.rules.every_records)
+    }
+
+    /// The snapshot of an orderly stop.
+    pub(crate) fn snapshot_at_stop(&self) {
+        let mut shadow = self.0.snapshots.shadow.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = shadow.as_ref().map_or(0, |shadow| self.ledger().head().size.saturating_sub(shadow.last));
+        let rules = self.0.snapshots.rules;
+        if since >= rules.at_stop_records && self.ledger().flush(FLUSH) == Ok(true) {
+            self.follow(&mut shadow, rules.at_stop_records);
+        }
+    }
+
+    fn follow(&self, shadow: &mut Option<Shadow>, due: u64) -> bool {
+        let Some(following) = shadow else { return false };
+        loop {
+            let left = due.saturating_sub(following.since()).max(1);
+            let is_all = match following.follow(left) {
+                Ok(is_all) => is_all,
+                Err(error) => {
+                    tracing::warn!(%error, "the log cannot be followed: no more snapshots until a restart");
+                    *shadow = None;
+                    return false;
+                }
+            };
+            if following.since() >= due {
+                return self.take_snapshot(following);
+            }
+            if is_all {
+                return false;
+            }
+        }
+    }
+
+    fn take_snapshot(&self, shadow: &mut Shadow) -> bool {
+        let size = shadow.follower.size();
+        let image = match shadow.kernel.image() {
+            Ok(image) => image,
+            Err(error) => {
+                tracing::warn!(%error, "no snapshot");
+                shadow.last = size;
+                return false;
+            }
+        };
+        match shadow.follower.save(&image) {
+            Ok(()) => {}
+            // Try again when the public folder has caught up.
+            Err(SnapshotError::Unpublished { .. }) => return false,
+            Err(error) => {
+                tracing::warn!(%error, "no snapshot; the next start-up takes longer");
+                shadow.last = size;
+                return false;
+            }
+        }
+        shadow.last = size;
+        let step = self.step(Event::Snapshot { size, state: image_digest(&image) });
+        for recording in step.others {
+            if let Err(error) = recording.pending.wait() {
+                // The record says nothing about the state, so nothing is out of step; the file alone counts for nothing.
+                tracing::warn!(%error, "a snapshot did not come on record");
+                return false;
+            }
+        }
+        if let Err(error) = shadow.follower.retire() {
+            tracing::warn!(%error, "old snapshots stay behind");
+        }
+        true
+    }
+}
+
+/// Refolds a kernel from a ledger that is being opened.
+pub(crate) struct Refold {
+    settings: Settings,
+    pub(crate) kernel: Kernel,
+    /// The snapshot that it went on from, and whether a record has committed to it.
+    resumed: Option<(u64, Digest, bool)>,
+}
+
+impl Refold {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self { kernel: Kernel::new(settings.clone()), settings, resumed: None }
+    }
+
+    /// The size of the snapshot that it went on from.
+    pub(crate) fn resumed_at(&self) -> u64 {
+        self.resumed.map_or(0, |(size, ..)| size)
+    }
+}
+
+impl Rebuild for Refold {
+    fn takes_snapshots(&self) -> bool {
+        true
+    }
+
+    fn restart(&mut self) {
+        self.kernel = Kernel::new(self.settings.clone());
+        self.resumed = None;
+    }
+
+    fn resume(&mut self, resumed: &Resumed<'_>) -> Result<(), VisitError> {
+        let mut read = |leaf: LeafIndex| {
+            let stored = resumed.record(leaf.0).ok()?;
+            let stored = countersign_ledger::Record {
+                index: stored.index,
+                leaf: &stored.leaf,
+                payload: stored.payload.as_deref(),
+            };
+            leaf_of(stored).ok()
+        };
+        let kernel: Result<_, RestoreError> = Kernel::restore(self.settings.clone(), resumed.state, &mut read);
+        self.kernel = kernel?;
+        self.resumed = Some((resumed.size, image_digest(resumed.state), false));
+        Ok(())
+    }
+
+    fn visit(&mut self, stored: countersign_ledger::Record<'_>) -> Result<(), VisitError> {
+        let found = fold(&mut self.kernel, stored)?;
+        if let (Some((size, digest, is_recorded)), Some(found)) = (&mut self.resumed, found) {
+            *is_recorded |= found.size == *size && found.state == *digest;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), VisitError> {
+        match self.resumed {
+            Some((_, _, false)) => Err(VisitError::new("no record of the log commits to it")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Takes one record in; says what it commits to, if it is of a snapshot.
+fn fold(
+    kernel: &mut Kernel,
+    stored: countersign_ledger::Record<'_>,
+) -> Result<Option<countersign_model::record::Snapshot>, VisitError> {
+    let Leaf { record, leaf, leaf_hash, payload } = leaf_of(stored)?;
+    let snapshot = match &record.body {
+        Body::Snapshot(snapshot) => Some(snapshot.clone()),
+        _ => None,
+    };
+    // Time is the record's own: the kernel takes the later of both.
+    kernel.step(TimeMs(0), Event::Recovered { record, leaf, leaf_hash, payload });
+    Ok(snapshot)
+}
+
+/// A stored record, read as far as a fold needs it. An erased payload is no error: what waited for it is gone, and fails closed.
+fn leaf_of(stored: countersign_ledger::Record<'_>) -> Result<Leaf, VisitError> {
+    let record = Record::from_leaf(stored.leaf)
+        .map_err(|error| VisitError::new(format!("record `{}`: {error}", stored.index)))?;
+    Ok(Leaf {
+        leaf: LeafIndex(stored.index),
+        leaf_hash: Digest(*leaf_hash(stored.leaf).as_bytes()),
+        // No fold reads the payload of anything but a proposal.
+        payload: stored
+            .payload
+            .filter(|_| matches!(record.body, Body::Proposal(_)))
+            .and_then(|bytes| ActionPayload::decode(bytes).ok()),
+        record,
+    })
+}

@@ -1,0 +1,385 @@
+//! The image of a state: its one encoding, and the way back.
+//!
+//! An image holds what leaves say and nothing more. Of a proposal it holds the leaf and the leaf's hash: record and payload
+//! are read back from the log, so an image gives away nothing that was erased, and erasing needs to touch no image.
+//! Only a fold of records has an image, for only then do all machines agree on it; a kernel with calls in flight has none.
+//! It must not know files. It does not cover a state under other budgets: counters of rules that changed mean nothing,
+//! and the log has to be folded anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use countersign_model::encoding::{DecodeError, EncodeError, from_canonical, to_canonical};
+use countersign_model::id::{AgentId, Environment, HumanId, LeaseName, RunId, SessionId, TicketId};
+use countersign_model::record::KillScope;
+use countersign_model::unit::LeafIndex;
+use countersign_model::{Body, Digest, Seq, TimeMs};
+use minicbor::{Decode, Encode};
+
+use crate::budget::BudgetsImage;
+use crate::kernel::Kernel;
+use crate::kill::KillState;
+use crate::parked::{Parked, RefusedAs};
+use crate::replay::Leaf;
+use crate::settings::Settings;
+use crate::state::{Activation, Human, Open, Session, State};
+
+#[cfg(test)]
+mod tests;
+
+/// The version of the image and of what records mean to the fold. It changes with either, whatever the release is called.
+pub const IMAGE_VERSION: u32 = 1;
+
+/// Why a kernel has no image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// It holds what no record on disk says: calls in flight.
+    #[error("the state holds calls in flight: only a fold of records has an image")]
+    InFlight,
+    /// The encoder refused, which is a bug.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+}
+
+/// Why an image gives no kernel. The log folded from its first record always does.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// The bytes are no image.
+    #[error("not the image of a state: {0}")]
+    Malformed(#[from] DecodeError),
+    /// The image or the meaning of records was another.
+    #[error("the image has version {found}, this build reads version {IMAGE_VERSION}")]
+    Version {
+        /// The image's.
+        found: u32,
+    },
+    /// Another release made it.
+    #[error("the image was made by version {found}, this is {ours}")]
+    Release {
+        /// The image's.
+        found: String,
+        /// This build's.
+        ours: String,
+    },
+    /// It is of another log.
+    #[error("the image is of the log `{found}`")]
+    Log {
+        /// The image's.
+        found: String,
+    },
+    /// Budgets or the longest life of a token are not what they were.
+    #[error("budgets or the longest life of a token have changed since the image was made")]
+    Rules,
+    /// The image contradicts itself.
+    #[error("the image contradicts itself: {0}")]
+    Inconsistent(&'static str),
+    /// A record that it points to is not there, or is another.
+    #[error("record `{leaf}` is not the one that the image points to")]
+    Record {
+        /// Where.
+        leaf: LeafIndex,
+    },
+}
+
+/// The digest by which a record commits to an image.
+#[must_use]
+pub fn image_digest(image: &[u8]) -> Digest {
+    Digest::of("countersign state v1", &[image])
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct Image {
+    #[n(0)]
+    version: u32,
+    #[n(1)]
+    release: String,
+    #[n(2)]
+    log: String,
+    #[n(3)]
+    rules: Digest,
+    #[n(4)]
+    now: TimeMs,
+    #[n(5)]
+    next: Seq,
+    #[n(6)]
+    budgets: BudgetsImage,
+    #[n(7)]
+    parked: BTreeMap<TicketId, ParkedImage>,
+    /// By the leaf of the proposal that was refused.
+    #[n(8)]
+    refused: BTreeMap<LeafIndex, RefusedImage>,
+    /// Intents without an outcome, with their leaves.
+    #[n(9)]
+    open: BTreeMap<Seq, LeafIndex>,
+    #[n(10)]
+    kill_epoch: u64,
+    #[n(11)]
+    killed: BTreeSet<KillScope>,
+    #[n(12)]
+    freezes: BTreeMap<Environment, TimeMs>,
+    #[n(13)]
+    humans: BTreeMap<HumanId, HumanImage>,
+    #[n(14)]
+    sessions: BTreeMap<SessionId, SessionImage>,
+    #[n(15)]
+    runs: BTreeMap<RunId, BTreeSet<SessionId>>,
+    #[n(16)]
+    activation: Option<ActivationImage>,
+    #[n(17)]
+    clock_doubt: Option<TimeMs>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct ParkedImage {
+    #[n(0)]
+    leaf: LeafIndex,
+    #[n(1)]
+    leaf_hash: Digest,
+    #[n(2)]
+    expires: TimeMs,
+    #[n(3)]
+    consents: BTreeSet<HumanId>,
+    #[n(4)]
+    is_granted: bool,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct RefusedImage {
+    #[n(0)]
+    leaf_hash: Digest,
+    #[n(1)]
+    human: HumanId,
+    #[n(2)]
+    expires: TimeMs,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct HumanImage {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    key: [u8; 32],
+    #[n(1)]
+    enrolled: TimeMs,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct SessionImage {
+    #[n(0)]
+    agent: Option<AgentId>,
+    #[n(1)]
+    run: Option<RunId>,
+    #[n(2)]
+    expires: TimeMs,
+    #[n(3)]
+    revoked: bool,
+    #[n(4)]
+    leases: BTreeMap<LeaseName, TimeMs>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct ActivationImage {
+    #[n(0)]
+    configuration: Digest,
+    #[n(1)]
+    policy: Digest,
+    #[n(2)]
+    serial: u64,
+}
+
+impl Kernel {
+    /// The one encoding of a state that is a fold of records.
+    ///
+    /// # Errors
+    /// [`ImageError::InFlight`] for a kernel that holds more than records say.
+    pub fn image(&self) -> Result<Vec<u8>, ImageError> {
+        if self.has_calls_in_flight() {
+            return Err(ImageError::InFlight);
+        }
+        Ok(to_canonical(&image_of(&self.state, &self.settings).ok_or(ImageError::InFlight)?)?)
+    }
+
+    /// The kernel whose image this is. `read` gives records of the log by leaf; what it gives is checked by hash.
+    ///
+    /// A proposal whose payload is gone no longer waits, as when the log is folded from its first record.
+    ///
+    /// # Errors
+    /// [`RestoreError`]: then the log has to be folded from an older image or from its first record.
+    pub fn restore(
+        settings: Settings,
+        image: &[u8],
+        read: &mut dyn FnMut(LeafIndex) -> Option<Leaf>,
+    ) -> Result<Self, RestoreError> {
+        let image: Image = from_canonical(image)?;
+        fits(&image, &settings)?;
+        let mut state = State::new(settings.budgets.clone());
+        state.now = image.now;
+        state.next = image.next;
+        state.budgets.restore(image.budgets).map_err(RestoreError::Inconsistent)?;
+        state.open = image.open.into_iter().map(|(call, leaf)| (call, Open { leaf: Some(leaf), lost: false })).collect();
+        state.kill = KillState { epoch: image.kill_epoch, scopes: image.killed };
+        state.freezes = image.freezes;
+        state.humans = image.humans.into_iter().map(|(id, h)| (id, Human { key: h.key, enrolled: h.enrolled })).collect();
+        state.restore_sessions(image.sessions.into_iter().map(|(id, s)| (id, s.into())).collect(), image.runs);
+        state.activation = image.activation.map(|a| Activation {
+            configuration: a.configuration,
+            policy: a.policy,
+            serial: a.serial,
+        });
+        state.clock_doubt = image.clock_doubt;
+        for (ticket, parked) in image.parked {
+            park(&mut state, ticket, parked, read)?;
+        }
+        for (leaf, refused) in image.refused {
+            refuse(&mut state, leaf, refused, read)?;
+        }
+        Ok(Self::of(settings, state))
+    }
+}
+
+fn image_of(state: &State, settings: &Settings) -> Option<Image> {
+    let parked = state.parked.iter().map(|(ticket, parked)| Some((ticket.clone(), ParkedImage::of(parked)?)));
+    let refused = state.refused.values().map(|refused| {
+        let RefusedAs { human, expires, leaf, leaf_hash } = refused.clone();
+        (leaf, RefusedImage { leaf_hash, human, expires })
+    });
+    let open = state.open.iter().map(|(call, open)| Some((*call, open.leaf.filter(|_| !open.lost)?)));
+    let sessions = state.sessions.iter().map(|(id, session)| (id.clone(), session.clone().into()));
+    Some(Image {
+        version: IMAGE_VERSION,
+        release: settings.version.clone(),
+        log: settings.log.clone(),
+        rules: rules(settings),
+        now: state.now,
+        next: state.next,
+        budgets: state.budgets.image(),
+        parked: parked.collect::<Option<_>>()?,
+        refused: refused.collect(),
+        open: open.collect::<Option<_>>()?,
+        kill_epoch: state.kill.epoch,
+        killed: state.kill.scopes.clone(),
+        freezes: state.freezes.clone(),
+        humans: state.humans.iter().map(|(id, h)| (id.clone(), HumanImage { key: h.key, enrolled: h.enrolled })).collect(),
+        sessions: sessions.collect(),
+        runs: state.runs().clone(),
+        activation: state.activation.map(|a| ActivationImage {
+            configuration: a.configuration,
+            policy: a.policy,
+            serial: a.serial,
+        }),
+        clock_doubt: state.clock_doubt,
+    })
+}
+
+/// Whether an image means under these settings what it meant when it was made.
+fn fits(image: &Image, settings: &Settings) -> Result<(), RestoreError> {
+    if image.version != IMAGE_VERSION {
+        return Err(RestoreError::Version { found: image.version });
+    }
+    if image.release != settings.version {
+        return Err(RestoreError::Release { found: image.release.clone(), ours: settings.version.clone() });
+    }
+    if image.log != settings.log {
+        return Err(RestoreError::Log { found: image.log.clone() });
+    }
+    if image.rules != rules(settings) {
+        return Err(RestoreError::Rules);
+    }
+    Ok(())
+}
+
+/// The digest of all settings that the fold of a record reads: budgets, and how long a revocation is remembered.
+/// Agents, tenant, policy and the other limits are read by decisions only, and may change.
+fn rules(settings: &Settings) -> Digest {
+    let words: Vec<String> = settings.budgets.iter().map(crate::BudgetRule::words).collect();
+    let token_ms = settings.limits.token_ttl_max_ms.to_be_bytes();
+    let parts: Vec<&[u8]> = std::iter::once(token_ms.as_slice()).chain(words.iter().map(String::as_bytes)).collect();
+    Digest::of("countersign fold rules v1", &parts)
+}
+
+fn park(
+    state: &mut State,
+    ticket: TicketId,
+    image: ParkedImage,
+    read: &mut dyn FnMut(LeafIndex) -> Option<Leaf>,
+) -> Result<(), RestoreError> {
+    let ParkedImage { leaf, leaf_hash, expires, consents, is_granted } = image;
+    let found = proposal(leaf, leaf_hash, read)?;
+    let Body::Proposal(proposal) = found.record.body else {
+        return Err(RestoreError::Record { leaf });
+    };
+    if proposal.attempt.ticket.as_ref() != Some(&ticket) {
+        return Err(RestoreError::Record { leaf });
+    }
+    let Some(payload) = found.payload.filter(|payload| payload.opens(&proposal.attempt)) else {
+        return Ok(());
+    };
+    if state.parked_by_digest.insert(payload.digest, ticket.clone()).is_some() {
+        return Err(RestoreError::Inconsistent("two proposals of one action wait"));
+    }
+    let parked = Parked {
+        ticket: ticket.clone(),
+        proposal: *proposal,
+        payload,
+        expires,
+        leaf: Some(leaf),
+        leaf_hash: Some(leaf_hash),
+        consents,
+        is_granted,
+    };
+    state.parked.insert(ticket, parked);
+    Ok(())
+}
+
+fn refuse(
+    state: &mut State,
+    leaf: LeafIndex,
+    image: RefusedImage,
+    read: &mut dyn FnMut(LeafIndex) -> Option<Leaf>,
+) -> Result<(), RestoreError> {
+    let RefusedImage { leaf_hash, human, expires } = image;
+    let found = proposal(leaf, leaf_hash, read)?;
+    let attempt = found.record.body.attempt().ok_or(RestoreError::Record { leaf })?;
+    if let Some(payload) = found.payload.as_ref().filter(|payload| payload.opens(attempt)) {
+        state.refused.insert(payload.digest, RefusedAs { human, expires, leaf, leaf_hash });
+    }
+    Ok(())
+}
+
+/// The proposal that an image points to.
+fn proposal(
+    leaf: LeafIndex,
+    leaf_hash: Digest,
+    read: &mut dyn FnMut(LeafIndex) -> Option<Leaf>,
+) -> Result<Leaf, RestoreError> {
+    read(leaf).filter(|found| found.leaf == leaf && found.leaf_hash == leaf_hash).ok_or(RestoreError::Record { leaf })
+}
+
+impl ParkedImage {
+    fn of(parked: &Parked) -> Option<Self> {
+        Some(Self {
+            leaf: parked.leaf?,
+            leaf_hash: parked.leaf_hash?,
+            expires: parked.expires,
+            consents: parked.consents.clone(),
+            is_granted: parked.is_granted,
+        })
+    }
+}
+
+impl From<Session> for SessionImage {
+    fn from(session: Session) -> Self {
+        let Session { agent, run, expires, revoked, leases } = session;
+        Self { agent, run, expires, revoked, leases }
+    }
+}
+
+impl From<SessionImage> for Session {
+    fn from(image: SessionImage) -> Self {
+        let SessionImage { agent, run, expires, revoked, leases } = image;
+        Self { agent, run, expires, revoked, leases }
+    }
+}

@@ -1,0 +1,271 @@
+//! An image gives back the very state, and what follows from it; what is no image of this log is refused.
+
+use countersign_model::command::Deed;
+use countersign_model::facts::Effect;
+use countersign_model::record::{KillScope, Status};
+use countersign_model::unit::LeafIndex;
+use countersign_model::{Digest, TimeMs};
+use proptest::prelude::*;
+
+use super::{ImageError, RestoreError, image_digest};
+use crate::replay::Leaf;
+use crate::tests::fixture::*;
+use crate::{BudgetRule, BudgetScope, Event, Kernel, Settings};
+
+fn restored(settings: Settings, image: &[u8], log: &[Leaf]) -> Result<Kernel, RestoreError> {
+    let mut read = |leaf: LeafIndex| log.get(usize::try_from(leaf.0).ok()?).cloned();
+    Kernel::restore(settings, image, &mut read)
+}
+
+fn fold(kernel: &mut Kernel, log: &[Leaf]) {
+    for Leaf { record, leaf, leaf_hash, payload } in log.iter().cloned() {
+        kernel.step(TimeMs(0), Event::Recovered { record, leaf, leaf_hash, payload });
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Move {
+    Call { session: u8, effect: u8, arguments: u8 },
+    End { nth: u8, status: u8 },
+    Consent { nth: u8, human: u8, approved: bool },
+    Order(u8),
+    Kill(u8),
+    Pass { minutes: u16 },
+    Jump,
+    Restart,
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let one = prop_oneof![
+        6 => (0..3_u8, 0..5_u8, 0..3_u8).prop_map(|(session, effect, arguments)| Move::Call { session, effect, arguments }),
+        3 => (0..4_u8, 0..4_u8).prop_map(|(nth, status)| Move::End { nth, status }),
+        3 => (0..3_u8, 0..3_u8, any::<bool>()).prop_map(|(nth, human, approved)| Move::Consent { nth, human, approved }),
+        2 => (0..7_u8).prop_map(Move::Order),
+        1 => (0..3_u8).prop_map(Move::Kill),
+        2 => (1..900_u16).prop_map(|minutes| Move::Pass { minutes }),
+        1 => Just(Move::Jump),
+        1 => Just(Move::Restart),
+    ];
+    prop::collection::vec(one, 1..40)
+}
+
+fn budgets() -> Vec<BudgetRule> {
+    let windowed = BudgetRule { window_ms: Some(HOUR_MS), agents: agents(&["shop"]), ..rule(BudgetScope::Agent, 9) };
+    vec![rule(BudgetScope::Run, 12), windowed, rule(BudgetScope::Session, 20), rule(BudgetScope::Tenant, 60)]
+}
+
+const EFFECTS: [Effect; 5] = [Effect::Read, Effect::Write, Effect::Destructive, Effect::Spend, Effect::Outbound];
+const STATUSES: [Status; 4] = [Status::Done, Status::Failed, Status::NotStarted, Status::Unknown];
+const PEOPLE: [&str; 3] = ["ana", "ben", "cleo"];
+
+fn session(number: u8) -> countersign_model::Caller {
+    caller(if number == 2 { "guest" } else { "shop" }, &format!("s-{number}"), &format!("r-{}", number / 2))
+}
+
+fn order(rig: &mut Rig, which: u8) {
+    let later = rig.now.saturating_add_ms(HOUR_MS);
+    let environment = || "production".parse().unwrap();
+    let deed = match which {
+        0 => Deed::Freeze { environment: environment(), until: later },
+        1 => Deed::Thaw { environment: environment() },
+        2 => Deed::IssueToken { agent: "shop".parse().unwrap(), run: None, ttl_ms: HOUR_MS },
+        3 => Deed::RevokeToken { session: "s-1".parse().unwrap() },
+        4 => Deed::Lease { session: "s-0".parse().unwrap(), name: "outbound".parse().unwrap(), until: later },
+        5 => Deed::Resume { scope: KillScope::All },
+        _ => Deed::ConfirmClock,
+    };
+    rig.order("ana", deed);
+}
+
+fn play(rig: &mut Rig, one: Move) {
+    match one {
+        Move::Call { session: of, effect, arguments } => {
+            let caller = session(of);
+            let action = action(&caller, EFFECTS[usize::from(effect)], &format!("{{\"id\":{arguments}}}"));
+            rig.call(&caller, action);
+        }
+        Move::End { nth, status } => {
+            let open = rig.kernel.state.open.keys().nth(usize::from(nth)).copied();
+            if let Some(call) = open {
+                rig.end(call, STATUSES[usize::from(status)]);
+            }
+        }
+        Move::Consent { nth, human, approved } => {
+            let ticket = rig.kernel.pending().nth(usize::from(nth)).map(|parked| parked.ticket.clone());
+            if let Some(ticket) = ticket {
+                let name = PEOPLE[usize::from(human)];
+                rig.consent(&ticket, (name, name), approved);
+            }
+        }
+        Move::Order(which) => order(rig, which),
+        Move::Kill(which) => {
+            let scope = match which {
+                0 => KillScope::All,
+                1 => KillScope::Agent("guest".parse().unwrap()),
+                _ => KillScope::Run("r-0".parse().unwrap()),
+            };
+            let epoch = rig.kernel.kills().epoch + 1;
+            rig.step(Event::Killed { scope, epoch, cancelled: 0, took_ms: 1 });
+        }
+        Move::Pass { minutes } => rig.now = rig.now.saturating_add_ms(u64::from(minutes) * 60_000),
+        Move::Jump => {
+            rig.step(Event::ClockJumped { by_ms: HOUR_MS });
+        }
+        Move::Restart => rig.restart(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn an_image_gives_back_the_state_and_what_follows(moves in moves(), cut in 0.0..1.0_f64, more in moves()) {
+        let mut rig = Rig::with_humans(budgets());
+        moves.into_iter().for_each(|one| play(&mut rig, one));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a small length")]
+        let size = (rig.log.len() as f64 * cut) as usize;
+        let settings = rig.kernel.settings().clone();
+        let folded = refolded(settings.clone(), &rig.log[..size]);
+        let image = folded.image().unwrap();
+        let mut restored = restored(settings.clone(), &image, &rig.log).unwrap();
+        prop_assert_eq!(&restored.state, &folded.state);
+        prop_assert_eq!(restored.image().unwrap(), image);
+        fold(&mut restored, &rig.log[size..]);
+        let whole = refolded(settings, &rig.log);
+        prop_assert_eq!(&restored.state, &whole.state);
+        // And the two decide alike, whatever comes.
+        let mut other = Rig::with_humans(budgets());
+        (other.now, other.log, other.salt) = (rig.now, rig.log.clone(), rig.salt);
+        (rig.kernel, other.kernel) = (whole, restored);
+        for one in more {
+            play(&mut rig, one);
+            play(&mut other, one);
+        }
+        prop_assert_eq!(rig.log.len(), other.log.len());
+        for (a, b) in rig.log.iter().zip(&other.log) {
+            prop_assert_eq!(&a.record, &b.record);
+        }
+    }
+}
+
+/// A log with something of everything that a state holds.
+fn eventful() -> Rig {
+    let mut rig = Rig::with_humans(budgets());
+    let moves = [
+        Move::Order(4),
+        Move::Call { session: 0, effect: 2, arguments: 0 },
+        Move::Call { session: 0, effect: 2, arguments: 1 },
+        Move::Consent { nth: 0, human: 0, approved: false },
+        Move::Call { session: 1, effect: 2, arguments: 2 },
+        Move::Consent { nth: 0, human: 1, approved: true },
+        Move::Call { session: 0, effect: 0, arguments: 0 },
+        Move::Order(0),
+        Move::Order(3),
+        Move::Kill(1),
+        Move::Jump,
+    ];
+    for one in moves {
+        play(&mut rig, one);
+    }
+    rig
+}
+
+/// If this fails, the image or the meaning of records has changed: count `IMAGE_VERSION` up and take the new digest.
+#[test]
+fn the_image_of_a_known_log_is_known() {
+    let rig = eventful();
+    let mut settings = rig.kernel.settings().clone();
+    settings.version = "1".to_owned();
+    let folded = refolded(settings, &rig.log);
+    let state = &folded.state;
+    assert!(!state.parked.is_empty() && !state.refused.is_empty() && !state.open.is_empty());
+    assert!(!state.freezes.is_empty() && !state.kill.scopes.is_empty() && state.clock_doubt.is_some());
+    let digest = image_digest(&folded.image().unwrap()).hex();
+    expect_test::expect!["dd93e96cd6f66ca8a45156a4eca9f0633899ffdbacda34c0c6ccbe9e0a11d83e"].assert_eq(&digest);
+}
+
+#[test]
+fn calls_in_flight_have_no_image() {
+    let mut rig = Rig::new(budgets());
+    rig.propose(&shop(), action(&shop(), Effect::Read, "1")).unwrap_err();
+    assert_eq!(rig.kernel.image(), Err(ImageError::InFlight));
+    let mut rig = Rig::new(budgets());
+    let asked = rig.propose(&shop(), action(&shop(), Effect::Read, "1")).unwrap_err();
+    rig.step(Event::Evaluated { call: asked.0, evaluation: asked.1 });
+    assert_eq!(rig.kernel.image(), Err(ImageError::InFlight), "an intent that is not durable");
+}
+
+#[test]
+fn other_settings_refuse_where_the_fold_reads_them_and_nowhere_else() {
+    let rig = eventful();
+    let image = refolded(rig.kernel.settings().clone(), &rig.log).image().unwrap();
+    let check = |change: &dyn Fn(&mut Settings), expected: Option<RestoreError>| {
+        let mut settings = rig.kernel.settings().clone();
+        change(&mut settings);
+        assert_eq!(restored(settings, &image, &rig.log).err(), expected);
+    };
+    check(&|_| {}, None);
+    check(&|s| s.budgets[0].cap += 1, Some(RestoreError::Rules));
+    check(&|s| s.budgets[1].agents = None, Some(RestoreError::Rules));
+    check(&|s| s.limits.token_ttl_max_ms += 1, Some(RestoreError::Rules));
+    let release = RestoreError::Release { found: "test".to_owned(), ours: "next".to_owned() };
+    check(&|s| s.version = "next".to_owned(), Some(release));
+    check(&|s| s.log = "other".to_owned(), Some(RestoreError::Log { found: LOG.to_owned() }));
+    check(&|s| s.policy = Digest([9; 32]), None);
+    check(&|s| s.limits.pending_max = 1, None);
+    check(&|s| s.agents.clear(), None);
+}
+
+/// State and log after a change of the log behind the image.
+fn behind(change: impl FnOnce(&mut Vec<Leaf>)) -> Result<Kernel, RestoreError> {
+    let mut rig = eventful();
+    let settings = rig.kernel.settings().clone();
+    let image = refolded(settings.clone(), &rig.log).image().unwrap();
+    change(&mut rig.log);
+    restored(settings, &image, &rig.log)
+}
+
+fn proposal(log: &mut [Leaf], nth: usize) -> &mut Leaf {
+    log.iter_mut().filter(|leaf| leaf.record.body.kind() == "proposal").nth(nth).unwrap()
+}
+
+#[test]
+fn what_an_image_points_to_must_be_there() {
+    let record = |result: Result<Kernel, RestoreError>| {
+        assert!(matches!(result, Err(RestoreError::Record { .. })), "{result:?}");
+    };
+    record(behind(|log| proposal(log, 1).leaf_hash = Digest([0; 32])));
+    record(behind(|log| proposal(log, 0).leaf_hash = Digest([0; 32])));
+    record(behind(Vec::clear));
+}
+
+#[test]
+fn an_erased_proposal_no_longer_waits_as_in_a_fold_from_the_start() {
+    let erased = |log: &mut Vec<Leaf>| {
+        proposal(log, 0).payload = None;
+        proposal(log, 2).payload = None;
+    };
+    let restored = behind(erased).unwrap();
+    let mut rig = eventful();
+    erased(&mut rig.log);
+    let whole = refolded(rig.kernel.settings().clone(), &rig.log);
+    assert_eq!(restored.state, whole.state);
+    assert_eq!((restored.state.parked.len(), restored.state.refused.len()), (1, 0));
+}
+
+#[test]
+fn a_bent_image_is_refused_or_is_another_image() {
+    let rig = eventful();
+    let settings = rig.kernel.settings().clone();
+    let image = refolded(settings.clone(), &rig.log).image().unwrap();
+    for at in 0..image.len() {
+        for bit in 0..8 {
+            let mut bent = image.clone();
+            bent[at] ^= 1 << bit;
+            assert_ne!(image_digest(&bent), image_digest(&image));
+            if let Ok(kernel) = restored(settings.clone(), &bent, &rig.log) {
+                assert_eq!(kernel.image().as_ref(), Ok(&bent), "byte {at} bit {bit} is read and not kept");
+            }
+        }
+    }
+}
