@@ -105,7 +105,8 @@ impl Gate {
         }
         let started = Event::Started { kill: self.switch().state() };
         recordings.extend(self.step(started).others);
-        let is_unknown = |record: &Record| matches!(&record.body, Body::Outcome(outcome) if outcome.status == Status::Unknown);
+        let is_unknown =
+            |record: &Record| matches!(&record.body, Body::Outcome(outcome) if outcome.status == Status::Unknown);
         let unknown = recordings.iter().filter(|recording| is_unknown(&recording.record)).count() as u64;
         for recording in recordings {
             recording.pending.wait()?;

@@ -256,5 +256,7 @@ fn timed_out(timed_out: bool) -> Evaluation {
         gates: Vec::new(),
         errors: Bounded::default(),
         timed_out,
+        obligations: Vec::new(),
+        obliging: Bounded::default(),
     }
 }

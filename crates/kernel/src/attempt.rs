@@ -137,8 +137,8 @@ impl Kernel {
         let body = match judge(&attempt, self.state.now) {
             Judgement::Ask => return None,
             Judgement::Deny { reason } => Body::Denial(Box::new(denial(attempt, reason))),
-            Judgement::Allow { reason, ticket } => {
-                attempt.verdict = Verdict::Allow;
+            Judgement::Allow { reason, ticket, verdict } => {
+                attempt.verdict = verdict;
                 attempt.reasons = vec![reason];
                 attempt.ticket = ticket;
                 Body::Intent(Box::new(attempt))

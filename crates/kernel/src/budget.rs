@@ -89,7 +89,10 @@ impl Budgets {
             reserved: counter.reserved,
         };
         let held = |(call, keys): (&Seq, &Vec<Key>)| (*call, keys.iter().map(KeyImage::of).collect());
-        BudgetsImage { counters: self.counters.iter().map(counter).collect(), held: self.held.iter().map(held).collect() }
+        BudgetsImage {
+            counters: self.counters.iter().map(counter).collect(),
+            held: self.held.iter().map(held).collect(),
+        }
     }
 
     /// Takes counters and holds from an image that was made under the same rules.

@@ -219,16 +219,15 @@ impl Kernel {
         state.now = image.now;
         state.next = image.next;
         state.budgets.restore(image.budgets).map_err(RestoreError::Inconsistent)?;
-        state.open = image.open.into_iter().map(|(call, leaf)| (call, Open { leaf: Some(leaf), lost: false })).collect();
+        state.open =
+            image.open.into_iter().map(|(call, leaf)| (call, Open { leaf: Some(leaf), lost: false })).collect();
         state.kill = KillState { epoch: image.kill_epoch, scopes: image.killed };
         state.freezes = image.freezes;
-        state.humans = image.humans.into_iter().map(|(id, h)| (id, Human { key: h.key, enrolled: h.enrolled })).collect();
+        state.humans =
+            image.humans.into_iter().map(|(id, h)| (id, Human { key: h.key, enrolled: h.enrolled })).collect();
         state.restore_sessions(image.sessions.into_iter().map(|(id, s)| (id, s.into())).collect(), image.runs);
-        state.activation = image.activation.map(|a| Activation {
-            configuration: a.configuration,
-            policy: a.policy,
-            serial: a.serial,
-        });
+        state.activation =
+            image.activation.map(|a| Activation { configuration: a.configuration, policy: a.policy, serial: a.serial });
         state.clock_doubt = image.clock_doubt;
         for (ticket, parked) in image.parked {
             park(&mut state, ticket, parked, read)?;
@@ -262,7 +261,11 @@ fn image_of(state: &State, settings: &Settings) -> Option<Image> {
         kill_epoch: state.kill.epoch,
         killed: state.kill.scopes.clone(),
         freezes: state.freezes.clone(),
-        humans: state.humans.iter().map(|(id, h)| (id.clone(), HumanImage { key: h.key, enrolled: h.enrolled })).collect(),
+        humans: state
+            .humans
+            .iter()
+            .map(|(id, h)| (id.clone(), HumanImage { key: h.key, enrolled: h.enrolled }))
+            .collect(),
         sessions: sessions.collect(),
         runs: state.runs().clone(),
         activation: state.activation.map(|a| ActivationImage {

@@ -6,7 +6,7 @@
 
 use countersign_model::id::TicketId;
 use countersign_model::record::{Attempt, BUDGETS_MAX, BudgetReading, Evaluation, GrantReading};
-use countersign_model::verdict::{GATES_MAX, Gate};
+use countersign_model::verdict::{GATES_MAX, Gate, OBLIGATIONS_MAX, Verdict};
 use countersign_model::{Reason, ReasonCode, TimeMs};
 
 use crate::parked::passes;
@@ -17,7 +17,7 @@ pub(crate) enum Judgement {
     /// Nothing denies it so far: policy must be asked.
     Ask,
     /// It may run, by policy alone or by the grant of a ticket.
-    Allow { reason: Reason, ticket: Option<TicketId> },
+    Allow { reason: Reason, ticket: Option<TicketId>, verdict: Verdict },
     /// It waits at these gates.
     Park { gates: Vec<Gate> },
     /// The same action waits already.
@@ -93,13 +93,22 @@ fn by_policy(attempt: &Attempt, evaluation: &Evaluation, at: TimeMs) -> Judgemen
     }
     let determining = || evaluation.determining.items.iter().cloned();
     if evaluation.auto {
-        return Judgement::Allow { reason: Reason::by_policies(ReasonCode::PolicyPermit, determining()), ticket: None };
+        let reason = Reason::by_policies(ReasonCode::PolicyPermit, determining());
+        return Judgement::Allow { reason, ticket: None, verdict: allowed(evaluation) };
     }
     if evaluation.ceiling {
-        return at_gates(attempt, &evaluation.gates, at);
+        return at_gates(attempt, evaluation, at);
     }
     let code = if evaluation.determining.total == 0 { ReasonCode::NoPermit } else { ReasonCode::PolicyForbid };
     Judgement::Deny { reason: Reason::by_policies(code, determining()) }
+}
+
+/// What an action that may run is told: obligations add to an allow, whether policy or a grant allowed it.
+fn allowed(evaluation: &Evaluation) -> Verdict {
+    match evaluation.obligations.as_slice() {
+        [] => Verdict::Allow,
+        obligations => Verdict::Modify { obligations: obligations.to_vec() },
+    }
 }
 
 /// Why this answer cannot be used. An answer that contradicts itself is an error like any other.
@@ -120,10 +129,14 @@ fn failed(evaluation: &Evaluation) -> Option<Reason> {
     if evaluation.gates.len() > GATES_MAX {
         return error("more gates fired than one decision can hold");
     }
+    if evaluation.obligations.len() > OBLIGATIONS_MAX || !evaluation.obligations.is_sorted() {
+        return error("obligations are too many or out of order");
+    }
     None
 }
 
-fn at_gates(attempt: &Attempt, gates: &[Gate], at: TimeMs) -> Judgement {
+fn at_gates(attempt: &Attempt, evaluation: &Evaluation, at: TimeMs) -> Judgement {
+    let gates = evaluation.gates.as_slice();
     let standing = &attempt.inputs.standing;
     if let Some(grant) = standing.grant.as_ref().filter(|grant| covers(grant, gates, at)) {
         return Judgement::Allow {
@@ -132,6 +145,7 @@ fn at_gates(attempt: &Attempt, gates: &[Gate], at: TimeMs) -> Judgement {
                 ..Reason::by_policies(ReasonCode::GrantRedeemed, policies(gates))
             },
             ticket: Some(grant.ticket.clone()),
+            verdict: allowed(evaluation),
         };
     }
     if let Some(waiting) = &standing.waits_as {

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use countersign_model::encoding::{Bounded, clipped};
 use countersign_model::id::{Environment, HumanId, SessionId, TenantId, TicketId};
 use countersign_model::payload::ActionPayload;
-use countersign_model::record::{BudgetReading, ClockJump, Expired, Gap, Killed, Outcome, Refused, Snapshot, Started, Status};
+use countersign_model::record::{
+    BudgetReading, ClockJump, Expired, Gap, Killed, Outcome, Refused, Snapshot, Started, Status,
+};
 use countersign_model::unit::{Bytes, LeafIndex};
 use countersign_model::{Body, Caller, Digest, Reason, ReasonCode, Record, Seq, TimeMs};
 

@@ -1,9 +1,10 @@
 //! Policy: Cedar, in layers, asked as a pure function.
 //!
 //! One source, annotations choose the layer (`reference/policy.md`): G `permit`, F `forbid`,
-//! A `forbid` with `@gate`. `ceiling = G+F`, `auto = G+F+A`. Any error of evaluation denies, for
+//! A `forbid` with `@gate`, O `permit` with `@obligation`, which stands in a set of its own and never
+//! grants. `ceiling = G+F`, `auto = G+F+A`. Any error of evaluation, in any layer, denies, for
 //! Cedar skips a policy that errs. It must not know budgets, kills, grants or records of the log.
-//! It does not cover obligations, an index in front of the policies, or proofs.
+//! It does not cover an index in front of the policies, or proofs.
 
 mod annotation;
 mod load;

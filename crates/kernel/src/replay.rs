@@ -329,9 +329,9 @@ fn judged_again(record: &Record, attempt: &Attempt) -> Vec<String> {
     let mut what = Differences::default();
     let (kind, verdict, code) = match judge(attempt, record.at) {
         Judgement::Ask => ("none", Verdict::Deny, None),
-        Judgement::Allow { reason, ticket } => {
+        Judgement::Allow { reason, ticket, verdict } => {
             what.compare("judged ticket", &attempt.ticket, &ticket);
-            ("intent", Verdict::Allow, Some(reason))
+            ("intent", verdict, Some(reason))
         }
         Judgement::Park { gates } => ("proposal", Verdict::RequireApproval { gates }, None),
         Judgement::Wait { ticket, gates } => {

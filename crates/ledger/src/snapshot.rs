@@ -172,9 +172,10 @@ fn is_bundle_of(bundle: &[u8], edge: &Edge) -> bool {
     let Some(entries) = split_entries(bundle) else { return false };
     let first = edge.size() - edge.size() % TILE_WIDTH;
     entries.len() as u64 == edge.size() % TILE_WIDTH
-        && entries.iter().zip(first..).all(|(entry, index)| {
-            countersign_receipt::HashReader::hash(edge, 0, index) == Ok(leaf_hash(entry))
-        })
+        && entries
+            .iter()
+            .zip(first..)
+            .all(|(entry, index)| countersign_receipt::HashReader::hash(edge, 0, index) == Ok(leaf_hash(entry)))
 }
 
 /// Follows the confirmed log behind its writer, for whoever keeps a fold of it.

@@ -82,7 +82,7 @@ pub struct Gate {
 }
 
 /// What must hold while an allowed action runs.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(flat)]
 pub enum Obligation {
     /// No more rows than this.

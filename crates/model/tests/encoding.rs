@@ -11,7 +11,7 @@ use countersign_model::record::{
     Proposal, REASONS_MAX, Snapshot, Standing, VaultScope,
 };
 use countersign_model::unit::{LeafIndex, Seq, TimeMs};
-use countersign_model::verdict::{GATES_MAX, Gate};
+use countersign_model::verdict::{GATES_MAX, Gate, OBLIGATIONS_MAX, Obligation};
 use countersign_model::{Body, Reason, ReasonCode, Record, Verdict};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -190,6 +190,8 @@ fn the_worst_case_fits() {
         gates: vec![gate.clone(); GATES_MAX],
         errors: list(),
         timed_out: false,
+        obligations: vec![Obligation::MaxRows { rows: u64::MAX }; OBLIGATIONS_MAX],
+        obliging: list(),
     });
     attempt.reasons =
         vec![

@@ -71,17 +71,29 @@ impl Checkpoint {
     /// # Errors
     /// [`CheckpointError`] for anything but exactly three well-formed lines.
     pub fn parse(text: &str) -> Result<Self, CheckpointError> {
+        let (checkpoint, extensions) = Self::parse_extended(text)?;
+        if extensions > 0 { Err(CheckpointError::Shape) } else { Ok(checkpoint) }
+    }
+
+    /// As [`Checkpoint::parse`], for one who serves other logs than ours: extension lines are counted and left unread.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] for less than three lines, an empty line, or a malformed one.
+    pub fn parse_extended(text: &str) -> Result<(Self, usize), CheckpointError> {
         let mut lines = text.strip_suffix('\n').ok_or(CheckpointError::Shape)?.split('\n');
-        let (Some(origin), Some(size), Some(root), None) = (lines.next(), lines.next(), lines.next(), lines.next())
-        else {
+        let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next()) else {
             return Err(CheckpointError::Shape);
         };
+        let extensions: Vec<&str> = lines.collect();
+        if extensions.iter().any(|line| line.is_empty()) {
+            return Err(CheckpointError::Shape);
+        }
         if origin.is_empty() {
             return Err(CheckpointError::EmptyOrigin);
         }
         let size = parse_decimal(size).ok_or_else(|| CheckpointError::Size { text: shortened(size) })?;
         let root = Hash::from_base64(root).ok_or_else(|| CheckpointError::Root { text: shortened(root) })?;
-        Ok(Self { origin: origin.to_owned(), size, root })
+        Ok((Self { origin: origin.to_owned(), size, root }, extensions.len()))
     }
 
     /// Reads a signed note, checks that the log's key signed it and that the origin is the key's name.

@@ -2,18 +2,23 @@
 //!
 //! The crate is pure: it computes on bytes that it is given and builds to WebAssembly. It must not know how the log is
 //! stored, who wrote a leaf or what a leaf says: a leaf is opaque bytes here. It does not cover making signatures (the
-//! ledger's signer does), witness cosignatures, or reading files.
+//! ledger's signer and witness do), or reading files.
 //!
-//! Formats: RFC 6962 section 2.1 (tree), C2SP signed-note 1.0.0, tlog-checkpoint 1.0.0, tlog-proof.
+//! Formats: RFC 6962 section 2.1 (tree), C2SP signed-note 1.0.0, tlog-checkpoint 1.0.0, tlog-cosignature 1.0.1 (Ed25519),
+//! tlog-witness 1.0.0, tlog-proof.
 
 pub mod checkpoint;
+pub mod cosignature;
 pub mod keys;
 pub mod merkle;
+pub mod monitor;
 pub mod note;
 pub mod proof;
 pub mod receipt;
+pub mod witness;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
+pub use cosignature::WitnessKey;
 pub use keys::{ChainError, KeyChain, Rotation};
 pub use merkle::{Frontier, Hash, HashReader};
 pub use note::{KeyError, Note, NoteError, VerifierKey};

@@ -1,8 +1,9 @@
 //! Signed notes and their Ed25519 keys: C2SP signed-note 1.0.0, signature type 0x01.
 //!
 //! Parses and checks; [`Note::render`] only puts text and finished signatures together. It must not know what a text
-//! means (that is [`crate::checkpoint`]) and never holds a private key. It does not cover cosignatures (type 0x04) or
-//! ML-DSA keys: lines from unknown keys are carried and otherwise ignored, as the specification wants.
+//! means (that is [`crate::checkpoint`]) and never holds a private key. Cosignatures (type 0x04) are
+//! [`crate::cosignature`]'s. Lines of unknown keys and algorithms are carried and otherwise ignored, as the specification
+//! wants, so a note with an ML-DSA line beside ours still verifies.
 
 use std::fmt;
 
@@ -44,6 +45,12 @@ pub enum KeyError {
         /// The algorithm byte.
         algorithm: u8,
     },
+    /// Another algorithm than the Ed25519 of cosignatures.
+    #[error("verifier key algorithm `{algorithm}` is not that of a witness (4, Ed25519 cosignatures)")]
+    Cosigner {
+        /// The algorithm byte.
+        algorithm: u8,
+    },
     /// The key bytes are not a point that Ed25519 accepts.
     #[error("verifier key of `{name}` is not a valid Ed25519 public key")]
     Point {
@@ -64,6 +71,8 @@ pub enum KeyError {
 #[derive(Clone, PartialEq, Eq)]
 pub struct VerifierKey {
     name: String,
+    /// What the key is used for: part of its id, so that one key in two roles has two ids.
+    algorithm: u8,
     id: [u8; 4],
     key: VerifyingKey,
 }
@@ -74,13 +83,17 @@ impl VerifierKey {
     /// # Errors
     /// [`KeyError`] if the name or the point is not usable. Points of small order are refused.
     pub fn new(name: &str, public: &[u8; 32]) -> Result<Self, KeyError> {
+        Self::of_algorithm(ED25519, name, public)
+    }
+
+    pub(crate) fn of_algorithm(algorithm: u8, name: &str, public: &[u8; 32]) -> Result<Self, KeyError> {
         check_name(name)?;
         let point = || KeyError::Point { name: name.to_owned() };
         let key = VerifyingKey::from_bytes(public).map_err(|_| point())?;
         if key.is_weak() {
             return Err(point());
         }
-        Ok(Self { name: name.to_owned(), id: key_id(name, public), key })
+        Ok(Self { name: name.to_owned(), algorithm, id: key_id(algorithm, name, public), key })
     }
 
     /// Reads the text form.
@@ -88,6 +101,10 @@ impl VerifierKey {
     /// # Errors
     /// [`KeyError`], naming the part that is wrong.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
+        Self::parse_algorithm(ED25519, text)
+    }
+
+    pub(crate) fn parse_algorithm(expected: u8, text: &str) -> Result<Self, KeyError> {
         let form = || KeyError::Form { text: text.chars().take(512).collect() };
         let mut parts = text.splitn(3, '+');
         let (Some(name), Some(hash), Some(data)) = (parts.next(), parts.next(), parts.next()) else {
@@ -95,10 +112,15 @@ impl VerifierKey {
         };
         let bytes = STANDARD.decode(data).map_err(|_| form())?;
         let (&algorithm, public) = bytes.split_first().ok_or_else(form)?;
-        if algorithm != ED25519 {
-            return Err(KeyError::Algorithm { algorithm });
+        if algorithm != expected {
+            let is_log_wanted = expected == ED25519;
+            return Err(if is_log_wanted {
+                KeyError::Algorithm { algorithm }
+            } else {
+                KeyError::Cosigner { algorithm }
+            });
         }
-        let key = Self::new(name, public.try_into().map_err(|_| form())?)?;
+        let key = Self::of_algorithm(algorithm, name, public.try_into().map_err(|_| form())?)?;
         let expected = key.id_hex();
         if hash != expected {
             return Err(KeyError::Hash { found: hash.to_owned(), expected });
@@ -112,7 +134,7 @@ impl VerifierKey {
         &self.name
     }
 
-    /// The first four bytes of `SHA-256(name || 0x0A || 0x01 || public key)`.
+    /// The first four bytes of `SHA-256(name || 0x0A || algorithm || public key)`.
     #[must_use]
     pub fn id(&self) -> [u8; 4] {
         self.id
@@ -139,7 +161,7 @@ impl VerifierKey {
 
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = vec![ED25519];
+        let mut bytes = vec![self.algorithm];
         bytes.extend_from_slice(self.public());
         write!(f, "{}+{}+{}", self.name, self.id_hex(), STANDARD.encode(bytes))
     }
@@ -155,8 +177,8 @@ fn hex(id: [u8; 4]) -> String {
     format!("{:08x}", u32::from_be_bytes(id))
 }
 
-fn key_id(name: &str, public: &[u8; 32]) -> [u8; 4] {
-    let digest = Sha256::new().chain_update(name).chain_update([b'\n', ED25519]).chain_update(public).finalize();
+fn key_id(algorithm: u8, name: &str, public: &[u8; 32]) -> [u8; 4] {
+    let digest = Sha256::new().chain_update(name).chain_update([b'\n', algorithm]).chain_update(public).finalize();
     let mut id = [0; 4];
     id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
     id
@@ -233,11 +255,12 @@ pub struct Note {
     signatures: Vec<NoteSignature>,
 }
 
+/// One signature line, of whatever algorithm: nothing is known of it but its form.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct NoteSignature {
-    name: String,
-    id: [u8; 4],
-    bytes: Vec<u8>,
+pub(crate) struct NoteSignature {
+    pub(crate) name: String,
+    pub(crate) id: [u8; 4],
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Note {
@@ -283,7 +306,7 @@ impl Note {
     pub fn verify(&self, key: &VerifierKey) -> Result<(), NoteError> {
         let name = || key.name().to_owned();
         let mut signed = false;
-        for line in self.signatures.iter().filter(|line| line.name == key.name && line.id == key.id) {
+        for line in self.lines_of(key) {
             let signature = line.bytes.as_slice().try_into().map_err(|_| NoteError::BadSignature { name: name() })?;
             if !key.accepts(&self.text, signature) {
                 return Err(NoteError::BadSignature { name: name() });
@@ -299,16 +322,39 @@ impl Note {
         })
     }
 
+    /// The lines that claim to be `key`'s.
+    pub(crate) fn lines_of<'a>(&'a self, key: &'a VerifierKey) -> impl Iterator<Item = &'a NoteSignature> {
+        self.signatures.iter().filter(|line| line.name == key.name && line.id == key.id)
+    }
+
     /// Renders `text` (which ends with a newline) with one finished signature of `key`.
     #[must_use]
     pub fn render(text: &str, key: &VerifierKey, signature: &[u8; 64]) -> String {
-        let mut bytes = key.id.to_vec();
-        bytes.extend_from_slice(signature);
-        format!("{text}\n— {} {}\n", key.name, STANDARD.encode(bytes))
+        format!("{text}\n{}", NoteSignature::by(key, signature).line())
+    }
+
+    /// The text with only the lines that `key` signed: what a reader keeps of a note that strangers added lines to.
+    ///
+    /// # Errors
+    /// As [`Note::verify`].
+    pub fn only(&self, key: &VerifierKey) -> Result<String, NoteError> {
+        self.verify(key)?;
+        Ok(format!("{}\n{}", self.text, self.lines_of(key).map(NoteSignature::line).collect::<String>()))
     }
 }
 
 impl NoteSignature {
+    /// A finished signature of `key`.
+    pub(crate) fn by(key: &VerifierKey, bytes: &[u8]) -> Self {
+        Self { name: key.name.clone(), id: key.id, bytes: bytes.to_vec() }
+    }
+
+    /// The line as it stands in a note, with its newline.
+    pub(crate) fn line(&self) -> String {
+        let bytes = [self.id.as_slice(), &self.bytes].concat();
+        format!("— {} {}\n", self.name, STANDARD.encode(bytes))
+    }
+
     fn parse(line: &str) -> Option<Self> {
         let (name, data) = line.strip_prefix("— ")?.split_once(' ')?;
         check_name(name).ok()?;

@@ -1,4 +1,4 @@
-//! Annotations: which layer a policy is in, and what its gate asks for.
+//! Annotations: which layer a policy is in, and what its gate or obligation asks for.
 //!
 //! Cedar does not check annotations, so we do: an unknown or misplaced one is an error, for a misspelt
 //! `@gate` would silently turn an approval into a denial, or a wish into nothing.
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use cedar_policy::Effect;
 use countersign_model::id::{HumanId, PolicyId};
-use countersign_model::verdict::{APPROVERS_MAX, Gate};
+use countersign_model::verdict::{APPROVERS_MAX, Gate, Obligation};
 
 const GATE_BYTES_MAX: usize = 160;
 const TIMEOUT_MS_DEFAULT: u64 = 15 * 60_000;
@@ -32,16 +32,56 @@ pub(super) fn id(annotations: &BTreeMap<&str, &str>) -> Result<PolicyId, Complai
     PolicyId::new(text).map_err(|error| complaint(error.to_string(), "use letters, digits and dashes"))
 }
 
+/// Which set a policy belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Layer {
+    /// G or F: it permits or forbids.
+    Rule,
+    /// A: an approval lifts it.
+    Gate(Gate),
+    /// O: it can never grant; it says what must hold if the others allow.
+    Obligation(Obligation),
+}
+
+/// The layer of a policy.
+pub(super) fn layer(
+    id: &PolicyId,
+    effect: Effect,
+    annotations: &BTreeMap<&str, &str>,
+    humans: Option<&[HumanId]>,
+) -> Result<Layer, Complaint> {
+    for name in annotations.keys() {
+        known(name)?;
+    }
+    let gate = gate(id, effect, annotations, humans)?;
+    let Some(name) = annotations.get("obligation") else {
+        return Ok(gate.map_or(Layer::Rule, Layer::Gate));
+    };
+    if gate.is_some() {
+        return Err(complaint("`@obligation` stands beside `@gate`", "write two policies, each with its own `@id`"));
+    }
+    if effect == Effect::Forbid {
+        return Err(complaint(
+            "`@obligation` stands on a `forbid`",
+            "an obligation says what must hold where others allow: write it as a `permit`, which then grants nothing",
+        ));
+    }
+    match *name {
+        "witness" => Ok(Layer::Obligation(Obligation::Witness)),
+        other => Err(complaint(
+            format!("`@obligation(\"{other}\")` is unknown"),
+            "the only obligation of this version is `@obligation(\"witness\")`",
+        )),
+    }
+}
+
 /// The gate of a policy, if it is one.
-pub(super) fn gate(
+fn gate(
     id: &PolicyId,
     effect: Effect,
     annotations: &BTreeMap<&str, &str>,
     humans: Option<&[HumanId]>,
 ) -> Result<Option<Gate>, Complaint> {
-    for name in annotations.keys() {
-        known(name)?;
-    }
     let Some(name) = annotations.get("gate") else {
         return match ["approvers", "quorum", "timeout"].iter().find(|n| annotations.contains_key(*n)) {
             Some(orphan) => {
@@ -70,14 +110,14 @@ pub(super) fn gate(
 
 fn known(name: &str) -> Result<(), Complaint> {
     match name {
-        "id" | "gate" | "approvers" | "quorum" | "timeout" | "description" => Ok(()),
+        "id" | "gate" | "approvers" | "quorum" | "timeout" | "obligation" | "description" => Ok(()),
         _ if name.starts_with("effect") => Err(complaint(
             format!("the annotation `@{name}` does nothing: effects are facts, not annotations"),
             "write a condition, such as `when { context.effect == \"destructive\" }`",
         )),
         _ => Err(complaint(
             format!("the annotation `@{name}` is unknown"),
-            "known are @id, @gate, @approvers, @quorum, @timeout and @description",
+            "known are @id, @gate, @approvers, @quorum, @timeout, @obligation and @description",
         )),
     }
 }

@@ -12,10 +12,10 @@ use cedar_policy::{Authorizer, Decision, Entities, Policy, PolicySet, Schema, Va
 use countersign_model::encoding::Bounded;
 use countersign_model::id::{AgentId, Environment, PolicyId, TargetId, ToolName, UpstreamId};
 use countersign_model::record::Evaluation;
-use countersign_model::verdict::{GATES_MAX, Gate};
+use countersign_model::verdict::{GATES_MAX, Gate, OBLIGATIONS_MAX, Obligation};
 use countersign_model::{Digest, Reason};
 
-use super::annotation::{Complaint, complaint, gate, id};
+use super::annotation::{Complaint, Layer, complaint, id, layer};
 use super::schema::{UNBOUND, entities, request, schema_text};
 use super::{EvaluationRequest, PolicySource};
 
@@ -25,6 +25,9 @@ pub struct Bundle {
     ceiling: PolicySet,
     auto: PolicySet,
     gates: BTreeMap<String, Gate>,
+    /// O: asked beside the others, and never for whether something may run.
+    obliging: PolicySet,
+    obligations: BTreeMap<String, Obligation>,
     schema: Schema,
     entities: Entities,
     agents: BTreeSet<AgentId>,
@@ -69,7 +72,35 @@ struct Read {
     file: String,
     id: PolicyId,
     policy: Policy,
-    gate: Option<Gate>,
+    layer: Layer,
+}
+
+/// The sets that a bundle asks, while they are filled.
+#[derive(Default)]
+struct Sets {
+    ceiling: PolicySet,
+    auto: PolicySet,
+    gates: BTreeMap<String, Gate>,
+    obliging: PolicySet,
+    obligations: BTreeMap<String, Obligation>,
+}
+
+impl Sets {
+    fn add(&mut self, read: &Read) -> Result<(), String> {
+        let policy = || read.policy.clone();
+        let failed = |error: cedar_policy::PolicySetError| error.to_string();
+        match &read.layer {
+            Layer::Obligation(obligation) => {
+                self.obligations.insert(read.id.to_string(), obligation.clone());
+                return self.obliging.add(policy()).map_err(failed);
+            }
+            Layer::Gate(gate) => {
+                self.gates.insert(read.id.to_string(), gate.clone());
+            }
+            Layer::Rule => self.ceiling.add(policy()).map_err(failed)?,
+        }
+        self.auto.add(policy()).map_err(failed)
+    }
 }
 
 struct Loading<'a> {
@@ -114,6 +145,8 @@ impl Bundle {
                 gates: Vec::new(),
                 errors: Bounded::new([error]),
                 timed_out: false,
+                obligations: Vec::new(),
+                obliging: Bounded::default(),
             },
         }
     }
@@ -144,7 +177,15 @@ impl Bundle {
             Answer::of(authorizer.is_authorized(&request, &self.ceiling, &self.entities))
         };
         let gates: Vec<Gate> = auto.reasons.iter().filter_map(|id| self.gates.get(id)).cloned().collect();
-        let mut errors: BTreeSet<String> = auto.errors.union(&ceiling.errors).cloned().collect();
+        let obliging = Answer::of(authorizer.is_authorized(&request, &self.obliging, &self.entities));
+        let obligations: BTreeSet<Obligation> =
+            obliging.reasons.iter().filter_map(|id| self.obligations.get(id)).cloned().collect();
+        // An obligation that errs might have been the one that matters.
+        let errors = [&auto, &ceiling, &obliging].into_iter().flat_map(|answer| answer.errors.iter().cloned());
+        let mut errors: BTreeSet<String> = errors.collect();
+        if obligations.len() > OBLIGATIONS_MAX {
+            errors.insert(format!("more than {OBLIGATIONS_MAX} obligations fired"));
+        }
         if gates.len() > GATES_MAX {
             errors.insert(format!("{} gates fired; at most {GATES_MAX} can be joined", gates.len()));
         }
@@ -155,6 +196,8 @@ impl Bundle {
             gates: gates.into_iter().take(GATES_MAX).collect(),
             errors: Bounded::new(errors),
             timed_out: false,
+            obligations: obligations.into_iter().take(OBLIGATIONS_MAX).collect(),
+            obliging: Bounded::new(obliging.reasons),
         })
     }
 }
@@ -247,12 +290,12 @@ impl Loading<'_> {
             );
             return self.complain(file, Some(id.as_str()), twice);
         }
-        match gate(&id, policy.effect(), &annotations, self.source.humans.as_deref()) {
-            Ok(gate) => self.read.push(Read {
+        match layer(&id, policy.effect(), &annotations, self.source.humans.as_deref()) {
+            Ok(layer) => self.read.push(Read {
                 file: file.to_owned(),
                 policy: policy.new_id(cedar_policy::PolicyId::new(id.as_str())),
                 id,
-                gate,
+                layer,
             }),
             Err(complaint) => self.complain(file, Some(id.as_str()), complaint),
         }
@@ -269,28 +312,22 @@ impl Loading<'_> {
             Ok(entities) => entities,
             Err(error) => return self.internal(&error),
         };
-        let (mut ceiling, mut auto, mut gates) = (PolicySet::new(), PolicySet::new(), BTreeMap::new());
+        let mut sets = Sets::default();
         for read in &self.read {
-            let mut added = auto.add(read.policy.clone()).map_err(|error| error.to_string());
-            match &read.gate {
-                Some(gate) => {
-                    gates.insert(read.id.to_string(), gate.clone());
-                }
-                None if added.is_ok() => {
-                    added = ceiling.add(read.policy.clone()).map_err(|error| error.to_string());
-                }
-                None => {}
-            }
-            if let Err(error) = added {
+            if let Err(error) = sets.add(read) {
                 return self.internal(&error);
             }
         }
+        let Sets { ceiling, auto, gates, obliging, obligations } = sets;
         self.validate(&schema, &auto);
+        self.validate(&schema, &obliging);
         self.literals(&entities);
         Some(Bundle {
             ceiling,
             auto,
             gates,
+            obliging,
+            obligations,
             schema,
             entities,
             agents: self.source.agents.iter().map(|agent| agent.id.clone()).collect(),

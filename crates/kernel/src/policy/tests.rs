@@ -4,6 +4,7 @@ use countersign_model::TimeMs;
 use countersign_model::action::Point;
 use countersign_model::facts::{Effect, Facts, SqlFacts};
 use countersign_model::record::Evaluation;
+use countersign_model::verdict::Obligation;
 use expect_test::{Expect, expect};
 
 use super::{Bundle, EvaluationRequest, PolicySource};
@@ -192,7 +193,7 @@ fn what_does_not_load_says_where_why_and_what_to_do() {
     check(
         "@id(\"a\") @gaet(\"x\") forbid (principal, action, resource);",
         expect![
-            "main.cedar, policy `a`: the annotation `@gaet` is unknown; known are @id, @gate, @approvers, @quorum, @timeout and @description"
+            "main.cedar, policy `a`: the annotation `@gaet` is unknown; known are @id, @gate, @approvers, @quorum, @timeout, @obligation and @description"
         ],
     );
     check(
@@ -324,4 +325,59 @@ fn the_hash_is_over_everything() {
     let mut reordered = with(ALL);
     reordered.agents.reverse();
     assert_eq!(Bundle::load(&reordered).unwrap().hash(), base);
+}
+
+const WITNESSED: &str = "@id(\"w\") @obligation(\"witness\") permit (principal, action, resource) when { context.effect == \"destructive\" };\n";
+
+#[test]
+fn an_obligation_adds_and_never_grants() {
+    let alone = evaluate(WITNESSED, |asked| asked.facts = Facts::declared(Effect::Destructive));
+    assert!(!alone.auto && !alone.ceiling, "an obligation granted: {alone:?}");
+    let both = format!("{ALL}{WITNESSED}");
+    let bound = evaluate(&both, |asked| asked.facts = Facts::declared(Effect::Destructive));
+    assert!(bound.auto && bound.ceiling);
+    assert_eq!(bound.obligations, [Obligation::Witness]);
+    assert_eq!((bound.obliging.items, bound.determining.items), (vec!["w".to_owned()], vec!["all".to_owned()]));
+    let free = evaluate(&both, |_| {});
+    assert!(free.auto && free.obligations.is_empty() && free.obliging.total == 0);
+    // Two policies that demand the same are one obligation, and both are named.
+    let twice = format!("{both}{}", WITNESSED.replace("\"w\"", "\"a\""));
+    let twice = evaluate(&twice, |asked| asked.facts = Facts::declared(Effect::Destructive));
+    assert_eq!((twice.obligations.len(), twice.obliging.items), (1, vec!["a".to_owned(), "w".to_owned()]));
+}
+
+#[test]
+fn an_obligation_that_errs_denies() {
+    let text = format!(
+        "{ALL}@id(\"o\") @obligation(\"witness\") permit (principal, action, resource) when {{ context.now_ms * 9223372036854775807 > 5 }};"
+    );
+    let evaluation = evaluate(&text, |asked| asked.now = TimeMs(2));
+    assert!(evaluation.obligations.is_empty());
+    assert_eq!(evaluation.errors.total, 1);
+}
+
+#[test]
+fn obligations_that_are_refused() {
+    let refused = |policy: &str, want: &str| {
+        let error = Bundle::load(&with(&format!("{ALL}{policy}"))).unwrap_err().to_string();
+        assert!(error.contains(want), "{error}");
+    };
+    refused("@id(\"o\") @obligation(\"witness\") forbid (principal, action, resource);", "stands on a `forbid`");
+    refused(
+        "@id(\"o\") @obligation(\"notary\") permit (principal, action, resource);",
+        "the only obligation of this version",
+    );
+    refused("@id(\"o\") @obligation(\"witness\") @gate(\"g\") forbid (principal, action, resource);", "beside `@gate`");
+    refused(
+        "@id(\"o\") @obligation(\"witness\") @quorum(\"2\") permit (principal, action, resource);",
+        "stands without `@gate`",
+    );
+    refused(
+        "@id(\"o\") @obligation(\"witness\") permit (principal == Agent::\"nobody\", action, resource);",
+        "which the configuration does not know",
+    );
+    refused(
+        "@id(\"o\") @obligation(\"witness\") permit (principal, action, resource) when { context.nothing };",
+        "nothing",
+    );
 }

@@ -141,6 +141,13 @@ fn what_was_changed_is_found() {
         }),
         "evaluation",
     );
+    let freed = tampered("intent", 0, |leaf| {
+        let Body::Intent(attempt) = &mut leaf.record.body else { panic!() };
+        assert!(matches!(attempt.verdict, Verdict::Modify { .. }), "{:?}", attempt.verdict);
+        attempt.inputs.evaluation.as_mut().unwrap().obligations.clear();
+    });
+    differs(&freed, "judged verdict");
+    differs(&freed, "evaluation");
     differs(
         &tampered("consent", 0, |leaf| {
             let Body::Consent(consent) = &mut leaf.record.body else { panic!() };

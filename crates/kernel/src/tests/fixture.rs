@@ -34,6 +34,8 @@ pub(crate) const POLICY: &str = r#"
 forbid (principal, action, resource) when { resource.environment == "production" && context.effect == "destructive" };
 @id("two-eyes") @gate("two humans") @quorum("2") @timeout("10m")
 forbid (principal, action == Action::"crm/purge", resource);
+@id("witnessed") @obligation("witness") permit (principal, action in Action::"call", resource)
+  when { ["outbound", "destructive"].contains(context.effect) };
 "#;
 
 pub(crate) fn source() -> PolicySource {

@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 use crate::encoding::Bounded;
 use crate::id::{Digest, HumanId, LeaseName, PolicyId, TicketId};
 use crate::unit::TimeMs;
-use crate::verdict::Gate;
+use crate::verdict::{Gate, Obligation};
 
 /// The most budgets that one call is counted against.
 pub const BUDGETS_MAX: usize = 16;
@@ -166,4 +166,10 @@ pub struct Evaluation {
     /// Whether the engine did not answer in time.
     #[n(5)]
     pub timed_out: bool,
+    /// What must hold if it runs, sorted: they never grant, they only add.
+    #[n(6)]
+    pub obligations: Vec<Obligation>,
+    /// Policies that demand them, sorted.
+    #[n(7)]
+    pub obliging: Bounded,
 }
