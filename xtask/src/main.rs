@@ -10,6 +10,7 @@ mod shell;
 mod suite;
 mod tidy;
 mod tree;
+mod wasm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ usage: cargo xtask <command>
   tidy                    the house rules alone
   lab                     installs the pinned MCP servers and clients that tests run against, and prints where
   audit [--fuzz SECONDS]  bans, licences and sources of the dependencies; lists fuzz targets, or runs each for SECONDS
+  wasm                    builds the offline verifier for browsers and its page, and compares its verdicts with this machine's
   bench [ARGS…]           the benchmarks, built for release
 ";
 
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
                 return misuse(&format!("`--fuzz {seconds}`: not a whole number of seconds"));
             }
         },
+        ["wasm"] => wasm::command(),
         ["bench", rest @ ..] => bench::command(rest),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

@@ -39,10 +39,9 @@ impl Admin {
         serde_json::from_slice(&body).context("the gateway answered in a form that this version does not know")
     }
 
-    /// Asks for text.
-    pub(crate) async fn get_text(&self, path: &str) -> Result<String> {
-        let body = self.send(Method::GET, path, Vec::new()).await?;
-        String::from_utf8(body.to_vec()).context("the gateway answered with what is no text")
+    /// Asks for bytes.
+    pub(crate) async fn get_bytes(&self, path: &str) -> Result<Bytes> {
+        self.send(Method::GET, path, Vec::new()).await
     }
 
     /// Hands something in.

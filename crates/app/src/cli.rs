@@ -198,7 +198,7 @@ pub(crate) enum Log {
     },
     /// Check the whole ledger, or one receipt, offline.
     Verify {
-        /// A receipt to check; without one the whole ledger is walked.
+        /// A receipt to check, JSON or COSE; without one the whole ledger is walked.
         receipt: Option<PathBuf>,
         /// The log's verifier key, as text or as a file; by default the installation's own.
         #[arg(long, value_name = "VKEY")]
@@ -208,6 +208,9 @@ pub(crate) enum Log {
     Receipt {
         /// Its index in the log.
         index: u64,
+        /// As a COSE Receipt (RFC 9942) of the one record at this index, whatever it is.
+        #[arg(long)]
+        cose: bool,
         /// Write it to this file.
         #[arg(long, short, value_name = "FILE")]
         out: Option<PathBuf>,

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_ledger::{RealDisk, verify};
-use countersign_receipt::VerifierKey;
+use countersign_receipt::{CoseReceipt, VerifierKey};
 use serde_json::{Value, json};
 use support::agent::{Agent, End};
 use support::{AGENT, Installation, OWNER, PASSPHRASE, PROGRAM, Ran, Setup, pty, run};
@@ -234,14 +234,53 @@ async fn receipts_and_ledgers_that_do_not_verify_are_code_five() {
     assert_eq!(good.code, 0, "{good:?}");
     let kinds: Vec<_> = good.json()["records"].as_array().unwrap().iter().map(|r| r["kind"].clone()).collect();
     assert_eq!(kinds, ["intent", "outcome"]);
-    check(&at.run(&["log", "verify", &path("garbage.json")]), 5, &["garbage.json", "is no receipt"]);
+    check(&at.run(&["log", "verify", &path("garbage.json")]), 5, &["garbage.json", "no receipt"]);
     check(&at.run(&["log", "verify", &path("altered.json")]), 5, &["altered.json"]);
+    // Proofs hold whatever the roles say: only the records themselves can contradict them.
+    for (from, to) in [("intent", "decision"), ("intent", "outcome"), ("outcome", "decision")] {
+        at.write("role.json", &receipt.replacen(&format!("\"role\":\"{from}\""), &format!("\"role\":\"{to}\""), 1));
+        let said = ["role.json", &format!("is a `{from}`"), "not what the receipt says"];
+        check(&at.run(&["log", "verify", &path("role.json")]), 5, &said);
+    }
     check(&at.run(&["log", "verify", &path("receipt.json"), "--key", &key]), 5, &["receipt.json", "is of log"]);
+    cose_receipts(&at, kinds_at(&good), &key);
     check(&at.run(&["log", "verify", &path("gone.json")]), 2, &["cannot read", "gone.json"]);
     check(&at.run(&["log", "verify", &path("receipt.json"), "--key", "rubbish"]), 2, &["rubbish", "verifier key"]);
     gateway.stop().await;
     assert_eq!(at.run(&["log", "verify"]).json()["verified"], true);
     check(&at.run(&["log", "verify", "--key", &key]), 5, &["ledger"]);
+}
+
+/// The indexes of what was verified, with their kinds.
+fn kinds_at(verified: &Ran) -> Vec<(u64, String)> {
+    let records = verified.json()["records"].as_array().unwrap().clone();
+    records.iter().map(|r| (r["index"].as_u64().unwrap(), r["kind"].as_str().unwrap().to_owned())).collect()
+}
+
+/// Each record of a call as a COSE Receipt: written, verified, and refused once a byte or the key is another.
+fn cose_receipts(at: &Installation, records: Vec<(u64, String)>, foreign: &str) {
+    let path = |name: &str| at.path(name).display().to_string();
+    for (index, kind) in records {
+        let index = index.to_string();
+        let file = path("receipt.cose");
+        assert_eq!(at.run(&["log", "receipt", &index, "--cose", "--out", &file]).code, 0);
+        let verified = at.run(&["log", "verify", &file]);
+        assert_eq!(verified.code, 0, "{verified:?}");
+        let said = verified.json();
+        assert_eq!((&said["form"], &said["records"][0]["kind"]), (&json!("cose"), &json!(kind)));
+        assert_eq!(said["records"][0]["index"].to_string(), index);
+        let mut bytes = fs::read(&file).unwrap();
+        let printed = at.run(&["log", "receipt", &index, "--cose"]).json()["cose"].as_str().map(str::to_owned);
+        // The log may have grown between the two: the leaf, at least, is the same.
+        let printed = CoseReceipt::parse(&STANDARD.decode(printed.unwrap()).unwrap()).unwrap();
+        assert_eq!(printed.leaf, CoseReceipt::parse(&bytes).unwrap().leaf);
+        check(&at.run(&["log", "verify", &file, "--key", foreign]), 5, &["receipt.cose", "is of key"]);
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        check(&at.run(&["log", "verify", &file]), 5, &["receipt.cose"]);
+    }
+    check(&at.run(&["log", "receipt", "9999", "--cose"]), 1, &["`9999`", "is not in a log of"]);
 }
 
 /// A receipt whose first leaf says something else by one bit.

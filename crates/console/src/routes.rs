@@ -29,6 +29,7 @@ pub(crate) fn router(gate: Gate) -> Router {
         .route("/log", get(tail))
         .route("/log/{index}", get(record))
         .route("/receipt/{index}", get(receipt))
+        .route("/receipt/{index}/cose", get(cose))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(gate)
 }
@@ -141,6 +142,12 @@ async fn record(State(gate): State<Gate>, Path(index): Path<u64>) -> Answer<wire
 
 async fn receipt(State(gate): State<Gate>, Path(index): Path<u64>) -> Result<String, Fault> {
     gate.receipt_of(index)?.to_json().map_err(Fault::bad)
+}
+
+/// Bytes that are no text; the signer may be another process, so this waits where waiting is allowed.
+async fn cose(State(gate): State<Gate>, Path(index): Path<u64>) -> Result<Vec<u8>, Fault> {
+    let made = tokio::task::spawn_blocking(move || gate.cose_receipt_of(index));
+    Ok(made.await.map_err(Fault::bad)??.encode())
 }
 
 fn waiting(waiting: view::Waiting) -> wire::Waiting {

@@ -4,7 +4,7 @@ use countersign_model::id::TicketId;
 use countersign_model::payload::ActionPayload;
 use countersign_model::unit::LeafIndex;
 use countersign_model::{Body, Digest, Record, TimeMs};
-use countersign_receipt::{Receipt, ReceiptProof, Role};
+use countersign_receipt::{CoseReceipt, Receipt, ReceiptProof, Role};
 
 use crate::Gate;
 
@@ -122,6 +122,14 @@ impl Gate {
             proofs.push(self.proved(Role::Outcome, &outcome)?);
         }
         Ok(self.receipt(proofs))
+    }
+
+    /// The COSE Receipt of any one record, at the log's present size.
+    ///
+    /// # Errors
+    /// Where the log has none at `index`, cannot be read, or its signer refuses.
+    pub fn cose_receipt_of(&self, index: u64) -> Result<CoseReceipt, ViewError> {
+        self.ledger().cose_receipt(index).map_err(|error| ViewError::Read(error.to_string()))
     }
 
     /// The outcome of the intent at `intent`, where there is one yet. Reads forward from it.

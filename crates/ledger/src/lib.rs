@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use countersign_receipt::merkle::TreeHead;
-use countersign_receipt::{Checkpoint, Note, TlogProof, VerifierKey};
+use countersign_receipt::{Checkpoint, CoseReceipt, Note, TlogProof, VerifierKey};
 
 mod append;
 mod config;
@@ -301,6 +301,14 @@ impl Ledger {
     /// [`ReadError`] if it is not confirmed or stored hashes are damaged.
     pub fn prove(&self, index: u64) -> Result<TlogProof, ReadError> {
         self.shared.prove(index)
+    }
+
+    /// Proves a record at the current size in CBOR, with a signature of its own. Asks the signer.
+    ///
+    /// # Errors
+    /// [`ReadError`] if it is not confirmed, stored hashes are damaged, or the signer refuses.
+    pub fn cose_receipt(&self, index: u64) -> Result<CoseReceipt, ReadError> {
+        self.shared.cose_receipt(index)
     }
 
     /// Proves that the current tree extends the one of `old` records.

@@ -7,14 +7,16 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use countersign_receipt::merkle::{
     self, BuildError, MerkleError, TreeHead, consistency_proof, inclusion_proof, leaf_hash, verify_consistency,
     verify_inclusion,
 };
-use countersign_receipt::{Hash, HashReader, TlogProof};
+use countersign_receipt::{CoseReceipt, Hash, HashReader, TlogProof, cose};
 
 use crate::disk::read_file;
+use crate::error::SignError;
 use crate::segment::{self, Found, Frame, SegmentReader};
 use crate::shared::{Confirmed, Shared};
 use crate::store::Store;
@@ -23,6 +25,8 @@ use crate::tree::{Edge, TILE_WIDTH, Tile, place};
 
 /// How many tiles and how many frame positions are kept.
 const CACHED: usize = 256;
+/// How often a COSE Receipt is begun anew because the log grew meanwhile.
+const COSE_TRIES: u32 = 16;
 /// Every how many frames a position is kept.
 const STRIDE: usize = 64;
 
@@ -40,6 +44,9 @@ pub enum ReadError {
     /// The disk said no, or holds something else than what was confirmed.
     #[error("log could not be read: {0}")]
     Io(#[from] io::Error),
+    /// The signer would not sign a receipt.
+    #[error("receipt could not be signed: {0}")]
+    Sign(#[from] SignError),
     /// Stored hashes do not lead to the confirmed root.
     #[error("tiles do not lead to the confirmed root: {0}; run a verification of the ledger")]
     Tiles(MerkleError),
@@ -194,15 +201,41 @@ impl Shared {
 
     pub(crate) fn prove(&self, index: u64) -> Result<TlogProof, ReadError> {
         let confirmed = self.confirmed();
+        let path = self.path(&confirmed, index)?;
+        Ok(TlogProof { extra: None, index, path, checkpoint: confirmed.note.to_string() })
+    }
+
+    pub(crate) fn cose_receipt(&self, index: u64) -> Result<CoseReceipt, ReadError> {
+        let leaf = self.record(index)?.leaf;
+        // A commit may be confirmed between the two steps; the signer then refuses the smaller tree, and the next has it.
+        let mut tries = COSE_TRIES;
+        loop {
+            tries -= 1;
+            let confirmed = self.confirmed();
+            let path = self.path(&confirmed, index)?;
+            let TreeHead { size, .. } = confirmed.head;
+            match self.signer.sign_receipt(&confirmed.head) {
+                Ok(signature) => {
+                    let kid = cose::key_id(self.signer.verifier_key());
+                    return Ok(CoseReceipt { kid, signed_size: size, size, index, path, leaf, signature });
+                }
+                Err(SignError::Smaller { .. }) if tries > 0 => std::thread::sleep(Duration::from_millis(1)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The checked path of a record in the confirmed tree.
+    fn path(&self, confirmed: &Confirmed, index: u64) -> Result<Vec<Hash>, ReadError> {
         let TreeHead { size, root } = confirmed.head;
         if index >= size {
             return Err(ReadError::OutOfRange { index, size });
         }
-        let hashes = LogHashes { shared: self, confirmed: &confirmed };
+        let hashes = LogHashes { shared: self, confirmed };
         let path = inclusion_proof(&hashes, index, size).map_err(build_error)?;
         let leaf = hashes.hash(0, index)?;
         verify_inclusion(&leaf, index, size, &path, &root).map_err(|error| self.distrust(error))?;
-        Ok(TlogProof { extra: None, index, path, checkpoint: confirmed.note.to_string() })
+        Ok(path)
     }
 
     pub(crate) fn consistency(&self, old: u64) -> Result<Consistency, ReadError> {

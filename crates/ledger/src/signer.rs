@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use countersign_receipt::merkle::TreeHead;
-use countersign_receipt::{Checkpoint, KeyError, VerifierKey};
+use countersign_receipt::{Checkpoint, KeyError, VerifierKey, cose};
 
 use crate::disk::{Access, Mode, read_file};
 use crate::error::{OpenError, SignError};
@@ -26,6 +26,12 @@ pub trait Signer: Send + Sync {
     /// # Errors
     /// [`SignError`] for a tree smaller than confirmed, a second root for a confirmed size, another log, or no signer.
     fn sign(&self, checkpoint: &Checkpoint) -> Result<[u8; 64], SignError>;
+    /// Signs what a COSE Receipt at this tree is signed with: [`cose::to_be_signed`], which the signer itself builds, so
+    /// that it never signs bytes of another's choosing. It can never be a checkpoint's text.
+    ///
+    /// # Errors
+    /// As [`Signer::sign`].
+    fn sign_receipt(&self, head: &TreeHead) -> Result<[u8; 64], SignError>;
     /// Remembers that this tree is durable. Called only after the sync.
     ///
     /// # Errors
@@ -81,6 +87,14 @@ impl LocalSigner {
     }
 }
 
+impl LocalSigner {
+    fn sign_bytes(&self, bytes: &[u8]) -> Result<[u8; 64], SignError> {
+        let unavailable = |why: &str| SignError::Unavailable(why.to_owned());
+        let signature = self.pair.try_sign(bytes).map_err(|_| unavailable("signing failed"))?;
+        signature.as_ref().try_into().map_err(|_| unavailable("signature has the wrong length"))
+    }
+}
+
 impl std::fmt::Debug for LocalSigner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "LocalSigner({})", self.key)
@@ -98,10 +112,12 @@ impl Signer for LocalSigner {
             return Err(SignError::Origin { found, expected });
         }
         self.check(&checkpoint.head())?;
-        let unavailable = |why: &str| SignError::Unavailable(why.to_owned());
-        let signature =
-            self.pair.try_sign(checkpoint.signed_body().as_bytes()).map_err(|_| unavailable("signing failed"))?;
-        signature.as_ref().try_into().map_err(|_| unavailable("signature has the wrong length"))
+        self.sign_bytes(checkpoint.signed_body().as_bytes())
+    }
+
+    fn sign_receipt(&self, head: &TreeHead) -> Result<[u8; 64], SignError> {
+        self.check(head)?;
+        self.sign_bytes(&cose::to_be_signed(&self.key, head))
     }
 
     fn confirm(&self, head: &TreeHead) -> Result<(), SignError> {

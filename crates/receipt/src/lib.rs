@@ -5,9 +5,10 @@
 //! ledger's signer and witness do), or reading files.
 //!
 //! Formats: RFC 6962 section 2.1 (tree), C2SP signed-note 1.0.0, tlog-checkpoint 1.0.0, tlog-cosignature 1.0.1 (Ed25519),
-//! tlog-witness 1.0.0, tlog-proof.
+//! tlog-witness 1.0.0, tlog-proof, and RFC 9942 (COSE Receipts) as a second encoding of a proof.
 
 pub mod checkpoint;
+pub mod cose;
 pub mod cosignature;
 pub mod keys;
 pub mod merkle;
@@ -18,6 +19,7 @@ pub mod receipt;
 pub mod witness;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
+pub use cose::{CoseError, CoseReceipt};
 pub use cosignature::WitnessKey;
 pub use keys::{ChainError, KeyChain, Rotation};
 pub use merkle::{Frontier, Hash, HashReader};

@@ -132,6 +132,19 @@ pub enum MerkleError {
 /// # Errors
 /// [`MerkleError`], naming what does not hold.
 pub fn verify_inclusion(leaf: &Hash, index: u64, size: u64, path: &[Hash], root: &Hash) -> Result<(), MerkleError> {
+    if root_of_inclusion(leaf, index, size, path)? != *root {
+        return Err(MerkleError::WrongRoot { root: *root });
+    }
+    Ok(())
+}
+
+/// The root of the tree of `size` leaves in which `leaf` is number `index`, as `path` has it.
+///
+/// It proves nothing until the root is compared with one that is signed.
+///
+/// # Errors
+/// [`MerkleError`] if there is no such leaf, or the path has the wrong length.
+pub fn root_of_inclusion(leaf: &Hash, index: u64, size: u64, path: &[Hash]) -> Result<Hash, MerkleError> {
     if index >= size {
         return Err(MerkleError::OutOfRange { index, size });
     }
@@ -154,13 +167,7 @@ pub fn verify_inclusion(leaf: &Hash, index: u64, size: u64, path: &[Hash], root:
         node >>= 1;
         last >>= 1;
     }
-    if last != 0 {
-        return Err(wrong_length);
-    }
-    if hash != *root {
-        return Err(MerkleError::WrongRoot { root: *root });
-    }
-    Ok(())
+    if last == 0 { Ok(hash) } else { Err(wrong_length) }
 }
 
 /// One size of a log and its root.

@@ -149,7 +149,12 @@ impl VerifierKey {
     /// Whether `signature` is this key's over `text`, by the strict rule (no malleable or small-order forms).
     #[must_use]
     pub fn accepts(&self, text: &str, signature: &[u8; 64]) -> bool {
-        self.key.verify_strict(text.as_bytes(), &Signature::from_bytes(signature)).is_ok()
+        self.accepts_bytes(text.as_bytes(), signature)
+    }
+
+    /// As [`VerifierKey::accepts`], over what is no text: [`crate::cose::to_be_signed`].
+    pub(crate) fn accepts_bytes(&self, bytes: &[u8], signature: &[u8; 64]) -> bool {
+        self.key.verify_strict(bytes, &Signature::from_bytes(signature)).is_ok()
     }
 
     /// [`VerifierKey::id`] in eight hexadecimal digits.

@@ -3,6 +3,7 @@
 //! Reading asks the running gateway, or opens the ledger itself where none runs. Verification
 //! asks nobody: it needs the files, or one receipt, and the log's key.
 
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
@@ -10,8 +11,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_console::wire;
 use countersign_ledger::{Ledger, Store, verify};
-use countersign_model::{Body, Record};
-use countersign_receipt::{Receipt, Role, VerifierKey};
+use countersign_model::Record;
+use countersign_receipt::VerifierKey;
+use countersign_receipt::receipt::MAX_RECEIPT_BYTES;
+use countersign_verifier::judge;
 use serde_json::json;
 
 use crate::admin::Admin;
@@ -31,7 +34,7 @@ pub(crate) fn run(command: Log, context: &Context) -> Result<Exit> {
         Log::Show { index } => show(index, context),
         Log::Verify { receipt: None, key } => verify_ledger(key.as_deref(), context),
         Log::Verify { receipt: Some(file), key } => verify_receipt(&file, key.as_deref(), context),
-        Log::Receipt { index, out } => receipt(index, out.as_deref(), context),
+        Log::Receipt { index, cose, out } => receipt(index, cose, out.as_deref(), context),
     }
 }
 
@@ -70,17 +73,32 @@ fn show(index: u64, context: &Context) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn receipt(index: u64, out: Option<&Path>, context: &Context) -> Result<Exit> {
-    let text = ask(context, |admin| async move { admin.get_text(&format!("/receipt/{index}")).await })?
+fn receipt(index: u64, cose: bool, out: Option<&Path>, context: &Context) -> Result<Exit> {
+    let path = if cose { format!("/receipt/{index}/cose") } else { format!("/receipt/{index}") };
+    let bytes = ask(context, |admin| async move { admin.get_bytes(&path).await })?
         .context("receipts are made by the running gateway; start it with `countersign up`")?;
     match out {
         Some(path) => {
-            std::fs::write(path, &text).with_context(|| format!("cannot write `{}`", path.display()))?;
+            std::fs::write(path, &bytes).with_context(|| format!("cannot write `{}`", path.display()))?;
             context.out.result(&json!({"file": path}), &format!("receipt written to {}", path.display()));
         }
-        None => anstream::println!("{text}"),
+        None if cose => print_bytes(&bytes, context)?,
+        None => anstream::println!("{}", String::from_utf8_lossy(&bytes)),
     }
     Ok(Exit::Done)
+}
+
+/// A COSE Receipt is no text: a terminal gets none of it, JSON gets base64.
+fn print_bytes(bytes: &[u8], context: &Context) -> Result<()> {
+    if context.out.json {
+        context.out.result(&json!({"cose": STANDARD.encode(bytes)}), "");
+        return Ok(());
+    }
+    let mut out = std::io::stdout();
+    if out.is_terminal() {
+        return Err(usage("a COSE receipt is no text; write it to a file with `--out FILE`"));
+    }
+    Ok(out.write_all(bytes).and_then(|()| out.flush())?)
 }
 
 fn verify_ledger(key: Option<&str>, context: &Context) -> Result<Exit> {
@@ -120,39 +138,26 @@ fn verify_receipt(file: &Path, key: Option<&str>, context: &Context) -> Result<E
         Some(key) => read_key(key)?,
         None => read_key(&context.layout.log_vkey().display().to_string())?,
     };
-    let text =
-        std::fs::read_to_string(file).map_err(|error| usage(format!("cannot read `{}`: {error}", file.display())))?;
-    let receipt =
-        Receipt::parse(&text).map_err(|error| unverified(format!("`{}` is no receipt: {error}", file.display())))?;
-    let verified = receipt.verify(&key).map_err(|error| unverified(format!("`{}`: {error}", file.display())))?;
-    let mut lines = vec![format!("{GOOD}verified{GOOD:#} against log {}", verified.origin)];
-    let mut values = Vec::new();
-    for (proof, leaf) in receipt.proofs.iter().zip(&verified.leaves) {
-        let record =
-            Record::from_leaf(&proof.leaf).map_err(|error| unverified(format!("record `{}`: {error}", leaf.index)))?;
-        // The role is not part of what the log signed: the record itself says what it is.
-        if !is_role_of(leaf.role, &record) {
-            return Err(unverified(format!(
-                "record `{}` is a `{}`, not what the receipt says",
-                leaf.index,
-                record.body.kind()
-            )));
-        }
-        lines.push(line(leaf.index, &record));
-        values.push(describe(leaf.index, &record));
-    }
-    context.out.result(&json!({"verified": true, "log": verified.origin, "records": values}), &lines.join("\n"));
+    let bytes = read_receipt(file)?;
+    let verdict = judge(&bytes, &key).map_err(|error| unverified(format!("`{}`: {error}", file.display())))?;
+    let records = &verdict.records;
+    let values: Vec<_> = records.iter().map(|proved| describe(proved.index, &proved.record)).collect();
+    let mut lines = vec![format!("{GOOD}verified{GOOD:#} against log {}", verdict.log)];
+    lines.extend(records.iter().map(|proved| line(proved.index, &proved.record)));
+    context.out.result(
+        &json!({"verified": true, "form": verdict.form.as_str(), "log": verdict.log, "records": values}),
+        &lines.join("\n"),
+    );
     Ok(Exit::Done)
 }
 
-fn is_role_of(role: Role, record: &Record) -> bool {
-    match role {
-        Role::Intent => matches!(record.body, Body::Intent(_)),
-        Role::Outcome => matches!(record.body, Body::Outcome(_)),
-        Role::Decision => {
-            matches!(record.body, Body::Denial(_) | Body::Proposal(_) | Body::Waiting(_) | Body::Refused(_))
-        }
-    }
+/// The file, at most one byte more of it than any receipt has: what is larger is then refused by name.
+fn read_receipt(file: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(file)
+        .and_then(|opened| opened.take(MAX_RECEIPT_BYTES as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|error| usage(format!("cannot read `{}`: {error}", file.display())))?;
+    Ok(bytes)
 }
 
 /// A verifier key given as text or as the name of a file that holds it.

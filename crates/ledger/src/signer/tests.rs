@@ -22,4 +22,9 @@ fn refuses_smaller_second_and_foreign() {
     assert!(signer.confirm(&TreeHead { size: 0, root: empty_root() }).is_err());
     let foreign = Checkpoint { origin: "other".into(), size: 9, root: one };
     assert!(matches!(signer.sign(&foreign), Err(SignError::Origin { .. })));
+    // Receipts are held to the same rule.
+    let head = |size, root| TreeHead { size, root };
+    signer.sign_receipt(&head(5, two)).unwrap();
+    assert!(matches!(signer.sign_receipt(&head(5, one)), Err(SignError::SecondRoot { size: 5, .. })));
+    assert_eq!(signer.sign_receipt(&head(4, one)), Err(SignError::Smaller { asked: 4, confirmed: 5 }));
 }
