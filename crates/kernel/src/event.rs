@@ -27,10 +27,6 @@ pub struct Salts {
 
 /// What happened.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "an event is made once and moved once; boxing would only burden its makers"
-)]
 pub enum Event {
     /// Start-up: a record of the log, fed in log order before anything else. Gives no commands.
     Recovered {

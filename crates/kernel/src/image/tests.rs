@@ -181,7 +181,7 @@ fn the_image_of_a_known_log_is_known() {
     assert!(!state.parked.is_empty() && !state.refused.is_empty() && !state.open.is_empty());
     assert!(!state.freezes.is_empty() && !state.kill.scopes.is_empty() && state.clock_doubt.is_some());
     let digest = image_digest(&folded.image().unwrap()).hex();
-    expect_test::expect!["dd93e96cd6f66ca8a45156a4eca9f0633899ffdbacda34c0c6ccbe9e0a11d83e"].assert_eq(&digest);
+    expect_test::expect!["c8ed1cb473818fccc3ba6572852d87a065232b810d72d8199527d5375c36fac6"].assert_eq(&digest);
 }
 
 #[test]
