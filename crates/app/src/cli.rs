@@ -64,6 +64,8 @@ pub(crate) enum Command {
     Lease(Lease),
     /// Confirm that the clock is right after a jump. Needs a human's signature.
     ConfirmClock(Signer),
+    /// Hold the log's key in a process of its own, for a gateway of another user.
+    Signer(SignerProcess),
     /// Serve the demo's database over MCP (used by `demo`).
     #[command(hide = true)]
     DemoUpstream {
@@ -182,6 +184,23 @@ pub(crate) struct Thaw {
     pub(crate) signer: Signer,
 }
 
+/// `signer`.
+#[derive(Debug, Args)]
+pub(crate) struct SignerProcess {
+    /// Its folder: the key and the high-water lie there. Only its user may enter it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Listen on this Unix socket.
+    #[arg(long, value_name = "PATH", required_unless_present = "take_key")]
+    pub(crate) socket: Option<PathBuf>,
+    /// A user who may ask for signatures; repeat for more. Without it only the signer's own user may.
+    #[arg(long, value_name = "UID")]
+    pub(crate) allow_uid: Vec<u32>,
+    /// Instead of serving: move the key of this ledger into DIR, which must hold none yet, and end.
+    #[arg(long, value_name = "LEDGER", conflicts_with_all = ["socket", "allow_uid"])]
+    pub(crate) take_key: Option<PathBuf>,
+}
+
 /// `log`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Log {
@@ -203,7 +222,12 @@ pub(crate) enum Log {
         /// The log's verifier key, as text or as a file; by default the installation's own.
         #[arg(long, value_name = "VKEY")]
         key: Option<String>,
+        /// For a receipt and `--key`: the log's list of keys (`log.keys`), which leads from that key to later ones.
+        #[arg(long, value_name = "FILE", requires = "receipt")]
+        keys: Option<PathBuf>,
     },
+    /// Change the log's key: the old key signs the new one, and is destroyed. Needs a human's signature.
+    RotateKey(Signer),
     /// Print the receipt of the call whose intent or decision is at this index.
     Receipt {
         /// Its index in the log.

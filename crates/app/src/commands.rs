@@ -5,6 +5,7 @@ pub(crate) mod init;
 pub(crate) mod log;
 pub(crate) mod orders;
 pub(crate) mod policy;
+pub(crate) mod signer;
 pub(crate) mod up;
 
 use anyhow::Result;
@@ -25,6 +26,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         // No runtime, no configuration, no ledger: a kill needs none of them.
         Command::Kill(scope) => orders::kill(&scope, &context),
         Command::Log(command) => log::run(command, &context),
+        Command::Signer(signer) => signer::run(&signer, &context),
         Command::Init(init) => init::run(&init, context.out),
         command => runtime()?.block_on(on_runtime(command, &context)),
     }

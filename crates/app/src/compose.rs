@@ -10,12 +10,16 @@ use countersign_gate::{Gate, Parts, SnapshotRules};
 use countersign_kernel::identity::TokenKey;
 use countersign_kernel::policy::{AgentDef, Bundle, PolicySource, TargetDef};
 use countersign_kernel::{Limits, Settings};
-use countersign_ledger::{Recovered, Store};
+use countersign_ledger::{Recovered, RemoteSigner, Signer, Store};
 use countersign_model::Digest;
 
 use crate::config::Config;
 use crate::layout::Layout;
 
+/// Gateway and signer belong to one user.
+pub(crate) const SAME_USER: &str = "same_user";
+/// The signer belongs to another user.
+pub(crate) const SEPARATED: &str = "separated";
 /// How long an evaluation may take before it is a denial.
 const EVALUATION_MS: u64 = 2_000;
 
@@ -44,6 +48,16 @@ pub(crate) struct InForce {
     pub(crate) policy: Digest,
 }
 
+/// Who signs, and what that lets the start's record promise.
+fn signer(config: &Config) -> Result<(Option<Arc<dyn Signer>>, &'static str)> {
+    let Some(path) = &config.signer else { return Ok((None, SAME_USER)) };
+    let signer =
+        RemoteSigner::connect(path).context("`ledger: signer` is not there; start it with `countersign signer`")?;
+    // What counts is whose process it is, not that it is another one.
+    let is_own = signer.uid() == rustix::process::geteuid().as_raw();
+    Ok((Some(Arc::new(signer)), if is_own { SAME_USER } else { SEPARATED }))
+}
+
 /// Opens the gate of an installation.
 pub(crate) fn open(config: &Config, bundle: Bundle, layout: &Layout) -> Result<(Gate, Recovered)> {
     let switch = KillSwitch::open(&layout.kill())?;
@@ -54,12 +68,12 @@ pub(crate) fn open(config: &Config, bundle: Bundle, layout: &Layout) -> Result<(
         .map_err(|_| anyhow::anyhow!("`{}` has not the 32 bytes of a key", layout.token_key().display()))?;
     let token_key = TokenKey::from_bytes(&key)
         .with_context(|| format!("`{}` is no key of tokens", layout.token_key().display()))?;
+    let (signer, profile) = signer(config)?;
     let settings = Settings {
         log: config.origin.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         configuration: config.hash,
-        // Signer and vault live in this process: nothing more can be promised yet.
-        profile: "same_user".to_owned(),
+        profile: profile.to_owned(),
         policy: bundle.hash(),
         tenant: config.tenant.clone(),
         agents: config.agents.keys().cloned().collect(),
@@ -82,6 +96,7 @@ pub(crate) fn open(config: &Config, bundle: Bundle, layout: &Layout) -> Result<(
     let parts = Parts {
         store: Store::real(layout.ledger()),
         ledger: countersign_ledger::Config::default(),
+        signer,
         settings,
         snapshots: SnapshotRules::default(),
         policy: Arc::new(bundle),

@@ -51,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) meta: Vec<String>,
     /// Longest time that one call may take, in milliseconds.
     pub(crate) call_timeout_ms: u64,
+    /// The socket of the signer's own process; without one the gateway signs with the ledger's own key.
+    pub(crate) signer: Option<PathBuf>,
 }
 
 /// One upstream, checked.
@@ -127,6 +129,7 @@ impl Config {
                 Some(text) => duration_ms(&text).context("in `call_timeout`")?,
                 None => 120_000,
             },
+            signer: raw.ledger.signer.map(|signer| checked_signer(&signer, folder)).transpose()?,
         })
     }
 
@@ -154,6 +157,13 @@ fn checked_origin(origin: String) -> Result<String> {
         bail!("`origin: {origin}` must be a name without spaces and `+`, such as `logs.example.com/agents`");
     }
     Ok(origin)
+}
+
+fn checked_signer(signer: &str, folder: &Path) -> Result<PathBuf> {
+    match signer.strip_prefix("unix:") {
+        Some(path) if !path.is_empty() => Ok(folder.join(path)),
+        _ => bail!("`signer: {signer}` names no signer; write `unix:` and the path of its socket"),
+    }
 }
 
 fn checked_listen(listen: &str) -> Result<SocketAddr> {

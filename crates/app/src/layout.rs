@@ -61,6 +61,11 @@ impl Layout {
         self.ledger().join("log.vkey")
     }
 
+    /// The statements that lead from that key to the one in force.
+    pub(crate) fn log_keys(&self) -> PathBuf {
+        self.ledger().join("log.keys")
+    }
+
     /// The kill switch's own file.
     pub(crate) fn kill(&self) -> PathBuf {
         self.root.join("kill.state")

@@ -143,6 +143,7 @@ impl Installation {
         let parts = Parts {
             store: Store::real(self.ledger()),
             ledger: Default::default(),
+            signer: None,
             settings,
             snapshots: Default::default(),
             policy: Arc::new(bundle),

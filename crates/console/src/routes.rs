@@ -26,6 +26,7 @@ pub(crate) fn router(gate: Gate) -> Router {
         .route("/approvals/{ticket}", get(approval).post(consent))
         .route("/challenge", post(challenge))
         .route("/command", post(run))
+        .route("/next-key", post(next_key))
         .route("/log", get(tail))
         .route("/log/{index}", get(record))
         .route("/receipt/{index}", get(receipt))
@@ -49,9 +50,10 @@ impl From<Reason> for Fault {
         let code = Some(reason.code.as_str().to_owned());
         // What could not be recorded was not refused: it failed, and may be tried again.
         let status = match reason.code {
-            ReasonCode::DiskFull | ReasonCode::LedgerUnavailable | ReasonCode::Overloaded => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            ReasonCode::DiskFull
+            | ReasonCode::LedgerUnavailable
+            | ReasonCode::Overloaded
+            | ReasonCode::SignerUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::FORBIDDEN,
         };
         Self(status, wire::Refusal { code, error })
@@ -112,6 +114,11 @@ async fn consent(
 async fn challenge(State(gate): State<Gate>) -> Answer<wire::Challenge> {
     let challenge = gate.challenge().ok_or_else(|| Fault::bad("no randomness to be had"))?;
     Ok(Json(wire::Challenge { challenge: STANDARD.encode(challenge.0), log: gate.origin() }))
+}
+
+async fn next_key(State(gate): State<Gate>) -> Answer<wire::NextKey> {
+    let key = gate.next_key().await?;
+    Ok(Json(wire::NextKey { key: key.to_string() }))
 }
 
 async fn run(State(gate): State<Gate>, Json(body): Json<wire::Signed>) -> Answer<wire::Recorded> {

@@ -64,6 +64,14 @@ pub struct Challenge {
     pub log: String,
 }
 
+/// The key that may come next.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NextKey {
+    /// The verifier key, in the C2SP form.
+    pub key: String,
+}
+
 /// A signed command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

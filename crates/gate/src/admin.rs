@@ -104,6 +104,7 @@ impl Gate {
             return Err(Reason::because(ReasonCode::LedgerUnavailable, STALLED));
         }
         let deed = signed.command.deed.clone();
+        self.is_next_key(&deed).await?;
         let session = match deed {
             Deed::IssueToken { .. } => Some(self.new_session()?),
             _ => None,
@@ -112,6 +113,10 @@ impl Gate {
         let committed = self.ordered(event, |body| matches!(body, Body::Commanded(_))).await?;
         let token = match (&deed, &session) {
             (Deed::IssueToken { .. }, Some(session)) => Some(self.mint_token(&deed, session)?),
+            (Deed::RotateKey { .. }, _) => {
+                self.rotate(committed.index).await?;
+                None
+            }
             (Deed::Resume { scope }, _) => {
                 self.switch().lift(scope).map_err(|error| Reason::because(ReasonCode::Internal, &error.to_string()))?;
                 None

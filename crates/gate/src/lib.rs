@@ -15,6 +15,7 @@ mod open;
 pub mod permit;
 mod pipeline;
 mod refuse;
+mod rotate;
 mod snapshots;
 mod stalled;
 mod state;

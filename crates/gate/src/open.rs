@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use countersign_kernel::identity::TokenKey;
 use countersign_kernel::{Event, Settings};
-use countersign_ledger::{AppendError, Ledger, OpenError, Recovered, Store};
+use countersign_ledger::{AppendError, Ledger, OpenError, Recovered, Signer, Store};
 use countersign_model::record::Status;
 use countersign_model::unit::Bytes;
 use countersign_model::{Body, Record, TimeMs};
@@ -27,6 +27,8 @@ pub struct Parts {
     pub store: Store,
     /// Its bounds.
     pub ledger: countersign_ledger::Config,
+    /// Who signs it; the ledger's own key if nobody else does.
+    pub signer: Option<Arc<dyn Signer>>,
     /// The kernel's settings.
     pub settings: Settings,
     /// When snapshots of its state are taken.
@@ -68,7 +70,10 @@ impl Gate {
     /// [`GateError`], with the remedy; then nothing is served.
     pub fn open(parts: Parts) -> Result<(Self, Recovered), GateError> {
         let mut refold = Refold::new(parts.settings);
-        let (ledger, recovered) = Ledger::resume(&parts.store, parts.ledger, &mut refold)?;
+        let (ledger, recovered) = match parts.signer {
+            Some(signer) => Ledger::resume_with(&parts.store, parts.ledger, signer, &mut refold)?,
+            None => Ledger::resume(&parts.store, parts.ledger, &mut refold)?,
+        };
         parts.switch.merge(refold.kernel.kills())?;
         let snapshots = Snapshots::new(parts.snapshots, &ledger, refold.kernel.clone(), refold.resumed_at());
         let anchor = Anchor { wall_ms: parts.clock.wall().0, monotonic_ms: parts.clock.monotonic_ms() };
@@ -85,6 +90,7 @@ impl Gate {
             refusals: Default::default(),
             stalled: Default::default(),
             challenges: Default::default(),
+            next_key: Default::default(),
             ticks: Mutex::new(anchor),
             snapshots,
             unknown_at_start: OnceLock::new(),

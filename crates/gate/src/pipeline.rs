@@ -193,9 +193,15 @@ impl Gate {
             payload.as_ref(),
         );
         let receipt = match step {
-            Some((leaf, pending)) => {
-                pending.await.ok().map(|committed| self.receipt(vec![intent, proof(Role::Outcome, leaf, committed)]))
-            }
+            Some((leaf, pending)) => match pending.await {
+                Ok(committed) => Some(self.receipt(vec![intent, proof(Role::Outcome, leaf, committed)])),
+                // It has happened and is not on record, for nobody signs: it is written as soon as somebody does.
+                Err(AppendError::Signer(_)) => {
+                    self.0.stalled.hold(leaf);
+                    None
+                }
+                Err(_) => None,
+            },
             None => None,
         };
         Answer::Ran { status: executed.status, reply: executed.reply, note: executed.note, receipt }
@@ -233,7 +239,8 @@ fn unrecorded<R>(reason: Reason) -> Answer<R> {
 
 /// Whether the ledger refused the record before it touched the disk.
 const fn is_surely_absent(error: &AppendError) -> bool {
-    matches!(error, AppendError::Overloaded { .. } | AppendError::DiskFull { .. } | AppendError::Size { .. })
+    use AppendError::{DiskFull, Overloaded, Signer, Size};
+    matches!(error, Overloaded { .. } | DiskFull { .. } | Size { .. } | Signer(_))
 }
 
 /// Why nothing could be recorded, as a reason.
@@ -242,6 +249,7 @@ pub(crate) fn why_unwritten(error: &AppendError) -> Reason {
         AppendError::Overloaded { .. } => ReasonCode::Overloaded,
         AppendError::DiskFull { .. } => ReasonCode::DiskFull,
         AppendError::Size { .. } => ReasonCode::RecordTooLong,
+        AppendError::Signer(_) => ReasonCode::SignerUnavailable,
         _ => ReasonCode::LedgerUnavailable,
     };
     Reason::because(code, &error.to_string())

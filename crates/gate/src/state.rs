@@ -20,6 +20,7 @@ use crate::clock::{Clock, Entropy};
 use crate::identity::Identities;
 use crate::kill::KillSwitch;
 use crate::refuse::Refusals;
+use crate::rotate::with_statement;
 use crate::stalled::Stalled;
 
 /// Answers questions of policy. The bundle of the configuration does; tests put a hanging one in its place.
@@ -51,6 +52,7 @@ pub(crate) struct Inner {
     pub(crate) evaluation_ms: u64,
     pub(crate) refusals: Refusals,
     pub(crate) stalled: Stalled,
+    pub(crate) next_key: crate::rotate::NextKey,
     pub(crate) challenges: crate::admin::Challenges,
     pub(crate) ticks: Mutex<crate::tick::Anchor>,
     pub(crate) snapshots: crate::snapshots::Snapshots,
@@ -136,7 +138,10 @@ impl Gate {
                 // A leaf that cannot be encoded is empty, and the ledger refuses an empty leaf: fail closed.
                 let leaf = record.to_leaf().unwrap_or_default();
                 let payload = payload.and_then(|payload| payload.encode().ok());
-                let pending = self.ledger().append(Entry { leaf: leaf.clone(), payload });
+                let pending = match self.rotating(&record) {
+                    Some(key) => self.ledger().rotate(key, with_statement(record.clone())),
+                    None => self.ledger().append(Entry { leaf: leaf.clone(), payload }),
+                };
                 match call {
                     Some(call) => step.decision = Some((call, record, leaf, pending)),
                     None => step.others.push(Recording { record, leaf, pending }),

@@ -155,6 +155,12 @@ impl Gate {
         self.ledger().verifier_key().name().to_owned()
     }
 
+    /// Which profile the start's record promises.
+    #[must_use]
+    pub fn profile(&self) -> String {
+        self.kernel().settings().profile.clone()
+    }
+
     /// The RFC 6962 hash of a leaf: what consent signs.
     #[must_use]
     pub fn leaf_hash(leaf: &[u8]) -> Digest {

@@ -164,6 +164,11 @@ pub enum Event {
         /// [`crate::image::image_digest`].
         state: Digest,
     },
+    /// A human's command to change the log's key is on record: the change itself is to be recorded.
+    KeyRotated {
+        /// The leaf of the command.
+        command: LeafIndex,
+    },
     /// Time passes.
     Tick,
     /// The gateway stops in an orderly way.
@@ -185,7 +190,7 @@ pub enum Command {
         /// The call that this record decides: tell [`Event::Appended`] or [`Event::AppendFailed`] for it.
         /// Absent for every other kind of record, outcomes too.
         call: Option<Seq>,
-        /// The record.
+        /// The record. That of a change of the log's key has an empty statement: the ledger makes it when it writes.
         record: Record,
         /// What the record commits to.
         payload: Option<ActionPayload>,

@@ -10,7 +10,7 @@ use countersign_model::encoding::{Bounded, clipped};
 use countersign_model::id::{Environment, HumanId, SessionId, TenantId, TicketId};
 use countersign_model::payload::ActionPayload;
 use countersign_model::record::{
-    BudgetReading, ClockJump, Expired, Gap, Killed, Outcome, Refused, Snapshot, Started, Status,
+    BudgetReading, ClockJump, Expired, Gap, KeyRotated, Killed, Outcome, Refused, Snapshot, Started, Status,
 };
 use countersign_model::unit::{Bytes, LeafIndex};
 use countersign_model::{Body, Caller, Digest, Reason, ReasonCode, Record, Seq, TimeMs};
@@ -217,6 +217,7 @@ impl Kernel {
             }
             Event::Gap { size, bytes } => Body::Gap(Gap { size, bytes }),
             Event::Snapshot { size, state } => Body::Snapshot(Snapshot { size, state }),
+            Event::KeyRotated { command } => Body::KeyRotated(KeyRotated { statement: String::new(), command }),
             Event::Stopped => Body::Stopped,
             _ => return,
         };

@@ -4,6 +4,7 @@
 //! The first human enrols himself with his own key: the only command without an enrolled signer.
 
 use countersign_model::command::{Command, Deed, Signed};
+use countersign_model::encoding::clipped;
 use countersign_model::id::{HumanId, LeaseName, SessionId};
 use countersign_model::record::Commanded;
 use countersign_model::{Digest, TimeMs};
@@ -14,6 +15,8 @@ use crate::kernel::Kernel;
 
 /// The most leases of one session: all stand in the inputs of its decisions.
 const LEASES_MAX: usize = 16;
+/// The longest verifier key: a name of 255 bytes, a hash and 33 bytes in base64.
+const VERIFIER_KEY_BYTES_MAX: usize = 320;
 
 impl Kernel {
     /// The record of a command that counts.
@@ -79,8 +82,17 @@ impl Kernel {
             Deed::Erase { .. } | Deed::Hold { .. } | Deed::Release { .. } | Deed::Prune { .. } => {
                 Err("erasure and retention are not part of this gateway".to_owned())
             }
-            Deed::RotateKey { .. } => Err("this gateway's log keeps its key".to_owned()),
+            Deed::RotateKey { key } => self.is_key_of_this_log(key),
         }
+    }
+
+    /// Whether it can be a verifier key of this log. That it is the one which the signer made is the gate's to check.
+    fn is_key_of_this_log(&self, key: &str) -> Result<(), String> {
+        let is_ours = key.strip_prefix(self.settings.log.as_str()).is_some_and(|rest| rest.starts_with('+'));
+        if is_ours && key.len() <= VERIFIER_KEY_BYTES_MAX && key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Ok(());
+        }
+        Err(format!("`{}` is no verifier key of the log `{}`", clipped(key, 120), self.settings.log))
     }
 
     fn is_later_serial(&self, serial: u64) -> Result<(), String> {

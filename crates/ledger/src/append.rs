@@ -12,6 +12,7 @@ use countersign_receipt::{Hash, MAX_LEAF_BYTES, TlogProof};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::error::AppendError;
+use crate::rotate::Rotating;
 use crate::segment::{FRAME_OVERHEAD, MAX_PAYLOAD_BYTES, RECORD_OVERHEAD};
 use crate::tree::BatchTiles;
 
@@ -168,6 +169,8 @@ pub(crate) struct Job {
     pub(crate) entry: Entry,
     pub(crate) slot: Option<Slot>,
     pub(crate) payload_stored: bool,
+    /// Present in a record that changes the log's key: its leaf is made when it is written, in a batch of its own.
+    pub(crate) rotating: Option<Rotating>,
     pub(crate) answer: oneshot::Sender<Result<Acked, AppendError>>,
 }
 

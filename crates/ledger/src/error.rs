@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use countersign_receipt::{CheckpointError, Hash, KeyError};
+use countersign_receipt::{ChainError, CheckpointError, Hash, KeyError};
 
 /// Why a record was not committed. Whatever is not a [`crate::Committed`] must be treated as not having happened,
 /// except [`AppendError::Failed`], after which the record may or may not be found at the next start.
@@ -89,6 +89,17 @@ pub enum SignError {
         /// The signer's log.
         expected: String,
     },
+    /// The tree was not shown to extend the confirmed one.
+    #[error("tree of `{asked}` records is not shown to extend the confirmed one of `{confirmed}`")]
+    Forked {
+        /// The size to sign.
+        asked: u64,
+        /// The confirmed size.
+        confirmed: u64,
+    },
+    /// The change of the key does not follow.
+    #[error("key is not changed: {0}")]
+    Rotation(String),
     /// The key could not be used, or the signer not be reached.
     #[error("signer failed: {0}")]
     Unavailable(String),
@@ -227,6 +238,26 @@ pub enum OpenError {
         /// What is wrong.
         source: CheckpointError,
     },
+    /// The list of the log's keys does not hold.
+    #[error("list of keys `{}` is not valid: {source}: restore it from a backup or from `public/log.keys`", path.display())]
+    Keys {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ChainError,
+    },
+    /// A signer's high-water is gone or unreadable.
+    #[error("high-water `{}` is {state}: without it the signer could be made to sign a fork: restore it from a backup \
+             that is not older than the log", path.display())]
+    HighWater {
+        /// The file.
+        path: PathBuf,
+        /// `missing` or `damaged`.
+        state: &'static str,
+    },
+    /// The signer is away, or refuses this log.
+    #[error("the log cannot be signed: {0}: see to the signer, then start again")]
+    Signer(String),
     /// The one who rebuilds its state from the records gave up.
     #[error("record `{index}` was not accepted: {reason}")]
     Visitor {

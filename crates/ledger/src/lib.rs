@@ -2,10 +2,10 @@
 //!
 //! A record is an opaque leaf with an opaque payload beside it. It is acknowledged only when it is durable, with a proof
 //! that needs no server. The crate must not know policy, records' contents or tokio's runtime; it runs one writer thread
-//! and one publisher thread. It does not cover querying by content, retention, witnesses and a signer in another process.
+//! and one publisher thread. It does not cover querying by content, retention, and witnesses.
 //!
 //! Layout of a ledger's directory: `segments/` (group commits, [`mod@segment`]), `mark` (what was confirmed), `public/`
-//! (C2SP tlog-tiles for auditors), `log.key` and `log.vkey`, `lock`.
+//! (C2SP tlog-tiles for auditors), `log.key`, `log.vkey` and `log.keys` (`keys`), `lock`.
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -13,17 +13,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use countersign_receipt::merkle::TreeHead;
-use countersign_receipt::{Checkpoint, CoseReceipt, Note, TlogProof, VerifierKey};
+use countersign_receipt::{Checkpoint, CoseReceipt, KeyChain, Note, TlogProof, VerifierKey};
 
 mod append;
+mod change;
 mod config;
 pub mod disk;
 mod error;
+mod keys;
 mod mark;
 mod publish;
 mod read;
 mod rebuild;
 mod recover;
+mod rotate;
 mod segment;
 mod shared;
 mod signer;
@@ -42,15 +45,20 @@ pub use read::{Consistency, ReadError, StoredRecord, Tail};
 pub use rebuild::{Rebuild, Resumed};
 pub use recover::{Cut, Recovered, VisitError};
 pub use segment::{MAX_PAYLOAD_BYTES, Record};
-pub use signer::{LocalSigner, Signer, load_verifier};
+pub use signer::{
+    FileKeys, History, LocalSigner, Peers, PrivateKeys, ReadOnly, RemoteSigner, ServeError, Signer, SignerServer,
+    load_verifier, take_key,
+};
 pub use snapshot::{Follower, MAX_SNAPSHOT_BYTES, SNAPSHOTS_KEPT, SnapshotError, delete_snapshots};
 pub use store::Store;
 
+use crate::change::Change;
 use crate::disk::{Access, DiskLock, Mode};
 use crate::mark::Mark;
 use crate::publish::Publisher;
 use crate::rebuild::{Source, Whole};
 use crate::recover::{Anchor, Scan};
+use crate::rotate::Rotating;
 use crate::segment::FrameWriter;
 use crate::shared::{Confirmed, Phase, Shared};
 use crate::snapshot::Origin;
@@ -92,11 +100,11 @@ impl Ledger {
         }
         disk.create_dir(&store.public(), Access::Public).map_err(OpenError::io("creation", store.public()))?;
         let empty = TreeHead { size: 0, root: countersign_receipt::merkle::empty_root() };
-        Mark::create(store, &empty).map_err(OpenError::io("creation", store.mark()))?;
+        Mark::create(&store.mark_file(), &empty).map_err(OpenError::io("creation", store.mark()))?;
         disk.sync_dir(dir).map_err(OpenError::io("sync", dir))?;
-        let (signer, der) = LocalSigner::generate(store, origin)?;
-        signer::save(store, &signer, &der)?;
-        Ok(signer.verifier_key().clone())
+        let (key, der) = signer::generate(origin).map_err(|error| OpenError::Signer(error.to_string()))?;
+        signer::save(store, &key, &der)?;
+        Ok(key)
     }
 
     /// Opens a ledger with its own key: reads the whole log, hands every record to `visit` in order, then serves.
@@ -145,11 +153,16 @@ impl Ledger {
         rebuild: &mut dyn Rebuild,
     ) -> Result<(Self, Recovered), OpenError> {
         let lock = take_lock(store)?;
-        let key = signer.verifier_key();
+        let keys = keys::load(store)?;
+        let change = Change::of(store)?;
+        if !change.is_begun() {
+            change::is_in_force(&signer.verifier_key(), &keys, store)?;
+        }
         let (mut mark, marked) = open_mark(store)?;
         let mut anchors = vec![Anchor { witness: "the confirmed mark", head: marked }];
-        anchors.extend(recover::published(store, key)?);
-        let scan = rebuild::scan(Source { store, key, anchors: &anchors }, rebuild)?;
+        anchors.extend(recover::published(store, &keys)?);
+        let scan = rebuild::scan(Source { store, keys: &keys, anchors: &anchors }, rebuild)?;
+        change.judge(&keys, &scan.head)?;
         recover::settle(store, &scan)?;
         mark.write(&scan.head).and_then(|()| mark.sync()).map_err(OpenError::io("write", store.mark()))?;
         let recovered = Recovered {
@@ -159,30 +172,37 @@ impl Ledger {
             cut: scan.cut.clone(),
             repairs_tiles: scan.repair_from.is_some(),
         };
-        let note = first_note(signer.as_ref(), &scan)?;
-        let ledger = Self::start(store, config, signer, Start { lock, mark, scan, note })?;
+        let note = first_note(store, signer.as_ref(), &keys, &scan)?;
+        let ledger = Self::start(store, config, signer, Start { lock, mark, scan, note, keys, change })?;
         Ok((ledger, recovered))
     }
 
     fn start(store: &Store, config: Config, signer: Arc<dyn Signer>, start: Start) -> Result<Self, OpenError> {
-        let Start { lock, mark, scan, note } = start;
+        let Start { lock, mark, scan, note, keys, change } = start;
         let edge = scan.tiler.edge.clone();
         let segment = open_segment(store, &scan)?;
         let (first, offset) = scan.last.unwrap_or((0, 0));
         let origin = Origin { tiler: scan.tiler.clone(), segment: first, offset };
         let synced = scan.from;
+        let repairs = scan.repair_from.is_some();
         let mut publisher = Publisher::new(store, scan.repair_from.unwrap_or(scan.tiler));
-        let confirmed = Confirmed { head: scan.head, note, edge: edge.clone() };
-        if let Err(error) = publisher.publish(&confirmed) {
-            tracing::warn!(%error, "checkpoint is not published yet");
+        let confirmed = Confirmed { head: scan.head, note, edge: edge.clone(), keys: Arc::new(keys) };
+        // The signer may want a proof, which is made of tiles.
+        if repairs && let Err(error) = publisher.tiles(&confirmed) {
+            tracing::warn!(%error, "tiles are not repaired yet");
         }
         let inline = config.publish == PublishMode::Inline;
         let shared = Arc::new(Shared::new(store, config, signer, confirmed, lock));
+        change.settle(&shared)?;
+        if let Err(error) = publisher.publish(&shared.confirmed()) {
+            tracing::warn!(%error, "checkpoint is not published yet");
+        }
         shared.state().published = publisher.published();
         *shared.follower.lock().unwrap_or_else(PoisonError::into_inner) = Some((origin, synced));
         let (inner, background) = if inline { (Some(publisher), None) } else { (None, Some(publisher)) };
         let frame = FrameWriter::default();
-        let writer = Writer { shared: Arc::clone(&shared), segment, mark, edge, frame, publisher: inner };
+        let writer =
+            Writer { shared: Arc::clone(&shared), segment, mark, edge, frame, rotating: None, publisher: inner };
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             let thread = thread::Builder::new().name(name.to_owned()).spawn(work);
             thread.map_err(OpenError::io("start of a thread", store.dir()))
@@ -259,10 +279,36 @@ impl Ledger {
         self.shared.state().published
     }
 
-    /// The log's public key.
+    /// The log's public key that is in force.
     #[must_use]
-    pub fn verifier_key(&self) -> &VerifierKey {
-        self.shared.signer.verifier_key()
+    pub fn verifier_key(&self) -> VerifierKey {
+        self.shared.confirmed().keys.newest().clone()
+    }
+
+    /// The log's keys over time, from its first one on.
+    #[must_use]
+    pub fn keys(&self) -> Arc<KeyChain> {
+        Arc::clone(&self.shared.confirmed().keys)
+    }
+
+    /// Has the signer make the key that may come next, or tells the one that it made. Blocks on the signer.
+    ///
+    /// # Errors
+    /// [`SignError`] if it cannot, or a change is under way.
+    pub fn next_key(&self) -> Result<VerifierKey, SignError> {
+        self.shared.signer.next_key()
+    }
+
+    /// Enqueues the record that changes the log's key to `key`, the one that [`Ledger::next_key`] told.
+    ///
+    /// `leaf` makes the record from the old key's signed statement, on the writer's thread, in at most 8 KiB. It is
+    /// committed under the old key; from the next commit on the new one signs.
+    ///
+    /// The answer is refused with [`AppendError::Signer`] if the signer does not state that key; nothing is changed then.
+    pub fn rotate(&self, key: VerifierKey, leaf: impl FnOnce(&str) -> Vec<u8> + Send + 'static) -> Pending {
+        let rotating = Rotating { key, leaf: Box::new(leaf) };
+        let entry = Entry::new(vec![0; rotate::ROTATION_LEAF_BYTES]);
+        self.shared.enqueue_rotating(entry, None, Some(rotating))
     }
 
     /// Why the ledger stopped, if it did.
@@ -375,6 +421,8 @@ struct Start {
     mark: Mark,
     scan: Scan,
     note: Arc<str>,
+    keys: KeyChain,
+    change: Change,
 }
 
 fn own_signer(store: &Store) -> Result<Arc<dyn Signer>, OpenError> {
@@ -399,7 +447,7 @@ fn take_lock(store: &Store) -> Result<Box<dyn DiskLock>, OpenError> {
 
 fn open_mark(store: &Store) -> Result<(Mark, TreeHead), OpenError> {
     let refused = |state| OpenError::Mark { path: store.mark(), state };
-    match Mark::open(store) {
+    match Mark::open(&store.mark_file()) {
         Ok(Some(found)) => Ok(found),
         Ok(None) => Err(refused("damaged")),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(refused("missing")),
@@ -408,15 +456,15 @@ fn open_mark(store: &Store) -> Result<(Mark, TreeHead), OpenError> {
 }
 
 /// The checkpoint to start with: the last frame's, or a fresh one of the empty tree.
-fn first_note(signer: &dyn Signer, scan: &Scan) -> Result<Arc<str>, OpenError> {
-    let key = signer.verifier_key();
-    let refused = |error: SignError| OpenError::Key { path: key.name().into(), reason: error.to_string() };
-    signer.confirm(&scan.head).map_err(refused)?;
+fn first_note(store: &Store, signer: &dyn Signer, keys: &KeyChain, scan: &Scan) -> Result<Arc<str>, OpenError> {
     if let Some(note) = &scan.note {
         return Ok(Arc::clone(note));
     }
+    let key = keys.newest();
+    change::is_in_force(&signer.verifier_key(), keys, store)?;
     let checkpoint = Checkpoint { origin: key.name().to_owned(), size: scan.head.size, root: scan.head.root };
-    let signature = signer.sign(&checkpoint).map_err(refused)?;
+    let signature =
+        signer.sign(&checkpoint, &signer::Beginning).map_err(|error| change::refused(&error, &scan.head))?;
     Ok(Note::render(&checkpoint.signed_body(), key, &signature).into())
 }
 

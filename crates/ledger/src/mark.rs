@@ -8,12 +8,12 @@
 //! someone with write access rolls back together with the log: receipts and witnesses do.
 
 use std::io;
+use std::path::PathBuf;
 
 use countersign_receipt::Hash;
 use countersign_receipt::merkle::TreeHead;
 
-use crate::disk::{Access, DiskFile, Mode, read_range};
-use crate::store::Store;
+use crate::disk::{Access, Disk, DiskFile, Mode, read_range};
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +21,18 @@ mod tests;
 const MAGIC: [u8; 4] = *b"CSM1";
 const SLOT_STRIDE: u64 = 4096;
 const SLOT_BYTES: usize = 56;
+
+/// Where a mark lies: the ledger's own, or the high-water of a signer.
+pub(crate) struct MarkFile<'a> {
+    pub(crate) disk: &'a dyn Disk,
+    pub(crate) path: PathBuf,
+}
+
+impl MarkFile<'_> {
+    pub(crate) fn path(&self) -> PathBuf {
+        self.path.clone()
+    }
+}
 
 /// The open mark file.
 pub(crate) struct Mark {
@@ -31,8 +43,8 @@ pub(crate) struct Mark {
 
 impl Mark {
     /// Makes the mark of an empty log and syncs it.
-    pub(crate) fn create(store: &Store, head: &TreeHead) -> io::Result<()> {
-        let file = store.disk().open(&store.mark(), Mode::Replace(Access::Private))?;
+    pub(crate) fn create(at: &MarkFile<'_>, head: &TreeHead) -> io::Result<()> {
+        let file = at.disk.open(&at.path, Mode::Replace(Access::Private))?;
         let mut mark = Self { file, turn: 0, synced: true };
         mark.file.allocate(2 * SLOT_STRIDE)?;
         mark.write(head)?;
@@ -41,15 +53,15 @@ impl Mark {
     }
 
     /// Opens the mark for writing; `None` if no slot is whole.
-    pub(crate) fn open(store: &Store) -> io::Result<Option<(Self, TreeHead)>> {
-        let file = store.disk().open(&store.mark(), Mode::Edit)?;
+    pub(crate) fn open(at: &MarkFile<'_>) -> io::Result<Option<(Self, TreeHead)>> {
+        let file = at.disk.open(&at.path, Mode::Edit)?;
         let found = newest(file.as_ref())?;
         Ok(found.map(|(turn, head)| (Self { file, turn: turn + 1, synced: false }, head)))
     }
 
     /// Reads the mark only; `None` if no slot is whole.
-    pub(crate) fn read(store: &Store) -> io::Result<Option<TreeHead>> {
-        let file = store.disk().open(&store.mark(), Mode::Read)?;
+    pub(crate) fn read(at: &MarkFile<'_>) -> io::Result<Option<TreeHead>> {
+        let file = at.disk.open(&at.path, Mode::Read)?;
         Ok(newest(file.as_ref())?.map(|(_, head)| head))
     }
 

@@ -28,13 +28,15 @@ pub(crate) struct Publisher {
     /// Full files that are not written yet: those of one frame at most.
     pending: VecDeque<PublicFile>,
     published: u64,
+    /// How many statements the public list of keys has; none is no file.
+    keys: usize,
 }
 
 impl Publisher {
     /// Goes on behind `tiler`, whose full tiles are all in place.
     pub(crate) fn new(store: &Store, tiler: Tiler) -> Self {
         let cursor = FrameCursor::new(store, tiler.size());
-        Self { store: store.clone(), tiler, cursor, pending: VecDeque::new(), published: 0 }
+        Self { store: store.clone(), tiler, cursor, pending: VecDeque::new(), published: 0, keys: 0 }
     }
 
     pub(crate) fn published(&self) -> u64 {
@@ -46,6 +48,21 @@ impl Publisher {
     /// # Errors
     /// As the disk says; call it again.
     pub(crate) fn publish(&mut self, confirmed: &Confirmed) -> io::Result<()> {
+        self.tiles(confirmed)?;
+        // The keys before the checkpoint that may need the newest of them.
+        if self.keys != confirmed.keys.rotations() {
+            let text = confirmed.keys.to_string();
+            replace_file(self.store.disk(), &self.store.public_keys(), text.as_bytes(), Access::Public)?;
+            self.keys = confirmed.keys.rotations();
+        }
+        let path = self.store.checkpoint();
+        replace_file(self.store.disk(), &path, confirmed.note.as_bytes(), Access::Public)?;
+        self.published = confirmed.head.size;
+        Ok(())
+    }
+
+    /// Brings the tiles and bundles there, and not yet the checkpoint.
+    pub(crate) fn tiles(&mut self, confirmed: &Confirmed) -> io::Result<()> {
         self.write_pending()?;
         while self.tiler.size() < confirmed.head.size {
             let frame = self.cursor.next_frame()?;
@@ -57,9 +74,6 @@ impl Publisher {
         for file in self.tiler.partial() {
             self.put(&file)?;
         }
-        let path = self.store.checkpoint();
-        replace_file(self.store.disk(), &path, confirmed.note.as_bytes(), Access::Public)?;
-        self.published = confirmed.head.size;
         Ok(())
     }
 

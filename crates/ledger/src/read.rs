@@ -19,9 +19,10 @@ use crate::disk::read_file;
 use crate::error::SignError;
 use crate::segment::{self, Found, Frame, SegmentReader};
 use crate::shared::{Confirmed, Shared};
+use crate::signer::History;
 use crate::store::Store;
 use crate::tile::hash_path;
-use crate::tree::{Edge, TILE_WIDTH, Tile, place};
+use crate::tree::{BatchTiles, Edge, TILE_WIDTH, Tile, place};
 
 /// How many tiles and how many frame positions are kept.
 const CACHED: usize = 256;
@@ -214,9 +215,15 @@ impl Shared {
             let confirmed = self.confirmed();
             let path = self.path(&confirmed, index)?;
             let TreeHead { size, .. } = confirmed.head;
-            match self.signer.sign_receipt(&confirmed.head) {
+            let key = confirmed.keys.key_at(size);
+            if *key != self.signer.verifier_key() {
+                let why = "the key was changed with the newest record; there are receipts again after the next one";
+                return Err(SignError::Rotation(why.to_owned()).into());
+            }
+            let tiles = BatchTiles { edge: confirmed.edge.clone(), full: Vec::new() };
+            match self.signer.sign_receipt(&confirmed.head, &self.history(&tiles)) {
                 Ok(signature) => {
-                    let kid = cose::key_id(self.signer.verifier_key());
+                    let kid = cose::key_id(key);
                     return Ok(CoseReceipt { kid, signed_size: size, size, index, path, leaf, signature });
                 }
                 Err(SignError::Smaller { .. }) if tries > 0 => std::thread::sleep(Duration::from_millis(1)),
@@ -307,6 +314,41 @@ impl Shared {
             tile.push(merkle::node_hash(&left, &right));
         }
         Ok(tile)
+    }
+}
+
+/// The tree after a batch: hashes from the batch, and below it from tiles.
+pub(crate) struct BatchHistory<'a> {
+    shared: &'a Shared,
+    tiles: &'a BatchTiles,
+}
+
+impl HashReader for BatchHistory<'_> {
+    type Error = io::Error;
+
+    fn hash(&self, level: u8, index: u64) -> io::Result<Hash> {
+        if let Ok(hash) = self.tiles.hash(level, index) {
+            return Ok(hash);
+        }
+        let (tile_level, number, row, at) = place(level, index);
+        let tile = self.shared.tile(tile_level, number)?;
+        tile.hash(row, at).ok_or_else(|| damaged("a tile is too short"))
+    }
+}
+
+impl History for BatchHistory<'_> {
+    fn since(&self, size: u64) -> Result<Vec<Hash>, SignError> {
+        let proof = consistency_proof(self, size, self.tiles.edge.size());
+        proof.map_err(|error| {
+            let why = build_error(error);
+            SignError::Unavailable(format!("no proof from size `{size}`: {why}"))
+        })
+    }
+}
+
+impl Shared {
+    pub(crate) fn history<'a>(&'a self, tiles: &'a BatchTiles) -> BatchHistory<'a> {
+        BatchHistory { shared: self, tiles }
     }
 }
 

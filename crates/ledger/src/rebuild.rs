@@ -89,7 +89,7 @@ impl Rebuild for Whole<'_> {
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
     pub(crate) store: &'a Store,
-    pub(crate) key: &'a countersign_receipt::VerifierKey,
+    pub(crate) keys: &'a countersign_receipt::KeyChain,
     pub(crate) anchors: &'a [Anchor],
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use countersign_receipt::merkle::{TreeHead, consistency_proof, empty_root, verify_consistency};
-use countersign_receipt::{Checkpoint, Note, VerifierKey};
+use countersign_receipt::{Checkpoint, KeyChain, Note};
 
 use crate::disk::{Mode, read_file};
 use crate::error::{FrameFault, OpenError};
@@ -98,7 +98,7 @@ pub(crate) struct Scan {
 struct Scanner<'a> {
     visit: &'a mut dyn FnMut(Record<'_>) -> Result<(), VisitError>,
     store: &'a Store,
-    key: &'a VerifierKey,
+    keys: &'a KeyChain,
     anchors: &'a [Anchor],
     confirmed: u64,
     met: Vec<bool>,
@@ -111,13 +111,13 @@ pub(crate) fn scan(
     origin: Option<Origin>,
     visit: &mut dyn FnMut(Record<'_>) -> Result<(), VisitError>,
 ) -> Result<Scan, OpenError> {
-    let Source { store, key, anchors } = source;
+    let Source { store, keys, anchors } = source;
     let (segment, offset) = origin.as_ref().map_or((0, 0), |origin| (origin.segment, origin.offset));
     let tiler = origin.map_or_else(Tiler::default, |origin| origin.tiler);
     let mut scanner = Scanner {
         visit,
         store,
-        key,
+        keys,
         anchors,
         confirmed: anchors.iter().map(|anchor| anchor.head.size).max().unwrap_or(0),
         met: vec![false; anchors.len()],
@@ -182,7 +182,7 @@ impl Scanner<'_> {
         }
         if let Some((frame, offset)) = newest {
             // One signature covers all before it, because every root was recomputed.
-            if let Err(error) = Checkpoint::open(frame.note(), self.key) {
+            if let Err(error) = self.keys.open(frame.note()) {
                 return Err(FrameError::Fault(FrameFault::Checkpoint(error)).at(self, &reader, offset));
             }
             self.scan.note = Some(frame.note().into());
@@ -201,7 +201,7 @@ impl Scanner<'_> {
             self.scan.tiler.push(record.leaf, &mut full);
         }
         let head = self.scan.tiler.edge.head().map_err(|_| FrameError::Open(self.unreachable_root()))?;
-        judge(frame.note(), self.key, &head).map_err(FrameError::Fault)?;
+        judge(frame.note(), self.keys.origin(), &head).map_err(FrameError::Fault)?;
         self.scan.head = head;
         self.meet_anchors();
         for record in frame.records() {
@@ -223,7 +223,7 @@ impl Scanner<'_> {
         let io = |operation| OpenError::io(operation, reader.path.clone());
         let later = reader.later_frame(size).map_err(io("read"))?;
         // A frame is written only after the sync of the one before: a signed later one means damage, not a torn write.
-        let followed = later.is_some_and(|frame| Checkpoint::open(frame.note(), self.key).is_ok());
+        let followed = later.is_some_and(|frame| self.keys.open(frame.note()).is_ok());
         if !last || size < self.confirmed || followed {
             return Err(self.corrupt(reader, fault));
         }
@@ -295,11 +295,11 @@ impl FrameError {
 }
 
 /// Checks that a frame's checkpoint is of this tree. Its signature is not checked here.
-pub(crate) fn judge(note: &str, key: &VerifierKey, head: &TreeHead) -> Result<(), FrameFault> {
+pub(crate) fn judge(note: &str, origin: &str, head: &TreeHead) -> Result<(), FrameFault> {
     let note = Note::parse(note).map_err(|error| FrameFault::Checkpoint(error.into()))?;
     let checkpoint = Checkpoint::parse(note.text()).map_err(FrameFault::Checkpoint)?;
-    if checkpoint.origin != key.name() {
-        let (found, expected) = (checkpoint.origin, key.name().to_owned());
+    if checkpoint.origin != origin {
+        let (found, expected) = (checkpoint.origin, origin.to_owned());
         return Err(FrameFault::Checkpoint(countersign_receipt::CheckpointError::Origin { found, expected }));
     }
     if checkpoint.size != head.size {
@@ -312,14 +312,14 @@ pub(crate) fn judge(note: &str, key: &VerifierKey, head: &TreeHead) -> Result<()
 }
 
 /// What the public folder has told the world; `None` if it has no checkpoint.
-pub(crate) fn published(store: &Store, key: &VerifierKey) -> Result<Option<Anchor>, OpenError> {
+pub(crate) fn published(store: &Store, keys: &KeyChain) -> Result<Option<Anchor>, OpenError> {
     let path = store.checkpoint();
     let bytes = match read_file(store.disk(), &path, countersign_receipt::note::MAX_NOTE_BYTES as u64) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(OpenError::io("read", &path)(error)),
     };
-    let opened = Checkpoint::open(&String::from_utf8_lossy(&bytes), key);
+    let opened = keys.open(&String::from_utf8_lossy(&bytes));
     let checkpoint = opened.map_err(|source| OpenError::Checkpoint { path, source })?;
     Ok(Some(Anchor { witness: "the published checkpoint", head: checkpoint.head() }))
 }

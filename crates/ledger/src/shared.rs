@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use countersign_receipt::KeyChain;
 use countersign_receipt::merkle::TreeHead;
 use tokio::sync::Semaphore;
 
@@ -15,6 +16,7 @@ use crate::config::Config;
 use crate::disk::DiskLock;
 use crate::error::AppendError;
 use crate::read::Caches;
+use crate::rotate::Rotating;
 use crate::signer::Signer;
 use crate::snapshot::Origin;
 use crate::store::Store;
@@ -26,6 +28,7 @@ pub(crate) struct Confirmed {
     pub(crate) head: TreeHead,
     pub(crate) note: Arc<str>,
     pub(crate) edge: Edge,
+    pub(crate) keys: Arc<KeyChain>,
 }
 
 /// Whether the ledger takes records.
@@ -124,6 +127,10 @@ impl Shared {
     }
 
     pub(crate) fn enqueue(&self, entry: Entry, slot: Option<Slot>) -> Pending {
+        self.enqueue_rotating(entry, slot, None)
+    }
+
+    pub(crate) fn enqueue_rotating(&self, entry: Entry, slot: Option<Slot>, rotating: Option<Rotating>) -> Pending {
         let mut entry = entry;
         let mut payload_stored = true;
         let mut state = self.state();
@@ -141,7 +148,7 @@ impl Shared {
         }
         let (answer, pending) = Pending::new();
         state.waiting_bytes += entry.room();
-        state.waiting.push_back(Job { entry, slot, payload_stored, answer });
+        state.waiting.push_back(Job { entry, slot, payload_stored, rotating, answer });
         drop(state);
         self.work.notify_one();
         pending

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::{Disk, RealDisk};
+use crate::mark::MarkFile;
 
 /// A ledger's disk and directory.
 #[derive(Clone)]
@@ -81,6 +82,42 @@ impl Store {
 
     pub(crate) fn verifier(&self) -> PathBuf {
         self.dir.join("log.vkey")
+    }
+
+    pub(crate) fn next_key(&self) -> PathBuf {
+        self.dir.join("next.key")
+    }
+
+    /// The statements that lead from the first key to the one in force.
+    #[must_use]
+    pub fn keys(&self) -> PathBuf {
+        self.dir.join("log.keys")
+    }
+
+    /// Their copy for auditors; there is none before the first change.
+    #[must_use]
+    pub fn public_keys(&self) -> PathBuf {
+        self.public().join("log.keys")
+    }
+
+    /// A change of the key that is under way.
+    pub(crate) fn rotation(&self) -> PathBuf {
+        self.dir.join("rotation")
+    }
+
+    /// A signer's: the key that it stated and that is not in force yet.
+    pub(crate) fn stated(&self) -> PathBuf {
+        self.dir.join("stated")
+    }
+
+    /// The ledger's mark as a file of two slots.
+    pub(crate) fn mark_file(&self) -> MarkFile<'_> {
+        MarkFile { disk: self.disk(), path: self.mark() }
+    }
+
+    /// A signer's high-water, in the form of a mark.
+    pub(crate) fn high_water(&self) -> MarkFile<'_> {
+        MarkFile { disk: self.disk(), path: self.dir.join("high-water") }
     }
 
     pub(crate) fn lock(&self) -> PathBuf {

@@ -8,9 +8,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use countersign_receipt::keys::MAX_KEYS_BYTES;
 use countersign_receipt::merkle::TreeHead;
 use countersign_receipt::note::MAX_NOTE_BYTES;
-use countersign_receipt::{Checkpoint, CheckpointError, Hash, MAX_LEAF_BYTES, VerifierKey};
+use countersign_receipt::{ChainError, Checkpoint, CheckpointError, Hash, KeyChain, MAX_LEAF_BYTES, VerifierKey};
 
 use crate::disk::{Disk, read_file};
 use crate::error::{FrameFault, OpenError};
@@ -47,6 +48,14 @@ pub enum WalkError {
     /// The verifier key is missing or malformed.
     #[error(transparent)]
     Key(#[from] OpenError),
+    /// The list of the log's keys does not hold.
+    #[error("list of keys `{}`: {source}", path.display())]
+    Keys {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ChainError,
+    },
     /// A frame, or bytes where a frame should be.
     #[error("segment `{}`, byte {offset}, record `{index}`: {fault}", path.display())]
     Frame {
@@ -106,20 +115,22 @@ pub enum WalkError {
 /// # Errors
 /// [`WalkError`]: the first thing that does not hold.
 pub fn walk(store: &Store, key: Option<&VerifierKey>, mut progress: impl FnMut(u64, u64)) -> Result<Report, WalkError> {
-    let key = match key {
+    let trusted = match key {
         Some(key) => key.clone(),
         None => load_verifier(store)?,
     };
+    let keys = key_list(store.disk(), &store.keys(), trusted)?;
     let firsts = segment::list(store).map_err(at(&store.segments()))?;
     let mut total = 0;
     for first in &firsts {
         let path = store.segment(*first);
         total += SegmentReader::open(store, *first).and_then(|reader| reader.size()).map_err(at(&path))?;
     }
-    let published = checkpoint(store.disk(), &store.checkpoint(), &key)?;
+    let published = checkpoint(store.disk(), &store.checkpoint(), &keys)?;
+    public_keys(store, &keys, published.as_ref())?;
     let mark = mark(store)?;
     let mut walk =
-        Walk { store, key: &key, published, mark, seen: Seen::default(), tiler: Tiler::default(), head: None };
+        Walk { store, keys: &keys, published, mark, seen: Seen::default(), tiler: Tiler::default(), head: None };
     walk.boundary(&TreeHead { size: 0, root: countersign_receipt::merkle::empty_root() })?;
     let mut done = 0;
     for first in &firsts {
@@ -141,7 +152,8 @@ pub fn walk_public(
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Report, WalkError> {
     let path = public.join("checkpoint");
-    let Some(checkpoint) = checkpoint(disk, &path, key)? else {
+    let keys = key_list(disk, &public.join("log.keys"), key.clone())?;
+    let Some(checkpoint) = checkpoint(disk, &path, &keys)? else {
         return Err(WalkError::Io { path, source: io::ErrorKind::NotFound.into() });
     };
     let mut tiler = Tiler::default();
@@ -180,7 +192,7 @@ struct Seen {
 
 struct Walk<'a> {
     store: &'a Store,
-    key: &'a VerifierKey,
+    keys: &'a KeyChain,
     published: Option<Checkpoint>,
     mark: TreeHead,
     seen: Seen,
@@ -208,8 +220,8 @@ impl Walk<'_> {
             let mut full = Vec::new();
             frame.records().for_each(|record| self.tiler.push(record.leaf, &mut full));
             let head = self.tiler.edge.head().map_err(|_| wrong(FrameFault::Shape("no root")))?;
-            judge(frame.note(), self.key, &head).map_err(wrong)?;
-            Checkpoint::open(frame.note(), self.key).map_err(|error| wrong(FrameFault::Checkpoint(error)))?;
+            judge(frame.note(), self.keys.origin(), &head).map_err(wrong)?;
+            self.keys.open_covered(frame.note()).map_err(|error| wrong(FrameFault::Checkpoint(error)))?;
             if self.published.as_ref().is_some_and(|published| head.size <= published.size) {
                 full.iter().try_for_each(|file| compare(self.store.disk(), &self.store.public(), file, index))?;
             }
@@ -232,6 +244,11 @@ impl Walk<'_> {
 
     fn finish(self) -> Result<Report, WalkError> {
         let head = self.head.unwrap_or(self.mark);
+        // Older keys count only because a tree that the trusted one vouches for extends theirs.
+        if !self.keys.trusts(head.size) {
+            let what = format!("ends at `{}` records, before the trusted key signs", head.size);
+            return Err(WalkError::Mark { path: self.store.mark(), what });
+        }
         if !self.seen.mark {
             let what =
                 format!("has seen `{}` records, the log of `{}` does not contain them", self.mark.size, head.size);
@@ -250,19 +267,44 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> WalkError {
     move |source| WalkError::Io { path, source }
 }
 
-fn checkpoint(disk: &dyn Disk, path: &Path, key: &VerifierKey) -> Result<Option<Checkpoint>, WalkError> {
+fn checkpoint(disk: &dyn Disk, path: &Path, keys: &KeyChain) -> Result<Option<Checkpoint>, WalkError> {
     let bytes = match read_file(disk, path, MAX_NOTE_BYTES as u64) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(at(path)(error)),
     };
-    let opened = Checkpoint::open(&String::from_utf8_lossy(&bytes), key);
+    let opened = keys.open(&String::from_utf8_lossy(&bytes));
     Ok(Some(opened.map_err(|source| WalkError::Checkpoint { path: path.to_path_buf(), source })?))
+}
+
+/// The keys that follow from the trusted one; that one alone where there is no list.
+fn key_list(disk: &dyn Disk, path: &Path, trusted: VerifierKey) -> Result<KeyChain, WalkError> {
+    let text = match read_file(disk, path, MAX_KEYS_BYTES as u64) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(at(path)(error)),
+    };
+    KeyChain::parse(trusted, &text).map_err(|source| WalkError::Keys { path: path.to_path_buf(), source })
+}
+
+/// Auditors must have the keys that they need for what was published.
+fn public_keys(store: &Store, keys: &KeyChain, published: Option<&Checkpoint>) -> Result<(), WalkError> {
+    let needed = published.is_some_and(|published| keys.key_at(published.size) == keys.newest());
+    if keys.rotations() == 0 || !needed {
+        return Ok(());
+    }
+    let path = store.public_keys();
+    let found = read_file(store.disk(), &path, MAX_KEYS_BYTES as u64);
+    match found {
+        Ok(bytes) if bytes == keys.to_string().as_bytes() => Ok(()),
+        Ok(_) => Err(WalkError::Public { path, what: "differs from the ledger's own list of keys", index: 0 }),
+        Err(error) => Err(at(&path)(error)),
+    }
 }
 
 fn mark(store: &Store) -> Result<TreeHead, WalkError> {
     let wrong = |what: &str| WalkError::Mark { path: store.mark(), what: what.to_owned() };
-    match Mark::read(store) {
+    match Mark::read(&store.mark_file()) {
         Ok(head) => head.ok_or_else(|| wrong("is damaged")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(wrong("is missing")),
         Err(error) => Err(at(&store.mark())(error)),

@@ -15,9 +15,10 @@ use countersign_receipt::{Checkpoint, Hash, Note};
 
 use crate::append::{Acked, Batch, Job, OUTCOME_ROOM};
 use crate::disk::{Access, DiskFile, Mode};
-use crate::error::AppendError;
+use crate::error::{AppendError, SignError};
 use crate::mark::Mark;
 use crate::publish::Publisher;
+use crate::rotate;
 use crate::segment::{FRAME_OVERHEAD, FrameWriter};
 use crate::shared::{Confirmed, Phase, Shared};
 use crate::tree::{BatchTiles, Edge};
@@ -44,12 +45,14 @@ pub(crate) struct Writer {
     pub(crate) mark: Mark,
     pub(crate) edge: Edge,
     pub(crate) frame: FrameWriter,
+    /// A change of the key that is on record and not complete.
+    pub(crate) rotating: Option<rotate::Committed>,
     /// Present in inline mode only.
     pub(crate) publisher: Option<Publisher>,
 }
 
 /// Why a batch was not committed.
-enum Stop {
+pub(crate) enum Stop {
     /// Nothing was written; the ledger goes on.
     Refused(AppendError),
     /// The disk cannot be trusted.
@@ -130,29 +133,42 @@ impl Writer {
         let mut bytes = 0;
         while let Some(job) = state.waiting.front() {
             let room = job.entry.room();
-            if jobs.len() == BATCH_RECORDS || (!jobs.is_empty() && bytes + room > BATCH_BYTES) {
+            let is_alone = job.rotating.is_some();
+            if jobs.len() == BATCH_RECORDS || (!jobs.is_empty() && (is_alone || bytes + room > BATCH_BYTES)) {
                 break;
             }
             bytes += room;
             state.waiting_bytes = state.waiting_bytes.saturating_sub(room);
             jobs.extend(state.waiting.pop_front());
+            if is_alone {
+                break;
+            }
         }
         Ok(Some(jobs))
     }
 
     /// Makes the batch durable. On success there is one answer for each job that is left in `jobs`.
     fn commit(&mut self, jobs: &mut Vec<Job>) -> Result<Vec<Acked>, Stop> {
+        self.finish_rotation()?;
         self.set_space_aside(jobs)?;
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
+        let begun = self.state(jobs)?;
         let first = self.edge.size();
         let mut tiles = BatchTiles { edge: self.edge.clone(), full: Vec::new() };
         let hashes: Vec<Hash> = jobs.iter().map(Job::leaf_hash).collect();
         hashes.iter().for_each(|hash| tiles.edge.push(*hash, &mut tiles.full));
-        let defect = |what: String| Stop::Refused(AppendError::Signer(crate::SignError::Unavailable(what)));
+        let defect = |what: String| Stop::Refused(AppendError::Signer(SignError::Unavailable(what)));
         let head = tiles.edge.head().map_err(|missing| defect(missing.to_string()))?;
-        let note: Arc<str> = self.sign(&head)?.into();
+        let note: Arc<str> = match self.sign(&head, &tiles) {
+            Ok(note) => note.into(),
+            Err(stop) => {
+                begun.iter().for_each(|_| self.abandon());
+                return Err(stop);
+            }
+        };
+        self.begin(begun.as_ref())?;
         self.frame.start(first);
         jobs.iter().for_each(|job| self.frame.record(&job.entry.leaf, job.entry.payload.as_deref()));
         let frame = self.frame.finish(&note).map_err(|fault| defect(fault.to_string()))?;
@@ -161,10 +177,14 @@ impl Writer {
         segment.file.sync_data().map_err(|error| stop("sync", &segment.path, &error))?;
         segment.offset += frame.len() as u64;
         self.mark.write(&head).map_err(|error| stop("write", &self.shared.store.mark(), &error))?;
-        self.shared.signer.confirm(&head).map_err(|error| Stop::Failed(AppendError::Signer(error)))?;
+        // Durable by now: not the error that says that nothing was written.
+        let unconfirmed = |error: SignError| stop("confirmation", &self.shared.store.mark(), &io::Error::other(error));
+        self.shared.signer.confirm(&head).map_err(unconfirmed)?;
         self.edge = tiles.edge.clone();
-        let confirmed = Confirmed { head, note: Arc::clone(&note), edge: self.edge.clone() };
+        let keys = Arc::clone(&self.shared.confirmed().keys);
+        let confirmed = Confirmed { head, note: Arc::clone(&note), edge: self.edge.clone(), keys };
         self.shared.state().confirmed = Arc::new(confirmed);
+        self.committed(begun, head, &tiles);
         self.shared.news.notify_one();
         let batch = Arc::new(Batch { tiles, note });
         let answers = jobs.iter().zip(hashes).zip(first..).map(|((job, leaf_hash), index)| Acked {
@@ -176,11 +196,16 @@ impl Writer {
         Ok(answers.collect())
     }
 
-    fn sign(&self, head: &TreeHead) -> Result<String, Stop> {
-        let key = self.shared.signer.verifier_key();
+    fn sign(&self, head: &TreeHead, tiles: &BatchTiles) -> Result<String, Stop> {
+        let keys = Arc::clone(&self.shared.confirmed().keys);
+        let refused = |error| Stop::Refused(AppendError::Signer(error));
+        let key = keys.key_at(head.size);
+        // Never the wrong key's signature in a frame, whatever became of a change of the key.
+        if self.shared.signer.verifier_key() != *key {
+            return Err(refused(SignError::Unavailable(format!("the signer does not hold the key `{key}`"))));
+        }
         let checkpoint = Checkpoint { origin: key.name().to_owned(), size: head.size, root: head.root };
-        let signature = self.shared.signer.sign(&checkpoint);
-        let signature = signature.map_err(|error| Stop::Refused(AppendError::Signer(error)))?;
+        let signature = self.shared.signer.sign(&checkpoint, &self.shared.history(tiles)).map_err(refused)?;
         Ok(Note::render(&checkpoint.signed_body(), key, &signature))
     }
 
@@ -288,7 +313,7 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-fn stop(operation: &'static str, path: &Path, error: &io::Error) -> Stop {
+pub(crate) fn stop(operation: &'static str, path: &Path, error: &io::Error) -> Stop {
     Stop::Failed(failed(operation, path, error))
 }
 

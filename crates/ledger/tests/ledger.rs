@@ -114,10 +114,10 @@ fn many_threads_keep_order_and_every_proof_verifies() {
                     let slot = ledger.reserve().unwrap();
                     let leaf = format!("{thread} {number} intent");
                     let intent = ledger.append_intent(&slot, Entry::new(leaf.clone())).wait().unwrap();
-                    intent.proof.verify(leaf.as_bytes(), ledger.verifier_key()).unwrap();
+                    intent.proof.verify(leaf.as_bytes(), &ledger.verifier_key()).unwrap();
                     let leaf = format!("{thread} {number} outcome");
                     let outcome = ledger.append_outcome(slot, Entry::with_payload(leaf.clone(), "p")).wait().unwrap();
-                    outcome.proof.verify(leaf.as_bytes(), ledger.verifier_key()).unwrap();
+                    outcome.proof.verify(leaf.as_bytes(), &ledger.verifier_key()).unwrap();
                     assert!(last < Some(intent.index) && intent.index < outcome.index);
                     last = Some(outcome.index);
                 }
@@ -132,14 +132,14 @@ fn many_threads_keep_order_and_every_proof_verifies() {
     assert!(tail.iter().zip(3..).all(|(record, index)| record.index == index) && tail.len() as u64 == size - 3);
     for index in (0..size).step_by(13) {
         let record = ledger.record(index).unwrap();
-        ledger.prove(index).unwrap().verify(&record.leaf, ledger.verifier_key()).unwrap();
+        ledger.prove(index).unwrap().verify(&record.leaf, &ledger.verifier_key()).unwrap();
         let consistency = ledger.consistency(index).unwrap();
         verify_consistency(&consistency.old, &consistency.new, &consistency.path).unwrap();
     }
     ledger.close().unwrap();
     let report = verify::walk(&store, None, |_, _| {}).unwrap();
     assert_eq!((report.head.size, report.confirmed, report.published), (size, size, Some(size)));
-    let public = verify::walk_public(&RealDisk, &store.public(), ledger.verifier_key(), |_, _| {}).unwrap();
+    let public = verify::walk_public(&RealDisk, &store.public(), &ledger.verifier_key(), |_, _| {}).unwrap();
     assert_eq!(public.head, report.head);
     let (ledger, recovered, _) = open(&store, config).unwrap();
     assert!(!recovered.repairs_tiles);
@@ -155,7 +155,7 @@ fn enqueue_order_is_log_order() {
         let committed = pending.wait().unwrap();
         assert_eq!(committed.index, number);
         if number % 97 == 0 {
-            committed.proof.verify(&number.to_be_bytes(), ledger.verifier_key()).unwrap();
+            committed.proof.verify(&number.to_be_bytes(), &ledger.verifier_key()).unwrap();
         }
     }
     ledger.close().unwrap();
@@ -283,7 +283,7 @@ fn missing_and_wrong_tiles_are_found_and_rebuilt() {
     let tile = store.public().join("tile/0/001");
     let bundle = store.public().join("tile/entries/002");
     let partial = store.public().join("tile/1/000.p/3");
-    let public = || verify::walk_public(&RealDisk, &store.public(), ledger.verifier_key(), |_, _| {});
+    let public = || verify::walk_public(&RealDisk, &store.public(), &ledger.verifier_key(), |_, _| {});
     public().unwrap();
     for (path, damage) in
         [(&tile, true), (&tile, false), (&bundle, true), (&bundle, false), (&partial, true), (&partial, false)]
@@ -310,6 +310,6 @@ async fn answers_can_be_awaited() {
     let (_dir, store) = fresh();
     let (ledger, ..) = open(&store, Config::default()).unwrap();
     let committed = ledger.append(Entry::new("leaf")).await.unwrap();
-    committed.proof.verify(b"leaf", ledger.verifier_key()).unwrap();
+    committed.proof.verify(b"leaf", &ledger.verifier_key()).unwrap();
     tokio::task::spawn_blocking(move || ledger.close()).await.unwrap().unwrap();
 }

@@ -68,6 +68,7 @@ codes! {
     29 OrderRefused "order_refused" "The order by a human does not count."
     30 TooManyDenials "too_many_denials" "Too many calls of this agent were denied within a second; its calls are refused for the rest of it."
     31 WitnessUnavailable "witness_unavailable" "The record was not witnessed in time, so nothing ran."
+    32 SignerUnavailable "signer_unavailable" "Nobody signs the record at the moment, so nothing runs."
 }
 
 /// One reason of a verdict.

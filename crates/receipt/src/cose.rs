@@ -15,6 +15,7 @@ use minicbor::{Decoder, Encoder};
 
 use crate::MAX_LEAF_BYTES;
 use crate::checkpoint::{Checkpoint, shortened};
+use crate::keys::KeyChain;
 use crate::merkle::{Hash, MerkleError, TreeHead, leaf_hash, root_of_inclusion};
 use crate::note::VerifierKey;
 use crate::proof::MAX_PATH;
@@ -153,6 +154,15 @@ impl CoseReceipt {
         let _ = out.str(LEAF_LABEL).and_then(|e| e.bytes(&self.leaf));
         let _ = out.null().and_then(|e| e.bytes(&self.signature));
         out.into_writer()
+    }
+
+    /// As [`CoseReceipt::verify`], for a log whose key was changed.
+    ///
+    /// # Errors
+    /// [`CoseError`], naming what does not hold.
+    pub fn verify_with(&self, keys: &KeyChain) -> Result<Checkpoint, CoseError> {
+        // A key from before the trusted one counts for nothing, so the trusted one is the one to miss.
+        self.verify(if keys.trusts(self.size) { keys.key_at(self.size) } else { keys.newest() })
     }
 
     /// Checks that the leaf is in the log of `key`, and returns the tree that the key signed.

@@ -234,7 +234,13 @@ impl KeyChain {
         self.notes.len()
     }
 
-    /// The key in force before the newest statement, the statement and its first size.
+    /// The first size of the newest key.
+    #[must_use]
+    pub fn last_first(&self) -> u64 {
+        self.reigns.last().map_or(0, |reign| reign.first)
+    }
+
+    /// The newest statement, verbatim.
     #[must_use]
     pub fn last_statement(&self) -> Option<&str> {
         self.notes.last().map(String::as_str)

@@ -153,7 +153,8 @@ impl VerifierKey {
     }
 
     /// As [`VerifierKey::accepts`], over what is no text: [`crate::cose::to_be_signed`].
-    pub(crate) fn accepts_bytes(&self, bytes: &[u8], signature: &[u8; 64]) -> bool {
+    #[must_use]
+    pub fn accepts_bytes(&self, bytes: &[u8], signature: &[u8; 64]) -> bool {
         self.key.verify_strict(bytes, &Signature::from_bytes(signature)).is_ok()
     }
 

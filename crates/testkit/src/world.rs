@@ -251,6 +251,7 @@ impl Stage {
         Gate::open(Parts {
             store: store(disk),
             ledger: self.rules.ledger.clone(),
+            signer: None,
             settings: self.settings(),
             snapshots: self.rules.snapshots,
             policy: self.policy.clone(),

@@ -89,7 +89,7 @@ fn check_recovers(disk: &FakeDisk, acked: &[Acked], what: &str) {
             .iter()
             .any(|other| (other.index, &other.leaf, &other.payload) == (record.index, &record.leaf, &record.payload));
         assert!(same, "{what}: record {} was acknowledged and is lost", record.index);
-        record.proof.verify(&record.leaf, ledger.verifier_key()).unwrap_or_else(|error| panic!("{what}: {error}"));
+        record.proof.verify(&record.leaf, &ledger.verifier_key()).unwrap_or_else(|error| panic!("{what}: {error}"));
         ledger.consistency(record.index + 1).unwrap_or_else(|error| panic!("{what}: {error}"));
     }
     let next = ledger.append(Entry::new("after recovery")).wait().unwrap_or_else(|error| panic!("{what}: {error}"));

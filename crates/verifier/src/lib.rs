@@ -9,7 +9,9 @@ use std::fmt::Write as _;
 use countersign_model::record::Attempt;
 use countersign_model::{Body, Record};
 use countersign_receipt::merkle::leaf_hash;
-use countersign_receipt::{CoseError, CoseReceipt, Hash, Receipt, ReceiptError, Role, VerifierKey, VerifyError};
+use countersign_receipt::{
+    CoseError, CoseReceipt, Hash, KeyChain, Receipt, ReceiptError, Role, VerifierKey, VerifyError,
+};
 use serde_json::{Value, json};
 
 #[cfg(target_arch = "wasm32")]
@@ -105,11 +107,19 @@ pub enum Refusal {
 /// # Errors
 /// [`Refusal`]: the first thing that does not hold.
 pub fn judge(receipt: &[u8], key: &VerifierKey) -> Result<Verdict, Refusal> {
+    judge_with(receipt, &KeyChain::of(key.clone()))
+}
+
+/// As [`judge`], for a log whose key was changed.
+///
+/// # Errors
+/// As [`judge`].
+pub fn judge_with(receipt: &[u8], keys: &KeyChain) -> Result<Verdict, Refusal> {
     if receipt.first() == Some(&COSE_FIRST_BYTE) {
-        return judge_cose(receipt, key);
+        return judge_cose(receipt, keys);
     }
     let receipt = Receipt::parse(std::str::from_utf8(receipt).map_err(|_| Refusal::NoText)?)?;
-    let verified = receipt.verify(key)?;
+    let verified = receipt.verify_with(keys)?;
     let mut records = Vec::new();
     for (proof, leaf) in receipt.proofs.iter().zip(&verified.leaves) {
         let record = decoded(&proof.leaf, leaf.index)?;
@@ -122,9 +132,9 @@ pub fn judge(receipt: &[u8], key: &VerifierKey) -> Result<Verdict, Refusal> {
     Ok(Verdict { form: Form::Tlog, log: verified.origin, records })
 }
 
-fn judge_cose(receipt: &[u8], key: &VerifierKey) -> Result<Verdict, Refusal> {
+fn judge_cose(receipt: &[u8], keys: &KeyChain) -> Result<Verdict, Refusal> {
     let receipt = CoseReceipt::parse(receipt).map_err(Refusal::CoseForm)?;
-    let tree = receipt.verify(key).map_err(Refusal::Cose)?;
+    let tree = receipt.verify_with(keys).map_err(Refusal::Cose)?;
     let index = receipt.index;
     let record = decoded(&receipt.leaf, index)?;
     let proved = Proved { index, role: None, leaf_hash: leaf_hash(&receipt.leaf), size: tree.size, record };

@@ -5,16 +5,17 @@
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_console::wire;
-use countersign_ledger::{Ledger, Store, verify};
+use countersign_ledger::{Ledger, ReadOnly, Store, VisitError, verify};
 use countersign_model::Record;
-use countersign_receipt::VerifierKey;
 use countersign_receipt::receipt::MAX_RECEIPT_BYTES;
-use countersign_verifier::judge;
+use countersign_receipt::{KeyChain, VerifierKey};
+use countersign_verifier::judge_with;
 use serde_json::json;
 
 use crate::admin::Admin;
@@ -32,8 +33,11 @@ pub(crate) fn run(command: Log, context: &Context) -> Result<Exit> {
     match command {
         Log::Tail { count } => tail(count, context),
         Log::Show { index } => show(index, context),
-        Log::Verify { receipt: None, key } => verify_ledger(key.as_deref(), context),
-        Log::Verify { receipt: Some(file), key } => verify_receipt(&file, key.as_deref(), context),
+        Log::Verify { receipt: None, key, .. } => verify_ledger(key.as_deref(), context),
+        Log::Verify { receipt: Some(file), key, keys } => {
+            verify_receipt(&file, &trusted(key.as_deref(), keys.as_deref(), context)?, context)
+        }
+        Log::RotateKey(signer) => super::signer::rotate_key(&signer.human, context),
         Log::Receipt { index, cose, out } => receipt(index, cose, out.as_deref(), context),
     }
 }
@@ -133,13 +137,20 @@ fn walk(
     })
 }
 
-fn verify_receipt(file: &Path, key: Option<&str>, context: &Context) -> Result<Exit> {
-    let key = match key {
-        Some(key) => read_key(key)?,
-        None => read_key(&context.layout.log_vkey().display().to_string())?,
-    };
+/// The keys that a receipt may be signed by: those that follow from the one given, or from the installation's first.
+fn trusted(key: Option<&str>, keys: Option<&Path>, context: &Context) -> Result<KeyChain> {
+    let (own, own_keys) = (context.layout.log_vkey().display().to_string(), context.layout.log_keys());
+    let trusted = read_key(key.unwrap_or(&own))?;
+    let keys = keys.or_else(|| key.is_none().then_some(own_keys.as_path()).filter(|keys| keys.exists()));
+    let Some(path) = keys else { return Ok(KeyChain::of(trusted)) };
+    let text =
+        std::fs::read_to_string(path).map_err(|error| usage(format!("cannot read `{}`: {error}", path.display())))?;
+    KeyChain::parse(trusted, &text).map_err(|error| unverified(format!("`{}`: {error}", path.display())))
+}
+
+fn verify_receipt(file: &Path, keys: &KeyChain, context: &Context) -> Result<Exit> {
     let bytes = read_receipt(file)?;
-    let verdict = judge(&bytes, &key).map_err(|error| unverified(format!("`{}`: {error}", file.display())))?;
+    let verdict = judge_with(&bytes, keys).map_err(|error| unverified(format!("`{}`: {error}", file.display())))?;
     let records = &verdict.records;
     let values: Vec<_> = records.iter().map(|proved| describe(proved.index, &proved.record)).collect();
     let mut lines = vec![format!("{GOOD}verified{GOOD:#} against log {}", verdict.log)];
@@ -172,7 +183,7 @@ pub(crate) fn read_key(given: &str) -> Result<VerifierKey> {
 }
 
 /// Asks the running gateway; `None` where none runs.
-fn ask<T, F>(context: &Context, question: impl FnOnce(Admin) -> F) -> Result<Option<T>>
+pub(crate) fn ask<T, F>(context: &Context, question: impl FnOnce(Admin) -> F) -> Result<Option<T>>
 where
     F: Future<Output = Result<T>>,
 {
@@ -189,7 +200,7 @@ fn is_running(context: &Context) -> bool {
 
 /// Opens the ledger for reading while no gateway runs.
 fn offline<T>(context: &Context, read: impl FnOnce(&Ledger) -> Result<T>) -> Result<T> {
-    let (ledger, _) = Ledger::open(&intact(&context.layout)?, countersign_ledger::Config::default(), &mut |_| Ok(()))?;
+    let ledger = opened(&context.layout, &mut |_| Ok(()))?;
     let found = read(&ledger);
     ledger.close()?;
     found
@@ -197,11 +208,21 @@ fn offline<T>(context: &Context, read: impl FnOnce(&Ledger) -> Result<T>) -> Res
 
 /// Hands every record to `visit` while no gateway runs.
 pub(crate) fn each_offline(layout: &Layout, mut visit: impl FnMut(&Record)) -> Result<()> {
-    let (ledger, _) = Ledger::open(&intact(layout)?, countersign_ledger::Config::default(), &mut |stored| {
+    let ledger = opened(layout, &mut |stored| {
         visit(&Record::from_leaf(stored.leaf)?);
         Ok(())
     })?;
     Ok(ledger.close()?)
+}
+
+/// Opens the ledger to read it. Nobody signs, so a key that is out of reach is not missed.
+fn opened(
+    layout: &Layout,
+    visit: &mut dyn FnMut(countersign_ledger::Record<'_>) -> Result<(), VisitError>,
+) -> Result<Ledger> {
+    let store = intact(layout)?;
+    let signer = Arc::new(ReadOnly::load(&store)?);
+    Ok(Ledger::open_with(&store, countersign_ledger::Config::default(), signer, visit)?.0)
 }
 
 /// A ledger that opening would not change: recovery is the gateway's, which records what it cuts.

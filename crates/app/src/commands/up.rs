@@ -120,17 +120,25 @@ fn announce(layout: &Layout, out: Output, address: &str, gate: &Gate) -> Result<
     let url = format!("http://{address}/mcp");
     std::fs::write(layout.address(), &url).with_context(|| format!("cannot write `{}`", layout.address().display()))?;
     let status = gate.status();
+    let profile = gate.profile();
+    let promise = match profile.as_str() {
+        compose::SEPARATED => "separated (the log's key is another user's: this user cannot sign another history)",
+        _ => {
+            "same user (an agent of this user cannot forge consent, but could tamper with files; keep receipts elsewhere)"
+        }
+    };
     let killed = if status.killed.is_empty() {
         String::new()
     } else {
         format!("\n{WAIT}killed{WAIT:#}: {} (lift it with `countersign resume`)", status.killed.join(", "))
     };
     out.result(
-        &json!({"url": url, "log": gate.origin(), "size": status.size, "killed": status.killed, "profile": "same_user"}),
+        &json!({"url": url, "log": gate.origin(), "size": status.size, "killed": status.killed, "profile": profile}),
         &format!(
             "{GOOD}up{GOOD:#} at {url}, log {} with {} records\n\
-             profile: same user (an agent of this user cannot forge consent, but could tamper with files; keep receipts elsewhere){killed}",
-            gate.origin(), status.size
+             profile: {promise}{killed}",
+            gate.origin(),
+            status.size
         ),
     );
     Ok(())

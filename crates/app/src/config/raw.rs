@@ -23,6 +23,14 @@ pub(super) struct Config {
     pub(super) call_timeout: Option<String>,
     #[serde(default)]
     pub(super) meta: Vec<String>,
+    #[serde(default)]
+    pub(super) ledger: Ledger,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ledger {
+    pub(super) signer: Option<String>,
 }
 
 #[derive(Deserialize)]

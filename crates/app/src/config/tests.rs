@@ -38,6 +38,10 @@ fn accepts_and_refuses() {
     check("", "", "ok ");
     check("version: 1", "version: 2", "this build reads `version: 1`");
     check("tenant: acme", "tenant: acme\ntenants: x", "tenants");
+    check("tenant: acme", "tenant: acme\nledger: {signer: 'unix:signer.sock'}", "ok ");
+    check("tenant: acme", "tenant: acme\nledger: {signer: signer.sock}", "write `unix:`");
+    check("tenant: acme", "tenant: acme\nledger: {signer: 'unix:'}", "write `unix:`");
+    check("tenant: acme", "tenant: acme\nledger: {signers: 'unix:x'}", "signers");
     check("tenant: acme", "tenant: 'a b'", "printable ASCII");
     check("127.0.0.1:7411", "0.0.0.0:7411", "not a loopback address");
     check("127.0.0.1:7411", "somewhere", "is no address");

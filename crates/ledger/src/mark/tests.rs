@@ -3,27 +3,28 @@
 use countersign_receipt::merkle::empty_root;
 
 use super::*;
+use crate::store::Store;
 
 #[test]
 fn either_slot_alone_is_enough() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::real(dir.path());
     let head = |size| TreeHead { size, root: empty_root() };
-    Mark::create(&store, &head(0)).unwrap();
-    let (mut mark, found) = Mark::open(&store).unwrap().unwrap();
+    Mark::create(&store.mark_file(), &head(0)).unwrap();
+    let (mut mark, found) = Mark::open(&store.mark_file()).unwrap().unwrap();
     assert_eq!(found, head(0));
     mark.write(&head(1)).unwrap();
     mark.write(&head(2)).unwrap();
-    assert_eq!(Mark::read(&store).unwrap(), Some(head(2)));
+    assert_eq!(Mark::read(&store.mark_file()).unwrap(), Some(head(2)));
     let good = std::fs::read(store.mark()).unwrap();
     for slot in [0, 4096] {
         let mut bytes = good.clone();
         bytes[slot + 20] ^= 1;
         std::fs::write(store.mark(), &bytes).unwrap();
-        let size = Mark::read(&store).unwrap().unwrap().size;
+        let size = Mark::read(&store.mark_file()).unwrap().unwrap().size;
         assert!((1..=2).contains(&size), "slot at {slot}: {size}");
         bytes[(slot + 4096) % 8192] ^= 1;
         std::fs::write(store.mark(), &bytes).unwrap();
-        assert_eq!(Mark::read(&store).unwrap(), None);
+        assert_eq!(Mark::read(&store.mark_file()).unwrap(), None);
     }
 }
