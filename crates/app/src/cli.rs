@@ -48,6 +48,11 @@ pub(crate) enum Command {
     Freeze(Freeze),
     /// End a freeze early. Needs a human's signature.
     Thaw(Thaw),
+    /// Destroy the keys of what was proposed: the records and their proofs stay. Needs a human's signature.
+    Erase(Erase),
+    /// Forbid to erase, or allow it again: a legal hold.
+    #[command(subcommand)]
+    Hold(Hold),
     /// Read and check the record.
     #[command(subcommand)]
     Log(Log),
@@ -199,6 +204,55 @@ pub(crate) struct SignerProcess {
     /// Instead of serving: move the key of this ledger into DIR, which must hold none yet, and end.
     #[arg(long, value_name = "LEDGER", conflicts_with_all = ["socket", "allow_uid"])]
     pub(crate) take_key: Option<PathBuf>,
+}
+
+/// Whose payloads are meant.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct Whose {
+    /// Those of one run.
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: Option<String>,
+    /// Those about one person or thing, by its name as it stood in the argument that the binding calls the subject.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) subject: Option<String>,
+}
+
+/// `erase`.
+#[derive(Debug, Args)]
+pub(crate) struct Erase {
+    /// Whose payloads.
+    #[command(flatten)]
+    pub(crate) whose: Whose,
+    /// Who signs.
+    #[command(flatten)]
+    pub(crate) signer: Signer,
+}
+
+/// `hold`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Hold {
+    /// Keep a run's or a subject's payloads, or everything. Needs a human's signature.
+    Add {
+        /// The hold's name, such as the number of a case.
+        name: String,
+        /// What it covers; everything where nothing is said.
+        #[command(flatten)]
+        whose: Whose,
+        /// Who signs.
+        #[command(flatten)]
+        signer: Signer,
+    },
+    /// List the holds in force.
+    List,
+    /// End a hold. Needs a human's signature.
+    Release {
+        /// The hold's name.
+        name: String,
+        /// Who signs.
+        #[command(flatten)]
+        signer: Signer,
+    },
 }
 
 /// `log`.

@@ -2,6 +2,7 @@
 
 pub(crate) mod approvals;
 pub(crate) mod init;
+pub(crate) mod keep;
 pub(crate) mod log;
 pub(crate) mod orders;
 pub(crate) mod policy;
@@ -37,6 +38,8 @@ async fn on_runtime(command: Command, context: &Context) -> Result<Exit> {
         Command::Demo(demo) => crate::demo::run(demo, context.out).await,
         Command::Up => up::run(context).await,
         Command::Approvals(command) => approvals::run(command, context).await,
+        Command::Erase(erase) => keep::erase(erase, context).await,
+        Command::Hold(command) => keep::hold(command, context).await,
         Command::Policy(command) => policy::run(command, context).await,
         command => orders::run(command, context).await,
     }

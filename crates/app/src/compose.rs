@@ -100,7 +100,7 @@ pub(crate) fn open(config: &Config, bundle: Bundle, layout: &Layout) -> Result<(
         settings,
         snapshots: SnapshotRules::default(),
         policy: Arc::new(bundle),
-        catalog: Catalog { upstreams, ..Catalog::default() },
+        catalog: Catalog { upstreams, retention: config.retention.clone(), ..Catalog::default() },
         switch: Arc::new(switch),
         token_key,
         clock: Arc::new(SystemClock::start()),

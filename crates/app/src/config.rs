@@ -5,6 +5,7 @@
 //! `file:PATH`), never a value; what a child gets as `env` is literal. It does not know what any setting does to a decision.
 
 mod raw;
+mod retention;
 #[cfg(test)]
 mod tests;
 
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use countersign_effects::binding::{ArgumentKind, Binding};
 use countersign_gate::credential::Credential;
-use countersign_kernel::{BudgetRule, BudgetScope};
+use countersign_kernel::{BudgetRule, BudgetScope, Retention};
 use countersign_model::Digest;
 use countersign_model::facts::Effect;
 use countersign_model::id::{AgentId, Environment, TargetId, TenantId, ToolName, UpstreamId};
@@ -53,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) call_timeout_ms: u64,
     /// The socket of the signer's own process; without one the gateway signs with the ledger's own key.
     pub(crate) signer: Option<PathBuf>,
+    /// How long records are kept.
+    pub(crate) retention: Retention,
 }
 
 /// One upstream, checked.
@@ -125,6 +128,7 @@ impl Config {
             budgets: checked_budgets(raw.budgets, &agents)?,
             agents,
             upstreams,
+            retention: retention::checked(raw.retention)?,
             call_timeout_ms: match raw.call_timeout {
                 Some(text) => duration_ms(&text).context("in `call_timeout`")?,
                 None => 120_000,
@@ -242,7 +246,7 @@ fn checked_upstream(raw: raw::Upstream, folder: &Path) -> Result<Upstream> {
 }
 
 fn checked_binding(raw: raw::Tool, target: &TargetId, environment: &Environment) -> Result<Binding> {
-    let arguments = raw
+    let arguments: BTreeMap<String, ArgumentKind> = raw
         .arguments
         .into_iter()
         .map(|(name, kind)| {
@@ -256,11 +260,15 @@ fn checked_binding(raw: raw::Tool, target: &TargetId, environment: &Environment)
             Ok((name, kind))
         })
         .collect::<Result<_>>()?;
+    if let Some(name) = raw.subject.as_ref().filter(|name| !arguments.contains_key(*name)) {
+        bail!("`subject: {name}` is not among the tool's `arguments`; declare it there, as `plain`");
+    }
     Ok(Binding {
         target: raw.target.map_or_else(|| Ok(target.clone()), |t| TargetId::new(&t))?,
         environment: raw.environment.map_or_else(|| Ok(environment.clone()), |e| Environment::new(&e))?,
         effect: raw.effect.map(|e| e.parse::<Effect>()).transpose()?,
         arguments,
+        subject: raw.subject,
     })
 }
 

@@ -97,7 +97,9 @@ fn init_writes_nothing_before_it_knows_all() {
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(ran.json()["human"], OWNER);
     assert!(!ran.screen.contains(PASSPHRASE) && !ran.stdout.contains(PASSPHRASE), "the passphrase is shown");
-    for secret in ["keys", "keys/owner.key.pem", "keys/token.key", "tokens/agent.token", "ledger/log.key"] {
+    for secret in
+        ["keys", "keys/owner.key.pem", "keys/token.key", "tokens/agent.token", "ledger/log.key", "ledger/vault/keys"]
+    {
         let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(inside.join(secret)).unwrap());
         assert_eq!(mode & 0o077, 0, "others can open `{secret}`");
     }

@@ -197,6 +197,7 @@ fn catalog() -> Result<Catalog> {
         environment: ENVIRONMENT.parse()?,
         effect: Some(Effect::Read),
         arguments: BTreeMap::from([("text".to_owned(), ArgumentKind::Plain)]),
+        subject: None,
     };
     let declared = Declared {
         target: UPSTREAM.parse()?,

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use countersign_gate::Gate;
 use countersign_gate::view::{self, ViewError};
 use countersign_model::command;
+use countersign_model::record::VaultScope;
 use countersign_model::{Reason, ReasonCode, from_canonical};
 use serde::Deserialize;
 
@@ -27,6 +28,8 @@ pub(crate) fn router(gate: Gate) -> Router {
         .route("/challenge", post(challenge))
         .route("/command", post(run))
         .route("/next-key", post(next_key))
+        .route("/holds", get(holds))
+        .route("/subject", post(subject))
         .route("/log", get(tail))
         .route("/log/{index}", get(record))
         .route("/receipt/{index}", get(receipt))
@@ -108,7 +111,7 @@ async fn consent(
     let human = consent.human.parse().map_err(Fault::bad)?;
     let signature = STANDARD.decode(&consent.signature).map_err(Fault::bad)?;
     let leaf = gate.consent(ticket, human, consent.approved, signature).await?;
-    Ok(Json(wire::Recorded { leaf, token: None, session: None }))
+    Ok(Json(wire::Recorded { leaf, token: None, session: None, erased: None }))
 }
 
 async fn challenge(State(gate): State<Gate>) -> Answer<wire::Challenge> {
@@ -129,7 +132,26 @@ async fn run(State(gate): State<Gate>, Json(body): Json<wire::Signed>) -> Answer
         leaf: carried.leaf,
         token: carried.token,
         session: carried.session.map(|session| session.to_string()),
+        erased: carried.erased.map(|erased| wire::Erased { keys: erased.keys, payloads: erased.payloads }),
     }))
+}
+
+async fn subject(State(gate): State<Gate>, Json(subject): Json<wire::Subject>) -> Json<wire::SubjectHash> {
+    Json(wire::SubjectHash { hash: STANDARD.encode(gate.subject(&subject.name).0) })
+}
+
+async fn holds(State(gate): State<Gate>) -> Json<Vec<wire::Hold>> {
+    let mut holds = Vec::new();
+    for (name, hold) in gate.holds() {
+        let (run, subject) = match hold.scope {
+            Some(VaultScope::Run(run)) => (Some(run.to_string()), None),
+            Some(VaultScope::Subject(hash)) => (None, Some(hash.hex())),
+            None => (None, None),
+        };
+        let (since_ms, human) = (hold.since.0, hold.human.to_string());
+        holds.push(wire::Hold { name: name.to_string(), run, subject, since_ms, human });
+    }
+    Json(holds)
 }
 
 #[derive(Deserialize)]

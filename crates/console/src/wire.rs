@@ -52,6 +52,53 @@ pub struct Recorded {
     /// Its session id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// What was destroyed, where something was erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erased: Option<Erased>,
+}
+
+/// What an erasure destroyed.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Erased {
+    /// Keys.
+    pub keys: u64,
+    /// Payloads that lay under them.
+    pub payloads: u64,
+}
+
+/// The name of whom or what calls are about.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subject {
+    /// As it stood in the argument that the binding names.
+    pub name: String,
+}
+
+/// What stands for a subject in orders and records.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubjectHash {
+    /// 32 bytes, in base64.
+    pub hash: String,
+}
+
+/// One legal hold.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hold {
+    /// Its name.
+    pub name: String,
+    /// The run that it covers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// The hash of the subject that it covers, in hexadecimal. Where neither is there it covers everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Since when, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// Who ordered it.
+    pub human: String,
 }
 
 /// What a command is signed against.

@@ -13,7 +13,7 @@ use countersign_model::facts::NAMES_MAX;
 use countersign_model::id::{Environment, TargetId};
 use countersign_model::{Certainty, Effect, Facts, SqlFacts};
 
-use crate::json::Node;
+use crate::json::{Node, canonical};
 use crate::sql::{self, Opaque};
 
 /// What the operator says of one tool.
@@ -27,6 +27,9 @@ pub struct Binding {
     pub effect: Option<Effect>,
     /// What each argument is. An argument that is not named here makes the call opaque.
     pub arguments: BTreeMap<String, ArgumentKind>,
+    /// The argument that names whom or what the call is about, where one does: its payload can then be erased by that
+    /// name. No fact follows from it.
+    pub subject: Option<String>,
 }
 
 /// What one argument is.
@@ -113,6 +116,17 @@ fn bound(binding: &Binding, arguments: &Node) -> Result<Facts, Opaque> {
         (Some((effect, sql)), declared) => Ok(exact(declared.map_or(effect, |least| least.max(effect)), sql)),
         (None, Some(declared)) => Ok(Facts::declared(declared)),
         (None, None) => Err(Opaque::because("the binding declares no effect and no argument that is parsed")),
+    }
+}
+
+/// The name of whom or what a call is about, where its binding says which argument holds it: the text of a string, and
+/// the one spelling of any other value. `input` is what `arguments` was read from.
+#[must_use]
+pub fn subject(binding: Option<&Binding>, arguments: &Node, input: &[u8]) -> Option<Vec<u8>> {
+    let node = arguments.get(binding?.subject.as_deref()?)?;
+    match node.as_str() {
+        Some(text) => Some(text.as_bytes().to_vec()),
+        None => Some(canonical(node, input)).filter(|spelled| spelled != b"null"),
     }
 }
 

@@ -17,6 +17,7 @@ use countersign_model::{Body, Digest, Principal, Reason, ReasonCode, TimeMs};
 
 use crate::Gate;
 use crate::clock::nonce;
+use crate::erase::Destroyed;
 use crate::kill::{KillAck, KillFileError};
 use crate::pipeline::{STALLED, why_unwritten};
 use crate::state::Recording;
@@ -58,6 +59,8 @@ pub struct Carried {
     pub token: Option<String>,
     /// Its session id.
     pub session: Option<SessionId>,
+    /// What was destroyed, where it was to erase.
+    pub erased: Option<Destroyed>,
 }
 
 impl Gate {
@@ -81,9 +84,24 @@ impl Gate {
         approved: bool,
         signature: Vec<u8>,
     ) -> Result<u64, Reason> {
+        if approved && let Some(reason) = self.unreadable(&ticket) {
+            self.refuse(Point::Admin, None, reason.clone()).await;
+            return Err(reason);
+        }
         let event = Event::Consented { ticket, human, approved, signature };
         let committed = self.ordered(event, |body| matches!(body, Body::Consent(_))).await?;
         Ok(committed.index)
+    }
+
+    /// Why nobody can have seen what waits under `ticket`: it is not readable any more, whatever memory holds.
+    fn unreadable(&self, ticket: &TicketId) -> Option<Reason> {
+        let leaf = self.kernel().proposal(ticket)?.leaf?;
+        let why = match self.stored(leaf.0) {
+            Ok(stored) if stored.payload.is_some() => return None,
+            Ok(_) => format!("the payload of `{ticket}` is erased: nobody can be shown what it was"),
+            Err(error) => error.to_string(),
+        };
+        Some(Reason::because(ReasonCode::OrderRefused, &why))
     }
 
     /// A human's signed command.
@@ -105,6 +123,14 @@ impl Gate {
         }
         let deed = signed.command.deed.clone();
         self.is_next_key(&deed).await?;
+        if let Deed::Erase { scope } = deed {
+            return self.erase(signed, scope).await;
+        }
+        // A hold comes before an erasure or after it, never in the middle.
+        let _turn = match deed {
+            Deed::Hold { .. } => Some(self.0.erasing.lock().await),
+            _ => None,
+        };
         let session = match deed {
             Deed::IssueToken { .. } => Some(self.new_session()?),
             _ => None,
@@ -123,7 +149,7 @@ impl Gate {
             }
             _ => None,
         };
-        Ok(Carried { leaf: committed.index, token, session })
+        Ok(Carried { leaf: committed.index, token, session, erased: None })
     }
 
     /// Records an acknowledged kill and tells the kernel. Returns whether it is on record.
@@ -155,7 +181,7 @@ impl Gate {
     }
 
     /// Feeds an order to the kernel and waits until its record is durable.
-    async fn ordered(&self, event: Event, is_ours: fn(&Body) -> bool) -> Result<Committed, Reason> {
+    pub(crate) async fn ordered(&self, event: Event, is_ours: fn(&Body) -> bool) -> Result<Committed, Reason> {
         let step = self.step(event);
         if let Some(reason) = step.refusal {
             self.watch(step.others);

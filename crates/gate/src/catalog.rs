@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use countersign_effects::binding::{Binding, facts};
+use countersign_effects::binding::{Binding, facts, subject};
 use countersign_effects::json::{self, JsonError, Limits};
+use countersign_kernel::Retention;
 use countersign_model::action::Action;
 use countersign_model::id::{Environment, TargetId, ToolName, UpstreamId};
 use countersign_model::{Reason, ReasonCode};
@@ -34,11 +35,20 @@ pub struct Catalog {
     pub upstreams: BTreeMap<UpstreamId, Declared>,
     /// Bounds on arguments.
     pub limits: Limits,
+    /// How long records are kept, by environment.
+    pub retention: Retention,
+}
+
+/// What a call stands for.
+pub(crate) struct Framed {
+    pub(crate) action: Action,
+    /// Whom or what it is about, where its binding says so.
+    pub(crate) subject: Option<Vec<u8>>,
 }
 
 impl Catalog {
     /// Makes the action that a call stands for: strict parsing, canonical form, facts, binding.
-    pub(crate) fn action(&self, call: &Call) -> Result<Action, Reason> {
+    pub(crate) fn action(&self, call: &Call) -> Result<Framed, Reason> {
         let declared = self
             .upstreams
             .get(&call.upstream)
@@ -52,7 +62,8 @@ impl Catalog {
             json::canonical(&node, &call.meta)
         };
         let binding = declared.tools.get(&call.tool);
-        Ok(Action {
+        let subject = subject(binding, &arguments, &call.arguments);
+        let action = Action {
             principal: call.caller.principal.clone(),
             point: call.point,
             upstream: call.upstream.clone(),
@@ -65,7 +76,8 @@ impl Catalog {
             arguments: json::canonical(&arguments, &call.arguments),
             meta,
             redacted: None,
-        })
+        };
+        Ok(Framed { action, subject })
     }
 
     pub(crate) fn credential(&self, upstream: &UpstreamId) -> Option<Credential> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use countersign_kernel::identity::TokenKey;
 use countersign_kernel::{Event, Settings};
-use countersign_ledger::{AppendError, Ledger, OpenError, Recovered, Signer, Store};
+use countersign_ledger::{AppendError, Ledger, OpenError, Recovered, Signer, Store, Vault, VaultError};
 use countersign_model::record::Status;
 use countersign_model::unit::Bytes;
 use countersign_model::{Body, Record, TimeMs};
@@ -61,6 +61,12 @@ pub enum GateError {
     /// The start cannot be recorded.
     #[error("the start could not be recorded: {0}")]
     Unrecorded(#[from] AppendError),
+    /// No keys can be made for payloads.
+    #[error("the vault cannot make keys: {0}")]
+    Vault(#[from] VaultError),
+    /// An erasure that was ordered cannot be finished.
+    #[error("an erasure that is ordered on record cannot be finished: {0}")]
+    Erasure(String),
 }
 
 impl Gate {
@@ -69,17 +75,22 @@ impl Gate {
     /// # Errors
     /// [`GateError`], with the remedy; then nothing is served.
     pub fn open(parts: Parts) -> Result<(Self, Recovered), GateError> {
-        let mut refold = Refold::new(parts.settings);
+        let vault = Arc::new(Vault::open(&parts.store)?);
+        let mut refold = Refold::new(parts.settings, Arc::clone(&vault));
         let (ledger, recovered) = match parts.signer {
             Some(signer) => Ledger::resume_with(&parts.store, parts.ledger, signer, &mut refold)?,
             None => Ledger::resume(&parts.store, parts.ledger, &mut refold)?,
         };
-        parts.switch.merge(refold.kernel.kills())?;
-        let snapshots = Snapshots::new(parts.snapshots, &ledger, refold.kernel.clone(), refold.resumed_at());
+        let resumed_at = refold.resumed_at();
+        let kernel = refold.kernel;
+        parts.switch.merge(kernel.kills())?;
+        let snapshots = Snapshots::new(parts.snapshots, &ledger, (kernel.clone(), resumed_at), Arc::clone(&vault));
         let anchor = Anchor { wall_ms: parts.clock.wall().0, monotonic_ms: parts.clock.monotonic_ms() };
         let gate = Self(Arc::new(Inner {
-            kernel: Mutex::new(refold.kernel),
+            kernel: Mutex::new(kernel),
             ledger,
+            vault,
+            erasing: Default::default(),
             policy: parts.policy,
             catalog: parts.catalog,
             switch: parts.switch,
@@ -95,12 +106,18 @@ impl Gate {
             snapshots,
             unknown_at_start: OnceLock::new(),
         }));
-        if let Err(error) = gate.record_start(&recovered) {
+        if let Err(error) = gate.begin(&recovered) {
             // The ledger's threads and lock must not outlive a failed start.
             let _ = gate.ledger().close();
             return Err(error);
         }
         Ok((gate, recovered))
+    }
+
+    fn begin(&self, recovered: &Recovered) -> Result<(), GateError> {
+        self.vault().refill()?;
+        self.record_start(recovered)?;
+        self.finish_erasures().map_err(GateError::Erasure)
     }
 
     fn record_start(&self, recovered: &Recovered) -> Result<(), GateError> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_kernel::{Event, Salts};
-use countersign_ledger::{AppendError, Committed, Slot};
+use countersign_ledger::{AppendError, Committed, Sealer, Slot};
 use countersign_model::action::Action;
 use countersign_model::encoding::Bounded;
 use countersign_model::payload::{Commitment, OutcomePayload, Salt, UndoPayload};
@@ -19,6 +19,7 @@ use countersign_receipt::{Receipt, ReceiptProof, Role};
 
 use crate::Gate;
 use crate::call::{Answer, Call, Execute, Executed};
+use crate::catalog::Framed;
 use crate::permit::{Minting, Permit};
 use crate::state::Step;
 
@@ -52,8 +53,8 @@ impl Gate {
         if let Some(refused) = self.refuse_flood(&call) {
             return refused;
         }
-        let action = match self.catalog().action(&call) {
-            Ok(action) => action,
+        let Framed { action, subject } = match self.catalog().action(&call) {
+            Ok(framed) => framed,
             Err(reason) => return self.refuse_call(&call, reason).await,
         };
         if self.0.stalled.is_any() {
@@ -63,7 +64,12 @@ impl Gate {
             Ok(slot) => slot,
             Err(error) => return self.refuse_call(&call, why_unwritten(&error)).await,
         };
-        let decided = match self.decide(&call, action).await {
+        // Held until the call's last record is answered: the vault counts on it.
+        let sealer = match self.sealer(&call.caller.principal.run, subject.as_deref()).await {
+            Ok(sealer) => sealer,
+            Err(reason) => return self.refuse_call(&call, reason).await,
+        };
+        let decided = match self.decide(&call, action, &sealer).await {
             Ok(decided) => decided,
             Err(reason) => return self.refuse_call(&call, reason).await,
         };
@@ -99,19 +105,19 @@ impl Gate {
         let begun = self.clock().monotonic_ms();
         let executed = executor.execute(permit).await;
         let duration_ms = self.clock().monotonic_ms().saturating_sub(begun);
-        self.settle(seq, (slot, intent), executed, duration_ms).await
+        self.settle(seq, (slot, intent, &sealer), executed, duration_ms).await
     }
 
     /// Reserve, evaluate outside the lock, decide; the record is enqueued under the lock, in the kernel's order.
-    async fn decide(&self, call: &Call, action: Action) -> Result<Decided, Reason> {
+    async fn decide(&self, call: &Call, action: Action, sealer: &Sealer) -> Result<Decided, Reason> {
         let salts = self.salts()?;
         let proposed = Event::Proposed { caller: call.caller.clone(), action: Box::new(action), salts };
-        let Step { evaluate, mut decision, others, .. } = self.step(proposed);
+        let Step { evaluate, mut decision, others, .. } = self.step_sealing(proposed, Some(sealer));
         // What ran out of time was swept by the same step.
         self.watch(others);
         if let Some((seq, request)) = evaluate {
             let evaluation = self.evaluate(request).await;
-            let step = self.step(Event::Evaluated { call: seq, evaluation });
+            let step = self.step_sealing(Event::Evaluated { call: seq, evaluation }, Some(sealer));
             self.watch(step.others);
             decision = step.decision;
         }
@@ -166,7 +172,7 @@ impl Gate {
     async fn settle<R>(
         &self,
         call: Seq,
-        (slot, intent): (Slot, ReceiptProof),
+        (slot, intent, sealer): (Slot, ReceiptProof, &Sealer),
         executed: Executed<R>,
         duration_ms: u64,
     ) -> Answer<R> {
@@ -190,7 +196,7 @@ impl Gate {
                 undo: committed,
             },
             slot,
-            payload.as_ref(),
+            (payload.as_ref(), sealer),
         );
         let receipt = match step {
             Some((leaf, pending)) => match pending.await {

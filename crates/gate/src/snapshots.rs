@@ -5,13 +5,13 @@
 //! of every record once more, on a thread of its own. The file comes first and the record that commits to it second; a
 //! file without its record counts for nothing. Where anything fails there is no snapshot, a warning, and a longer start.
 
-use std::sync::{Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 use countersign_kernel::image::{RestoreError, image_digest};
 use countersign_kernel::replay::Leaf;
 use countersign_kernel::{Event, Kernel, Settings};
-use countersign_ledger::{Follower, Ledger, Rebuild, Resumed, SnapshotError, VisitError};
+use countersign_ledger::{Follower, Ledger, Rebuild, Resumed, SnapshotError, Vault, VisitError};
 use countersign_model::payload::ActionPayload;
 use countersign_model::unit::LeafIndex;
 use countersign_model::{Body, Digest, Record, TimeMs};
@@ -47,14 +47,15 @@ pub(crate) struct Snapshots {
 struct Shadow {
     follower: Follower,
     kernel: Kernel,
+    vault: Arc<Vault>,
     /// The size of the last snapshot, or where this process began.
     last: u64,
 }
 
 impl Snapshots {
-    /// Follows `ledger`, of which `kernel` is the fold so far.
-    pub(crate) fn new(rules: SnapshotRules, ledger: &Ledger, kernel: Kernel, last: u64) -> Self {
-        let shadow = ledger.follower().map(|follower| Shadow { follower, kernel, last });
+    /// Follows `ledger`, of which `kernel` is the fold so far; it was resumed at `last`.
+    pub(crate) fn new(rules: SnapshotRules, ledger: &Ledger, (kernel, last): (Kernel, u64), vault: Arc<Vault>) -> Self {
+        let shadow = ledger.follower().map(|follower| Shadow { follower, kernel, vault, last });
         Self { rules, shadow: Mutex::new(shadow) }
     }
 }
@@ -62,8 +63,8 @@ impl Snapshots {
 impl Shadow {
     /// Takes in what has become durable, up to `limit` records.
     fn follow(&mut self, limit: u64) -> Result<bool, countersign_ledger::ReadError> {
-        let Self { follower, kernel, .. } = self;
-        follower.advance(limit, &mut |stored| fold(kernel, stored).map(drop))
+        let Self { follower, kernel, vault, .. } = self;
+        follower.advance(limit, &mut |stored| fold(kernel, vault, stored).map(drop))
     }
 
     fn since(&self) -> u64 {
@@ -158,14 +159,15 @@ impl Gate {
 /// Refolds a kernel from a ledger that is being opened.
 pub(crate) struct Refold {
     settings: Settings,
+    vault: Arc<Vault>,
     pub(crate) kernel: Kernel,
     /// The snapshot that it went on from, and whether a record has committed to it.
     resumed: Option<(u64, Digest, bool)>,
 }
 
 impl Refold {
-    pub(crate) fn new(settings: Settings) -> Self {
-        Self { kernel: Kernel::new(settings.clone()), settings, resumed: None }
+    pub(crate) fn new(settings: Settings, vault: Arc<Vault>) -> Self {
+        Self { kernel: Kernel::new(settings.clone()), settings, vault, resumed: None }
     }
 
     /// The size of the snapshot that it went on from.
@@ -192,7 +194,7 @@ impl Rebuild for Refold {
                 leaf: &stored.leaf,
                 payload: stored.payload.as_deref(),
             };
-            leaf_of(stored).ok()
+            leaf_of(&self.vault, stored).ok()
         };
         let kernel: Result<_, RestoreError> = Kernel::restore(self.settings.clone(), resumed.state, &mut read);
         self.kernel = kernel?;
@@ -201,7 +203,7 @@ impl Rebuild for Refold {
     }
 
     fn visit(&mut self, stored: countersign_ledger::Record<'_>) -> Result<(), VisitError> {
-        let found = fold(&mut self.kernel, stored)?;
+        let found = fold(&mut self.kernel, &self.vault, stored)?;
         if let (Some((size, digest, is_recorded)), Some(found)) = (&mut self.resumed, found) {
             *is_recorded |= found.size == *size && found.state == *digest;
         }
@@ -219,9 +221,10 @@ impl Rebuild for Refold {
 /// Takes one record in; says what it commits to, if it is of a snapshot.
 fn fold(
     kernel: &mut Kernel,
+    vault: &Vault,
     stored: countersign_ledger::Record<'_>,
 ) -> Result<Option<countersign_model::record::Snapshot>, VisitError> {
-    let Leaf { record, leaf, leaf_hash, payload } = leaf_of(stored)?;
+    let Leaf { record, leaf, leaf_hash, payload } = leaf_of(vault, stored)?;
     let snapshot = match &record.body {
         Body::Snapshot(snapshot) => Some(snapshot.clone()),
         _ => None,
@@ -232,17 +235,26 @@ fn fold(
 }
 
 /// A stored record, read as far as a fold needs it. An erased payload is no error: what waited for it is gone, and fails closed.
-fn leaf_of(stored: countersign_ledger::Record<'_>) -> Result<Leaf, VisitError> {
+/// Nor does one that cannot be read keep everything else from starting.
+fn leaf_of(vault: &Vault, stored: countersign_ledger::Record<'_>) -> Result<Leaf, VisitError> {
     let record = Record::from_leaf(stored.leaf)
         .map_err(|error| VisitError::new(format!("record `{}`: {error}", stored.index)))?;
     Ok(Leaf {
         leaf: LeafIndex(stored.index),
         leaf_hash: Digest(*leaf_hash(stored.leaf).as_bytes()),
         // No fold reads the payload of anything but a proposal.
-        payload: stored
-            .payload
-            .filter(|_| matches!(record.body, Body::Proposal(_)))
-            .and_then(|bytes| ActionPayload::decode(bytes).ok()),
+        payload: match record.body {
+            Body::Proposal(_) => proposed(vault, &stored),
+            _ => None,
+        },
         record,
     })
+}
+
+fn proposed(vault: &Vault, stored: &countersign_ledger::Record<'_>) -> Option<ActionPayload> {
+    let opened = vault.unseal(stored.payload?, stored.leaf).unwrap_or_else(|error| {
+        tracing::error!(%error, record = stored.index, "a proposal cannot be shown any more, and waits no longer");
+        None
+    });
+    ActionPayload::decode(&opened?).ok()
 }

@@ -57,19 +57,24 @@ impl Gate {
                 return;
             }
             self.0.stalled.written();
-            self.lift_late(&leaf);
+            self.follow_late(&leaf);
         }
     }
 
-    /// The lift of a kill counts at the switch once its record is durable, however late that is.
-    fn lift_late(&self, leaf: &[u8]) {
+    /// What follows from an order once its record is durable, however late that is: the lift of a kill at the switch,
+    /// the destruction of keys.
+    fn follow_late(&self, leaf: &[u8]) {
         let Ok(Record { body: Body::Commanded(commanded), .. }) = Record::from_leaf(leaf) else {
             return;
         };
-        if let Deed::Resume { scope } = &commanded.signed.command.deed
-            && let Err(error) = self.switch().lift(scope)
-        {
-            tracing::error!(%error, "a kill was lifted on record, but not at the switch");
+        match &commanded.signed.command.deed {
+            Deed::Resume { scope } => {
+                if let Err(error) = self.switch().lift(scope) {
+                    tracing::error!(%error, "a kill was lifted on record, but not at the switch");
+                }
+            }
+            Deed::Erase { scope } => self.erase_late(scope.clone()),
+            _ => {}
         }
     }
 }

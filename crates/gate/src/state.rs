@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use countersign_kernel::policy::EvaluationRequest;
 use countersign_kernel::{Command, Event, Kernel};
-use countersign_ledger::{Entry, Ledger, Pending, Slot};
+use countersign_ledger::{Entry, Ledger, Pending, Sealer, Slot, Vault};
 use countersign_model::encoding::to_canonical;
 use countersign_model::id::TicketId;
 use countersign_model::payload::OutcomePayload;
@@ -21,6 +21,7 @@ use crate::identity::Identities;
 use crate::kill::KillSwitch;
 use crate::refuse::Refusals;
 use crate::rotate::with_statement;
+use crate::sealing::sealed_entry;
 use crate::stalled::Stalled;
 
 /// Answers questions of policy. The bundle of the configuration does; tests put a hanging one in its place.
@@ -43,6 +44,9 @@ pub(crate) struct Inner {
     /// Held for microseconds: never across I/O, an await or an evaluation.
     pub(crate) kernel: Mutex<Kernel>,
     pub(crate) ledger: Ledger,
+    pub(crate) vault: Arc<Vault>,
+    /// One erasure at a time.
+    pub(crate) erasing: tokio::sync::Mutex<()>,
     pub(crate) policy: Arc<dyn Evaluate>,
     pub(crate) catalog: Catalog,
     pub(crate) switch: Arc<KillSwitch>,
@@ -82,11 +86,16 @@ pub(crate) struct Step {
 impl Gate {
     /// Feeds the kernel one event and enqueues what it wants recorded.
     pub(crate) fn step(&self, event: Event) -> Step {
+        self.step_sealing(event, None)
+    }
+
+    /// The same for an event of a call, whose payload `sealer` seals.
+    pub(crate) fn step_sealing(&self, event: Event, sealer: Option<&Sealer>) -> Step {
         let mut kernel = self.kernel();
         let commands = kernel.step(self.clock().wall(), event);
         let mut step = Step::default();
         for command in commands {
-            self.carry_out(command, &mut step);
+            self.carry_out(command, sealer, &mut step);
         }
         step
     }
@@ -102,7 +111,7 @@ impl Gate {
         &self,
         event: Event,
         slot: Slot,
-        payload: Option<&OutcomePayload>,
+        (payload, sealer): (Option<&OutcomePayload>, &Sealer),
     ) -> Option<(Vec<u8>, Pending)> {
         let mut kernel = self.kernel();
         let commands = kernel.step(self.clock().wall(), event);
@@ -116,12 +125,14 @@ impl Gate {
                 {
                     let leaf = record.to_leaf().unwrap_or_default();
                     let payload = payload.and_then(|payload| to_canonical(payload).ok());
+                    // An outcome must be recorded; one whose payload cannot be sealed goes without.
+                    let payload = payload.and_then(|bytes| sealer.seal(&bytes, &leaf).ok());
                     let entry = Entry { leaf: leaf.clone(), payload };
                     outcome = Some((leaf, self.ledger().append_outcome(room, entry)));
                 }
                 (command, room) => {
                     slot = room;
-                    self.carry_out(command, &mut step);
+                    self.carry_out(command, Some(sealer), &mut step);
                 }
             }
         }
@@ -130,17 +141,16 @@ impl Gate {
         outcome
     }
 
-    fn carry_out(&self, command: Command, step: &mut Step) {
+    fn carry_out(&self, command: Command, sealer: Option<&Sealer>, step: &mut Step) {
         match command {
             Command::Evaluate { call, request } => step.evaluate = Some((call, request)),
             Command::Refuse { reason } => step.refusal = Some(reason),
             Command::Append { call, record, payload } => {
                 // A leaf that cannot be encoded is empty, and the ledger refuses an empty leaf: fail closed.
                 let leaf = record.to_leaf().unwrap_or_default();
-                let payload = payload.and_then(|payload| payload.encode().ok());
                 let pending = match self.rotating(&record) {
                     Some(key) => self.ledger().rotate(key, with_statement(record.clone())),
-                    None => self.ledger().append(Entry { leaf: leaf.clone(), payload }),
+                    None => self.ledger().append(sealed_entry(sealer, &leaf, payload.as_ref())),
                 };
                 match call {
                     Some(call) => step.decision = Some((call, record, leaf, pending)),

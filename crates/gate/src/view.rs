@@ -1,12 +1,14 @@
 //! What humans read: pending proposals, records, receipts, state. Nothing here changes anything.
 
-use countersign_model::id::TicketId;
+use countersign_kernel::Hold;
+use countersign_model::id::{HoldName, TicketId};
 use countersign_model::payload::ActionPayload;
 use countersign_model::unit::LeafIndex;
 use countersign_model::{Body, Digest, Record, TimeMs};
 use countersign_receipt::{CoseReceipt, Receipt, ReceiptProof, Role};
 
 use crate::Gate;
+use crate::sealing::payload_of;
 
 /// One record with what lies beside it.
 #[derive(Debug, Clone)]
@@ -91,7 +93,7 @@ impl Gate {
     /// Where the log has none at `index` or cannot be read.
     pub fn stored(&self, index: u64) -> Result<Stored, ViewError> {
         let stored = self.ledger().record(index).map_err(|e| ViewError::Read(e.to_string()))?;
-        read(stored)
+        self.read(stored)
     }
 
     /// The last `count` records, oldest first.
@@ -136,12 +138,20 @@ impl Gate {
     fn outcome_of(&self, intent: LeafIndex) -> Result<Option<Stored>, ViewError> {
         for stored in self.ledger().tail(intent.0.saturating_add(1)) {
             let stored = stored.map_err(|e| ViewError::Read(e.to_string()))?;
-            let stored = read(stored)?;
+            let stored = self.read(stored)?;
             if matches!(&stored.record.body, Body::Outcome(outcome) if outcome.intent == intent) {
                 return Ok(Some(stored));
             }
         }
         Ok(None)
+    }
+
+    fn read(&self, stored: countersign_ledger::StoredRecord) -> Result<Stored, ViewError> {
+        let unreadable = |why: String| ViewError::Read(format!("record `{}`: {why}", stored.index));
+        let record = Record::from_leaf(&stored.leaf).map_err(|error| unreadable(error.to_string()))?;
+        let payload = payload_of(self.vault(), &stored).map_err(|error| unreadable(error.to_string()))?;
+        let payload = payload.and_then(|bytes| ActionPayload::decode(&bytes).ok());
+        Ok(Stored { index: stored.index, payload, leaf: stored.leaf, record })
     }
 
     fn proved(&self, role: Role, stored: &Stored) -> Result<ReceiptProof, ViewError> {
@@ -171,6 +181,12 @@ impl Gate {
     #[must_use]
     pub fn activation(&self) -> Option<countersign_kernel::Activation> {
         self.kernel().activation()
+    }
+
+    /// Legal holds in force, by name.
+    #[must_use]
+    pub fn holds(&self) -> Vec<(HoldName, Hold)> {
+        self.kernel().holds().map(|(name, hold)| (name.clone(), hold.clone())).collect()
     }
 
     /// What holds at this moment, for people and monitors.
@@ -206,15 +222,4 @@ pub struct Status {
     pub frozen: Vec<(String, TimeMs)>,
     /// Whether a record waits for the disk, so that nothing is proposed.
     pub stalled: bool,
-}
-
-fn read(stored: countersign_ledger::StoredRecord) -> Result<Stored, ViewError> {
-    let record = Record::from_leaf(&stored.leaf)
-        .map_err(|error| ViewError::Read(format!("record `{}`: {error}", stored.index)))?;
-    Ok(Stored {
-        index: stored.index,
-        payload: stored.payload.as_deref().and_then(|bytes| ActionPayload::decode(bytes).ok()),
-        leaf: stored.leaf,
-        record,
-    })
 }

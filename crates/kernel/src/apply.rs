@@ -49,10 +49,16 @@ impl State {
                 let before = TimeMs(self.now.0.saturating_sub(jump.by_ms));
                 self.clock_doubt = Some(self.clock_doubt.map_or(before, |since| since.min(before)));
             }
+            Body::Erased(erased) => {
+                self.keep.erasures.remove(&erased.scope);
+                for ticket in &erased.tickets {
+                    self.drop_parked(ticket);
+                }
+                self.refused.retain(|_, refusal| !erased.tickets.contains(&refusal.ticket));
+            }
             Body::Stopped
             | Body::Refused(_)
             | Body::Gap(_)
-            | Body::Erased(_)
             | Body::Pruned(_)
             | Body::Snapshot(_)
             | Body::KeyRotated(_) => {}
@@ -98,6 +104,7 @@ impl State {
         if !consent.approved {
             if let Some(parked) = self.drop_parked(&consent.ticket) {
                 let refusal = RefusedAs {
+                    ticket: consent.ticket.clone(),
                     human: consent.human.clone(),
                     expires: parked.expires,
                     leaf: consent.leaf,
@@ -164,11 +171,10 @@ impl State {
                 self.activation = Some(Activation { configuration: *configuration, policy: *policy, serial: *serial });
             }
             Deed::ConfirmClock => self.clock_doubt = None,
-            Deed::Erase { .. }
-            | Deed::Hold { .. }
-            | Deed::Release { .. }
-            | Deed::Prune { .. }
-            | Deed::RotateKey { .. } => {}
+            deed @ (Deed::Erase { .. } | Deed::Hold { .. } | Deed::Release { .. }) => {
+                self.keep.apply(deed, &command.human, now);
+            }
+            Deed::Prune { .. } | Deed::RotateKey { .. } => {}
         }
     }
 }

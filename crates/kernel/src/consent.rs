@@ -26,6 +26,9 @@ impl Kernel {
     /// Why it does not, for the human.
     pub(crate) fn consented(&self, answered: Answered) -> Result<Consent, String> {
         let Answered { ticket, human, approved, signature } = answered;
+        if approved && self.erasures().next().is_some() {
+            return Err("an erasure is under way; try again when it is done".to_owned());
+        }
         let parked = self
             .state
             .parked

@@ -3,11 +3,13 @@
 //! Every event that it takes gets the next sequence number. What needs randomness (salts, nonces,
 //! session ids) comes in with the event. Durations and sizes name their unit.
 
+use std::collections::BTreeSet;
+
 use countersign_model::action::Point;
 use countersign_model::command::Signed;
 use countersign_model::id::{HumanId, SessionId, TicketId};
 use countersign_model::payload::{ActionPayload, Commitment, Salt};
-use countersign_model::record::{Evaluation, KillScope, Status};
+use countersign_model::record::{Evaluation, KillScope, Status, VaultScope};
 use countersign_model::unit::{Bytes, LeafIndex, Rows};
 use countersign_model::{Action, Caller, Digest, Principal, Reason, Record, Seq};
 
@@ -168,6 +170,19 @@ pub enum Event {
     KeyRotated {
         /// The leaf of the command.
         command: LeafIndex,
+    },
+    /// The keys of a scope are destroyed, as a human ordered.
+    Erased {
+        /// Whose.
+        scope: VaultScope,
+        /// The leaf of the order.
+        command: LeafIndex,
+        /// How many keys.
+        keys: u64,
+        /// How many payloads lay under them.
+        payloads: u64,
+        /// Tickets of proposals among them.
+        tickets: BTreeSet<TicketId>,
     },
     /// Time passes.
     Tick,

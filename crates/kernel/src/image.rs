@@ -9,13 +9,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_model::encoding::{DecodeError, EncodeError, from_canonical, to_canonical};
-use countersign_model::id::{AgentId, Environment, HumanId, LeaseName, RunId, SessionId, TicketId};
-use countersign_model::record::KillScope;
+use countersign_model::id::{AgentId, Environment, HoldName, HumanId, LeaseName, RunId, SessionId, TicketId};
+use countersign_model::record::{KillScope, VaultScope};
 use countersign_model::unit::LeafIndex;
 use countersign_model::{Body, Digest, Seq, TimeMs};
 use minicbor::{Decode, Encode};
 
 use crate::budget::BudgetsImage;
+use crate::keep::Hold;
 use crate::kernel::Kernel;
 use crate::kill::KillState;
 use crate::parked::{Parked, RefusedAs};
@@ -27,7 +28,7 @@ use crate::state::{Activation, Human, Open, Session, State};
 mod tests;
 
 /// The version of the image and of what records mean to the fold. It changes with either, whatever the release is called.
-pub const IMAGE_VERSION: u32 = 1;
+pub const IMAGE_VERSION: u32 = 2;
 
 /// Why a kernel has no image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -127,6 +128,22 @@ struct Image {
     activation: Option<ActivationImage>,
     #[n(17)]
     clock_doubt: Option<TimeMs>,
+    #[n(18)]
+    holds: BTreeMap<HoldName, HoldImage>,
+    /// Erasures that were ordered and are not on record as done.
+    #[n(19)]
+    erasures: BTreeSet<VaultScope>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct HoldImage {
+    #[n(0)]
+    scope: Option<VaultScope>,
+    #[n(1)]
+    since: TimeMs,
+    #[n(2)]
+    human: HumanId,
 }
 
 #[derive(Encode, Decode)]
@@ -229,6 +246,9 @@ impl Kernel {
         state.activation =
             image.activation.map(|a| Activation { configuration: a.configuration, policy: a.policy, serial: a.serial });
         state.clock_doubt = image.clock_doubt;
+        let hold = |HoldImage { scope, since, human }| Hold { scope, since, human };
+        state.keep.holds = image.holds.into_iter().map(|(name, held)| (name, hold(held))).collect();
+        state.keep.erasures = image.erasures;
         for (ticket, parked) in image.parked {
             park(&mut state, ticket, parked, read)?;
         }
@@ -242,7 +262,7 @@ impl Kernel {
 fn image_of(state: &State, settings: &Settings) -> Option<Image> {
     let parked = state.parked.iter().map(|(ticket, parked)| Some((ticket.clone(), ParkedImage::of(parked)?)));
     let refused = state.refused.values().map(|refused| {
-        let RefusedAs { human, expires, leaf, leaf_hash } = refused.clone();
+        let RefusedAs { human, expires, leaf, leaf_hash, .. } = refused.clone();
         (leaf, RefusedImage { leaf_hash, human, expires })
     });
     let open = state.open.iter().map(|(call, open)| Some((*call, open.leaf.filter(|_| !open.lost)?)));
@@ -274,6 +294,8 @@ fn image_of(state: &State, settings: &Settings) -> Option<Image> {
             serial: a.serial,
         }),
         clock_doubt: state.clock_doubt,
+        holds: state.keep.holds.iter().map(|(name, hold)| (name.clone(), hold.clone().into())).collect(),
+        erasures: state.keep.erasures.clone(),
     })
 }
 
@@ -347,7 +369,8 @@ fn refuse(
     let found = proposal(leaf, leaf_hash, read)?;
     let attempt = found.record.body.attempt().ok_or(RestoreError::Record { leaf })?;
     if let Some(payload) = found.payload.as_ref().filter(|payload| payload.opens(attempt)) {
-        state.refused.insert(payload.digest, RefusedAs { human, expires, leaf, leaf_hash });
+        let ticket = attempt.ticket.clone().ok_or(RestoreError::Record { leaf })?;
+        state.refused.insert(payload.digest, RefusedAs { ticket, human, expires, leaf, leaf_hash });
     }
     Ok(())
 }
@@ -370,6 +393,13 @@ impl ParkedImage {
             consents: parked.consents.clone(),
             is_granted: parked.is_granted,
         })
+    }
+}
+
+impl From<Hold> for HoldImage {
+    fn from(hold: Hold) -> Self {
+        let Hold { scope, since, human } = hold;
+        Self { scope, since, human }
     }
 }
 

@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 
 use countersign_model::encoding::{Bounded, clipped};
-use countersign_model::id::{Environment, HumanId, SessionId, TenantId, TicketId};
+use countersign_model::id::{Environment, HoldName, HumanId, SessionId, TenantId, TicketId};
 use countersign_model::payload::ActionPayload;
 use countersign_model::record::{
-    BudgetReading, ClockJump, Expired, Gap, KeyRotated, Killed, Outcome, Refused, Snapshot, Started, Status,
+    BudgetReading, ClockJump, Erased, Expired, Gap, KeyRotated, Killed, Outcome, Refused, Snapshot, Started, Status,
+    VaultScope,
 };
 use countersign_model::unit::{Bytes, LeafIndex};
 use countersign_model::{Body, Caller, Digest, Reason, ReasonCode, Record, Seq, TimeMs};
@@ -19,6 +20,7 @@ use crate::apply::Seen;
 use crate::attempt::Draft;
 use crate::consent::Answered;
 use crate::event::{Command, Event, Salts};
+use crate::keep::Hold;
 use crate::kill::KillState;
 use crate::parked::Parked;
 use crate::policy::EvaluationRequest;
@@ -218,6 +220,15 @@ impl Kernel {
             Event::Gap { size, bytes } => Body::Gap(Gap { size, bytes }),
             Event::Snapshot { size, state } => Body::Snapshot(Snapshot { size, state }),
             Event::KeyRotated { command } => Body::KeyRotated(KeyRotated { statement: String::new(), command }),
+            Event::Erased { scope, command, keys, payloads, tickets } => {
+                // What has been answered or has lapsed needs no further word.
+                let is_known = |ticket: &TicketId| {
+                    let is_refused = self.state.refused.values().any(|refusal| refusal.ticket == *ticket);
+                    is_refused || self.state.parked.contains_key(ticket)
+                };
+                let tickets = tickets.into_iter().filter(is_known).collect();
+                Body::Erased(Erased { scope, command, keys, payloads, tickets })
+            }
             Event::Stopped => Body::Stopped,
             _ => return,
         };
@@ -366,6 +377,16 @@ impl Kernel {
     #[must_use]
     pub fn is_revoked(&self, session: &SessionId) -> bool {
         self.state.sessions.get(session).is_some_and(|session| session.revoked)
+    }
+
+    /// Legal holds in force.
+    pub fn holds(&self) -> impl Iterator<Item = (&HoldName, &Hold)> {
+        self.state.keep.holds.iter()
+    }
+
+    /// Erasures that were ordered and are not on record as done.
+    pub fn erasures(&self) -> impl Iterator<Item = &VaultScope> {
+        self.state.keep.erasures.iter()
     }
 
     /// Whether leases are suspended because the clock jumped.

@@ -17,20 +17,24 @@ mod event;
 pub mod identity;
 pub mod image;
 mod judge;
+mod keep;
 mod kernel;
 pub mod kill;
 mod order;
 mod parked;
 pub mod policy;
 pub mod replay;
+mod retention;
 mod settings;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub use event::{Command, Event, Salts};
+pub use keep::Hold;
 pub use kernel::Kernel;
 pub use kill::KillState;
 pub use parked::Parked;
+pub use retention::{KEEP_DAYS_MIN, Retention, RetentionClass};
 pub use settings::{BudgetRule, BudgetScope, Limits, Settings};
 pub use state::{Activation, Human, Session};

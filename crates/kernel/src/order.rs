@@ -38,6 +38,14 @@ impl Kernel {
         Ok(Commanded { signed, session })
     }
 
+    /// Whether a command would count now: log, signature and meaning. For orders that cost more than a step.
+    ///
+    /// # Errors
+    /// Why it would not, for the human.
+    pub fn would_count(&self, signed: &Signed) -> Result<(), String> {
+        self.commanded(signed.clone(), None).map(drop)
+    }
+
     /// The key that must have signed.
     fn signer(&self, human: &HumanId, deed: &Deed) -> Result<[u8; 32], String> {
         if let Some(enrolled) = self.state.humans.get(human) {
@@ -80,7 +88,7 @@ impl Kernel {
             Deed::Lease { session, name, until } => self.can_lend(session, name, *until),
             Deed::Activate { serial, .. } => self.is_later_serial(*serial),
             Deed::Erase { .. } | Deed::Hold { .. } | Deed::Release { .. } | Deed::Prune { .. } => {
-                Err("erasure and retention are not part of this gateway".to_owned())
+                self.state.keep.is_meant(deed)
             }
             Deed::RotateKey { key } => self.is_key_of_this_log(key),
         }

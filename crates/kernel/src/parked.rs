@@ -36,6 +36,8 @@ pub struct Parked {
 /// A refusal that still holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RefusedAs {
+    /// The ticket of the proposal that was refused.
+    pub(crate) ticket: TicketId,
     pub(crate) human: HumanId,
     pub(crate) expires: TimeMs,
     /// The proposal that was refused.

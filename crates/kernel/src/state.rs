@@ -11,6 +11,7 @@ use countersign_model::unit::LeafIndex;
 use countersign_model::{Digest, Principal, Seq, TimeMs};
 
 use crate::budget::Budgets;
+use crate::keep::Keep;
 use crate::kill::KillState;
 use crate::parked::{Parked, RefusedAs};
 use crate::settings::BudgetRule;
@@ -79,6 +80,7 @@ pub(crate) struct State {
     pub(crate) activation: Option<Activation>,
     /// Since when the clock is in doubt: leases do not hold, and freezes that held then go on.
     pub(crate) clock_doubt: Option<TimeMs>,
+    pub(crate) keep: Keep,
 }
 
 impl State {

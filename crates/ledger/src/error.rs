@@ -193,6 +193,15 @@ pub enum OpenError {
     /// The verifier key is malformed.
     #[error("verifier key: {0}")]
     VerifierKey(#[from] KeyError),
+    /// The vault's key file cannot be used.
+    #[error("key file of the vault `{}`: {reason}: restore its newest copy; without it no payload can be read or sealed",
+            path.display())]
+    Vault {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: &'static str,
+    },
     /// The confirmed mark is gone or unreadable while there are records.
     #[error("confirmed mark `{}` is {state}: without it a rollback cannot be told from a fresh log: restore it from a \
              backup, or compare the log with receipts or a witness and then recreate the mark", path.display())]

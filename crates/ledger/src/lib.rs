@@ -5,7 +5,8 @@
 //! and one publisher thread. It does not cover querying by content, retention, and witnesses.
 //!
 //! Layout of a ledger's directory: `segments/` (group commits, [`mod@segment`]), `mark` (what was confirmed), `public/`
-//! (C2SP tlog-tiles for auditors), `log.key`, `log.vkey` and `log.keys` (`keys`), `lock`.
+//! (C2SP tlog-tiles for auditors), `vault/` (keys of payloads, [`mod@vault`]), `log.key`, `log.vkey` and `log.keys`
+//! (`keys`), `lock`.
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -34,6 +35,7 @@ mod snapshot;
 mod store;
 mod tile;
 mod tree;
+pub mod vault;
 pub mod verify;
 mod writer;
 
@@ -51,6 +53,7 @@ pub use signer::{
 };
 pub use snapshot::{Follower, MAX_SNAPSHOT_BYTES, SNAPSHOTS_KEPT, SnapshotError, delete_snapshots};
 pub use store::Store;
+pub use vault::{Scopes, Sealer, Vault, VaultError};
 
 use crate::change::Change;
 use crate::disk::{Access, DiskLock, Mode};
@@ -101,6 +104,7 @@ impl Ledger {
         disk.create_dir(&store.public(), Access::Public).map_err(OpenError::io("creation", store.public()))?;
         let empty = TreeHead { size: 0, root: countersign_receipt::merkle::empty_root() };
         Mark::create(&store.mark_file(), &empty).map_err(OpenError::io("creation", store.mark()))?;
+        vault::Vault::create(store)?;
         disk.sync_dir(dir).map_err(OpenError::io("sync", dir))?;
         let (key, der) = signer::generate(origin).map_err(|error| OpenError::Signer(error.to_string()))?;
         signer::save(store, &key, &der)?;

@@ -120,6 +120,16 @@ impl Store {
         MarkFile { disk: self.disk(), path: self.dir.join("high-water") }
     }
 
+    /// The folder of the vault.
+    #[must_use]
+    pub fn vault(&self) -> PathBuf {
+        self.dir.join("vault")
+    }
+
+    pub(crate) fn vault_keys(&self) -> PathBuf {
+        self.vault().join("keys")
+    }
+
     pub(crate) fn lock(&self) -> PathBuf {
         self.dir.join("lock")
     }

@@ -421,6 +421,9 @@ pub struct Erased {
     /// How many payloads can no longer be read.
     #[n(3)]
     pub payloads: u64,
+    /// Proposals and grants that fell with them: nobody can be shown any more what they were.
+    #[n(4)]
+    pub tickets: Vec<TicketId>,
 }
 
 /// Whose payloads lie under one key.

@@ -97,6 +97,7 @@ fn record() -> impl Strategy<Value = Record> {
             command: LeafIndex(keys),
             keys,
             payloads: keys,
+            tickets: vec![TicketId::new(&run).unwrap()],
         })),
         (name(), any::<u64>())
             .prop_map(|(statement, at)| Body::KeyRotated(KeyRotated { statement, command: LeafIndex(at) })),

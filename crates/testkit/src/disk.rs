@@ -45,6 +45,7 @@ struct Inode {
     durable: Vec<u8>,
     /// Since the last sync, in order.
     changes: Vec<Change>,
+    syncs: u64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -140,6 +141,21 @@ impl FakeDisk {
     #[must_use]
     pub fn paths(&self) -> Vec<PathBuf> {
         self.lock_state().names.keys().cloned().collect()
+    }
+
+    /// The bytes of all files, by path.
+    #[must_use]
+    pub fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let state = self.lock_state();
+        let bytes = |(path, inode): (&PathBuf, &u64)| Some((path.clone(), state.inodes.get(inode)?.bytes.clone()));
+        state.names.iter().filter_map(bytes).collect()
+    }
+
+    /// How often a file was synced.
+    #[must_use]
+    pub fn syncs(&self, path: &Path) -> u64 {
+        let state = self.lock_state();
+        state.names.get(path).and_then(|inode| state.inodes.get(inode)).map_or(0, |inode| inode.syncs)
     }
 
     fn lock_state(&self) -> MutexGuard<'_, State> {
@@ -247,6 +263,7 @@ impl Inode {
     }
 
     fn sync(&mut self) {
+        self.syncs += 1;
         for change in self.changes.drain(..) {
             change.apply_to(&mut self.durable);
         }

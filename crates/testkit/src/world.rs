@@ -19,7 +19,7 @@ use countersign_gate::view::Stored;
 use countersign_gate::{Evaluate, Gate, GateError, Parts, SnapshotRules};
 use countersign_kernel::identity::TokenKey;
 use countersign_kernel::policy::{AgentDef, Bundle, PolicySource, TargetDef};
-use countersign_kernel::{BudgetRule, BudgetScope, Event, Kernel, Limits, Settings};
+use countersign_kernel::{BudgetRule, BudgetScope, Event, Kernel, Limits, Retention, Settings};
 use countersign_ledger::{Config, Ledger, PublishMode, Recovered, Store};
 use countersign_model::action::Point;
 use countersign_model::command::{Command, Deed, Signed, consent_message};
@@ -118,6 +118,8 @@ pub struct Stage {
     pub runtime: Arc<Runtime>,
     /// The rules.
     pub rules: Rules,
+    /// How long records are kept.
+    pub retention: Retention,
     /// The policy, loaded.
     pub bundle: Arc<Bundle>,
     /// What the gate asks: the bundle, or something around it.
@@ -175,7 +177,7 @@ fn source(policy: &str) -> PolicySource {
         policies: vec![("test.cedar".to_owned(), policy.to_owned())],
         agents: ["coder", "other"].map(|name| AgentDef { id: id(name), groups: Vec::new() }).to_vec(),
         targets: vec![TargetDef { id: id("crm"), environment: id("production") }],
-        tools: ["query", "slow"].map(|tool| (id("crm"), id(tool))).to_vec(),
+        tools: ["query", "slow", "look_up"].map(|tool| (id("crm"), id(tool))).to_vec(),
         humans: None,
     }
 }
@@ -186,16 +188,18 @@ fn catalog() -> Catalog {
         environment: id("production"),
         effect,
         arguments,
+        subject: None,
     };
     let sql = ("sql".to_owned(), ArgumentKind::Sql(Dialect::Sqlite));
     let plain = ("steps".to_owned(), ArgumentKind::Plain);
-    let declared = Declared {
-        target: id("crm"),
-        environment: id("production"),
-        tools: [(id("query"), binding(None, [sql].into())), (id("slow"), binding(Some(Effect::Read), [plain].into()))]
-            .into(),
-        credential: None,
-    };
+    let customer = ("customer".to_owned(), ArgumentKind::Plain);
+    let look_up = Binding { subject: Some("customer".to_owned()), ..binding(Some(Effect::Read), [customer].into()) };
+    let tools = [
+        (id("query"), binding(None, [sql].into())),
+        (id("slow"), binding(Some(Effect::Read), [plain].into())),
+        (id("look_up"), look_up),
+    ];
+    let declared = Declared { target: id("crm"), environment: id("production"), tools: tools.into(), credential: None };
     Catalog { upstreams: [(id("crm"), declared)].into(), ..Catalog::default() }
 }
 
@@ -218,6 +222,7 @@ impl Stage {
         Self {
             runtime: Arc::new(runtime),
             rules,
+            retention: Retention::default(),
             policy: bundle.clone(),
             bundle,
             clock: FakeClock::new(),
@@ -255,7 +260,7 @@ impl Stage {
             settings: self.settings(),
             snapshots: self.rules.snapshots,
             policy: self.policy.clone(),
-            catalog: catalog(),
+            catalog: Catalog { retention: self.retention.clone(), ..catalog() },
             switch: Arc::new(KillSwitch::open(&folder.join(KILL_FILE)).unwrap()),
             token_key: TokenKey::from_bytes(&[9; 32]).unwrap(),
             clock: Arc::new(self.clock.clone()),

@@ -11,7 +11,8 @@ use anyhow::{Context as _, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_console::wire;
-use countersign_ledger::{Ledger, ReadOnly, Store, VisitError, verify};
+use countersign_gate::payload_of;
+use countersign_ledger::{Ledger, ReadOnly, Store, Vault, VisitError, verify};
 use countersign_model::Record;
 use countersign_receipt::receipt::MAX_RECEIPT_BYTES;
 use countersign_receipt::{KeyChain, VerifierKey};
@@ -46,9 +47,9 @@ fn tail(count: u64, context: &Context) -> Result<Exit> {
     let stored: Vec<wire::Stored> =
         match ask(context, |admin| async move { admin.get(&format!("/log?count={count}")).await })? {
             Some(stored) => stored,
-            None => offline(context, |ledger| {
+            None => offline(context, |ledger, vault| {
                 let size = ledger.head().size;
-                (size.saturating_sub(count)..size).map(|index| read(ledger, index)).collect()
+                (size.saturating_sub(count)..size).map(|index| read(ledger, vault, index)).collect()
             })?,
         };
     let records = stored.iter().map(|stored| Ok((stored.index, decoded(stored)?))).collect::<Result<Vec<_>>>()?;
@@ -61,7 +62,7 @@ fn tail(count: u64, context: &Context) -> Result<Exit> {
 fn show(index: u64, context: &Context) -> Result<Exit> {
     let stored: wire::Stored = match ask(context, |admin| async move { admin.get(&format!("/log/{index}")).await })? {
         Some(stored) => stored,
-        None => offline(context, |ledger| read(ledger, index))?,
+        None => offline(context, |ledger, vault| read(ledger, vault, index))?,
     };
     let record = decoded(&stored)?;
     let mut value = describe(index, &record);
@@ -199,9 +200,10 @@ fn is_running(context: &Context) -> bool {
 }
 
 /// Opens the ledger for reading while no gateway runs.
-fn offline<T>(context: &Context, read: impl FnOnce(&Ledger) -> Result<T>) -> Result<T> {
+fn offline<T>(context: &Context, read: impl FnOnce(&Ledger, &Vault) -> Result<T>) -> Result<T> {
+    let vault = Vault::open(&intact(&context.layout)?)?;
     let ledger = opened(&context.layout, &mut |_| Ok(()))?;
-    let found = read(&ledger);
+    let found = read(&ledger, &vault);
     ledger.close()?;
     found
 }
@@ -237,12 +239,13 @@ fn intact(layout: &Layout) -> Result<Store> {
     Ok(store)
 }
 
-fn read(ledger: &Ledger, index: u64) -> Result<wire::Stored> {
+fn read(ledger: &Ledger, vault: &Vault, index: u64) -> Result<wire::Stored> {
     let stored = ledger.record(index)?;
+    let payload = payload_of(vault, &stored).with_context(|| format!("record `{index}`"))?;
     Ok(wire::Stored {
         index,
         leaf: STANDARD.encode(&stored.leaf),
-        payload: stored.payload.map(|payload| STANDARD.encode(payload)),
+        payload: payload.map(|payload| STANDARD.encode(payload)),
     })
 }
 

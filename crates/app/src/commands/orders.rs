@@ -105,7 +105,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> Result<Exit> {
     }
 }
 
-async fn order(human: &str, deed: Deed, done: &str, context: &Context) -> Result<Exit> {
+pub(crate) async fn order(human: &str, deed: Deed, done: &str, context: &Context) -> Result<Exit> {
     let key = context.open_key(human)?;
     let recorded = context.admin().command(&key, deed).await?;
     context

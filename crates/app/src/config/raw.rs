@@ -25,6 +25,8 @@ pub(super) struct Config {
     pub(super) meta: Vec<String>,
     #[serde(default)]
     pub(super) ledger: Ledger,
+    #[serde(default)]
+    pub(super) retention: Vec<Retention>,
 }
 
 #[derive(Default, Deserialize)]
@@ -71,6 +73,19 @@ pub(super) struct Tool {
     pub(super) effect: Option<String>,
     #[serde(default)]
     pub(super) arguments: BTreeMap<String, String>,
+    pub(super) subject: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Retention {
+    pub(super) environments: Vec<String>,
+    pub(super) keep_days: Option<u64>,
+    #[serde(default)]
+    pub(super) erasable: bool,
+    #[serde(default)]
+    pub(super) below_minimum: bool,
+    pub(super) reason: Option<String>,
 }
 
 #[derive(Deserialize)]

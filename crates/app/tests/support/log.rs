@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use countersign_ledger::{Config, Ledger, Store};
+use countersign_ledger::{Config, Ledger, Store, Vault};
 use countersign_model::payload::ActionPayload;
 use countersign_model::{Body, Record};
 use countersign_receipt::{Receipt, VerifierKey};
@@ -43,8 +43,10 @@ impl Installation {
         let ledger = copy.path().join("ledger");
         copied(&self.path("ledger"), &ledger);
         let mut entries = Vec::new();
+        let vault = Vault::open(&Store::real(&ledger)).unwrap();
         let (opened, _) = Ledger::open(&Store::real(&ledger), Config::default(), &mut |stored| {
-            let payload = stored.payload.and_then(|bytes| ActionPayload::decode(bytes).ok());
+            let payload = stored.payload.and_then(|sealed| vault.unseal(sealed, stored.leaf).unwrap());
+            let payload = payload.and_then(|bytes| ActionPayload::decode(&bytes).ok());
             let arguments = payload.and_then(|payload| serde_json::from_slice(&payload.arguments).ok());
             let record = Record::from_leaf(stored.leaf).unwrap();
             entries.push(Entry { index: stored.index, record, arguments: arguments.unwrap_or_default() });

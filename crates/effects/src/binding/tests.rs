@@ -15,6 +15,7 @@ fn binding(effect: Option<Effect>, arguments: &[(&str, ArgumentKind)]) -> Bindin
         environment: Environment::new("production").unwrap(),
         effect,
         arguments: arguments.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect::<BTreeMap<_, _>>(),
+        subject: None,
     }
 }
 

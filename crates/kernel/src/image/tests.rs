@@ -2,7 +2,7 @@
 
 use countersign_model::command::Deed;
 use countersign_model::facts::Effect;
-use countersign_model::record::{KillScope, Status};
+use countersign_model::record::{KillScope, Status, VaultScope};
 use countersign_model::unit::LeafIndex;
 use countersign_model::{Digest, TimeMs};
 use proptest::prelude::*;
@@ -40,7 +40,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         6 => (0..3_u8, 0..5_u8, 0..3_u8).prop_map(|(session, effect, arguments)| Move::Call { session, effect, arguments }),
         3 => (0..4_u8, 0..4_u8).prop_map(|(nth, status)| Move::End { nth, status }),
         3 => (0..3_u8, 0..3_u8, any::<bool>()).prop_map(|(nth, human, approved)| Move::Consent { nth, human, approved }),
-        2 => (0..7_u8).prop_map(Move::Order),
+        2 => (0..10_u8).prop_map(Move::Order),
         1 => (0..3_u8).prop_map(Move::Kill),
         2 => (1..900_u16).prop_map(|minutes| Move::Pass { minutes }),
         1 => Just(Move::Jump),
@@ -65,6 +65,7 @@ fn session(number: u8) -> countersign_model::Caller {
 fn order(rig: &mut Rig, which: u8) {
     let later = rig.now.saturating_add_ms(HOUR_MS);
     let environment = || "production".parse().unwrap();
+    let run = || VaultScope::Run("r-1".parse().unwrap());
     let deed = match which {
         0 => Deed::Freeze { environment: environment(), until: later },
         1 => Deed::Thaw { environment: environment() },
@@ -72,6 +73,9 @@ fn order(rig: &mut Rig, which: u8) {
         3 => Deed::RevokeToken { session: "s-1".parse().unwrap() },
         4 => Deed::Lease { session: "s-0".parse().unwrap(), name: "outbound".parse().unwrap(), until: later },
         5 => Deed::Resume { scope: KillScope::All },
+        6 => Deed::Hold { name: "case".parse().unwrap(), scope: Some(run()) },
+        7 => Deed::Release { name: "case".parse().unwrap() },
+        8 => Deed::Erase { scope: run() },
         _ => Deed::ConfirmClock,
     };
     rig.order("ana", deed);
@@ -181,7 +185,7 @@ fn the_image_of_a_known_log_is_known() {
     assert!(!state.parked.is_empty() && !state.refused.is_empty() && !state.open.is_empty());
     assert!(!state.freezes.is_empty() && !state.kill.scopes.is_empty() && state.clock_doubt.is_some());
     let digest = image_digest(&folded.image().unwrap()).hex();
-    expect_test::expect!["c8ed1cb473818fccc3ba6572852d87a065232b810d72d8199527d5375c36fac6"].assert_eq(&digest);
+    expect_test::expect!["61924fed14561f245d5b80eeecc9319d9a543459f7467a168f03a90d8ef8e6df"].assert_eq(&digest);
 }
 
 #[test]
