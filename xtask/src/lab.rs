@@ -1,7 +1,9 @@
-//! The lab: pinned MCP servers and the official client, against which the tests run.
+//! The lab: pinned MCP servers, the official client, and verifiers that others wrote, against which the tests run.
 //!
 //! What is pinned, and why, stands in `crates/app/tests/lab/README.md`. Everything goes into one folder outside the
-//! sources; nothing is installed for the whole machine except Python's `venv` and Git where they are missing.
+//! sources; nothing is installed for the whole machine except Python's `venv`, Git and Go where they are missing.
+
+mod foreign;
 
 use crate::{shell, workspace::Workspace};
 use anyhow::{Context, Result, bail};
@@ -20,9 +22,19 @@ pub(crate) const LEFT_OUT: &str = "COUNTERSIGN_WITHOUT_LAB";
 const PINS: &str = "crates/app/tests/lab";
 /// One virtual environment each, because the server and the client need different majors of the same package.
 const ENVIRONMENTS: [&str; 3] = ["git", "sdk", "node"];
-const PROGRAMS: [&str; 5] = ["mcp-server-everything", "mcp-server-filesystem", "mcp-server-git", "node", "python-sdk"];
+/// Those whose Python packages are pinned; the last two are installed by [`foreign`].
+const PINNED: [&str; 5] = ["git", "sdk", "node", "tlog", "aics"];
+const PROGRAMS: [&str; 7] = [
+    "mcp-server-everything",
+    "mcp-server-filesystem",
+    "mcp-server-git",
+    "node",
+    "python-sdk",
+    "go-tlog",
+    "tlog-python",
+];
 /// Raise it when this file lays the lab out differently.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 pub(crate) fn command() -> Result<bool> {
     let root = Workspace::root()?;
@@ -58,11 +70,12 @@ pub(crate) fn ensure(root: &Path) -> Result<PathBuf> {
     let pins = root.join(PINS);
     let _ = fs::remove_file(lab.join("stamp"));
     for name in ENVIRONMENTS {
-        environment(&lab, &pins, name)?;
+        venv(Path::new("python3"), &lab, &pins, name)?;
     }
     let node = node_folder(&lab)?;
     node_packages(&lab, &pins, &node)?;
     programs(&lab, &node)?;
+    foreign::install(root, &lab, &pins)?;
     probe(&lab, &pins)?;
     fs::write(lab.join("stamp"), stamp)?;
     Ok(lab)
@@ -79,8 +92,11 @@ fn place(root: &Path) -> Result<PathBuf> {
 fn stamp(root: &Path, lab: &Path) -> Result<String> {
     let describe = "import sys; print(sys.executable, sys.version)";
     let python = shell::capture(Command::new("python3").args(["-c", describe]))?;
-    let mut stamp = format!("layout {LAYOUT} in {}\n{python}", lab.display());
-    let names = ENVIRONMENTS.map(|name| format!("requirements-{name}.txt"));
+    let newer = foreign::python().map_or_else(|| "none".to_owned(), |python| python.display().to_string());
+    let mut stamp = format!("layout {LAYOUT} in {}\n{python}{newer}\n", lab.display());
+    let go = root.join(foreign::GO_PROGRAM);
+    stamp.push_str(&fs::read_to_string(&go).with_context(|| format!("cannot read `{}`", go.display()))?);
+    let names = PINNED.map(|name| format!("requirements-{name}.txt"));
     for name in names.iter().map(String::as_str).chain(["package.json", "package-lock.json", "probe.py"]) {
         let text =
             fs::read_to_string(root.join(PINS).join(name)).with_context(|| format!("cannot read `{PINS}/{name}`"))?;
@@ -102,6 +118,7 @@ fn system_packages() -> Result<()> {
     if !shell::works(Command::new("git").arg("--version")) {
         missing.push("git");
     }
+    missing.extend(foreign::missing_packages());
     if missing.is_empty() {
         return Ok(());
     }
@@ -118,12 +135,12 @@ fn system_packages() -> Result<()> {
         .with_context(|| format!("the lab needs {asked}: install them by hand"))
 }
 
-fn environment(lab: &Path, pins: &Path, name: &str) -> Result<()> {
+fn venv(python: &Path, lab: &Path, pins: &Path, name: &str) -> Result<()> {
     let folder = lab.join(format!("venv-{name}"));
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
-    shell::run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    shell::run(Command::new(python).args(["-m", "venv"]).arg(&folder))?;
     let mut pip = Command::new(folder.join("bin/python"));
     pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "-r"]);
     shell::run(pip.arg(pins.join(format!("requirements-{name}.txt"))))

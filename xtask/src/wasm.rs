@@ -42,6 +42,10 @@ fn build(root: &Path, folder: &Path) -> Result<PathBuf> {
     let mut cargo = shell::cargo(root);
     cargo.args(["rustc", "-p", PACKAGE, "--lib", "--release", "--target", TARGET, "--crate-type", "cdylib"]);
     cargo.env("CARGO_TARGET_DIR", folder);
+    // For a page, size counts: it is carried inside.
+    for (setting, value) in [("OPT_LEVEL", "s"), ("LTO", "fat"), ("CODEGEN_UNITS", "1"), ("PANIC", "abort")] {
+        cargo.env(format!("CARGO_PROFILE_RELEASE_{setting}"), value);
+    }
     if !has_target(root)? {
         borrow_compiler(root, folder, &mut cargo)?;
     }

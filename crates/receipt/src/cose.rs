@@ -73,6 +73,12 @@ pub enum CoseError {
         /// The size in the proof.
         found: u64,
     },
+    /// The tree is older than the key that is trusted, and keys can be followed forward only.
+    #[error("COSE receipt is of a tree of `{size}` leaves, from before the trusted key")]
+    BeforeTrusted {
+        /// The size in the proof.
+        size: u64,
+    },
     /// The path does not fit index and size.
     #[error("inclusion: {0}")]
     Inclusion(#[from] MerkleError),
@@ -156,13 +162,15 @@ impl CoseReceipt {
         out.into_writer()
     }
 
-    /// As [`CoseReceipt::verify`], for a log whose key was changed.
+    /// As [`CoseReceipt::verify`], for a log whose key was changed: with the key of the receipt's size.
     ///
     /// # Errors
-    /// [`CoseError`], naming what does not hold.
+    /// [`CoseError`], naming what does not hold: a size before the trusted key's time, too.
     pub fn verify_with(&self, keys: &KeyChain) -> Result<Checkpoint, CoseError> {
-        // A key from before the trusted one counts for nothing, so the trusted one is the one to miss.
-        self.verify(if keys.trusts(self.size) { keys.key_at(self.size) } else { keys.newest() })
+        if !keys.trusts(self.size) {
+            return Err(CoseError::BeforeTrusted { size: self.size });
+        }
+        self.verify(keys.key_at(self.size))
     }
 
     /// Checks that the leaf is in the log of `key`, and returns the tree that the key signed.

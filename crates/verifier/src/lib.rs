@@ -15,7 +15,7 @@ use countersign_receipt::{
 use serde_json::{Value, json};
 
 #[cfg(target_arch = "wasm32")]
-mod abi;
+pub mod abi;
 
 /// The first byte of every COSE Receipt of ours, and of no text: CBOR's tag 18.
 const COSE_FIRST_BYTE: u8 = 0xd2;
@@ -102,19 +102,11 @@ pub enum Refusal {
     },
 }
 
-/// Judges one receipt, in either encoding, by the log's key.
+/// Judges one receipt, in either encoding, by the log's keys.
 ///
 /// # Errors
 /// [`Refusal`]: the first thing that does not hold.
-pub fn judge(receipt: &[u8], key: &VerifierKey) -> Result<Verdict, Refusal> {
-    judge_with(receipt, &KeyChain::of(key.clone()))
-}
-
-/// As [`judge`], for a log whose key was changed.
-///
-/// # Errors
-/// As [`judge`].
-pub fn judge_with(receipt: &[u8], keys: &KeyChain) -> Result<Verdict, Refusal> {
+pub fn judge(receipt: &[u8], keys: &KeyChain) -> Result<Verdict, Refusal> {
     if receipt.first() == Some(&COSE_FIRST_BYTE) {
         return judge_cose(receipt, keys);
     }
@@ -148,7 +140,8 @@ pub fn judge_to_json(receipt: &[u8], key: &str) -> String {
     let refused = |error: String| json!({"verified": false, "error": error});
     let verdict = match VerifierKey::parse(key.trim()) {
         Err(error) => refused(error.to_string()),
-        Ok(key) => judge(receipt, &key).map_or_else(|error| refused(error.to_string()), |verdict| shown(&verdict)),
+        Ok(key) => judge(receipt, &KeyChain::of(key))
+            .map_or_else(|error| refused(error.to_string()), |verdict| shown(&verdict)),
     };
     verdict.to_string()
 }

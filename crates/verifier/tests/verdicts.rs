@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail the test")]
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -151,16 +152,17 @@ fn the_module_says_what_this_build_says() {
     let cases = table();
     let asked: Vec<_> =
         cases.iter().map(|case| json!({"receipt": STANDARD.encode(&case.receipt), "key": case.key})).collect();
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("cases.json");
-    std::fs::write(&file, Value::from(asked).to_string()).unwrap();
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let ended = Command::new(node)
+    let mut child = Command::new(node)
         .arg(here.join("tests/module.cjs"))
-        .args([here.join("page/verifier.js").as_os_str(), &module, file.as_os_str()])
-        .stdin(Stdio::null())
-        .output()
+        .args([here.join("page/verifier.js").as_os_str(), &module])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
+    child.stdin.take().unwrap().write_all(Value::from(asked).to_string().as_bytes()).unwrap();
+    let ended = child.wait_with_output().unwrap();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
     let answers: Vec<String> = serde_json::from_slice(&ended.stdout).unwrap();
     assert_eq!(answers.len(), cases.len());

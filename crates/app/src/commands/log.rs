@@ -16,7 +16,7 @@ use countersign_ledger::{Ledger, ReadOnly, Store, Vault, VisitError, verify};
 use countersign_model::Record;
 use countersign_receipt::receipt::MAX_RECEIPT_BYTES;
 use countersign_receipt::{KeyChain, VerifierKey};
-use countersign_verifier::judge_with;
+use countersign_verifier::judge;
 use serde_json::json;
 
 use crate::admin::Admin;
@@ -151,7 +151,7 @@ fn trusted(key: Option<&str>, keys: Option<&Path>, context: &Context) -> Result<
 
 fn verify_receipt(file: &Path, keys: &KeyChain, context: &Context) -> Result<Exit> {
     let bytes = read_receipt(file)?;
-    let verdict = judge_with(&bytes, keys).map_err(|error| unverified(format!("`{}`: {error}", file.display())))?;
+    let verdict = judge(&bytes, keys).map_err(|error| unverified(format!("`{}`: {error}", file.display())))?;
     let records = &verdict.records;
     let values: Vec<_> = records.iter().map(|proved| describe(proved.index, &proved.record)).collect();
     let mut lines = vec![format!("{GOOD}verified{GOOD:#} against log {}", verdict.log)];

@@ -116,6 +116,19 @@ fn what_does_not_hold_is_named() {
     check(|receipt| receipt.leaf.clear(), expect!["COSE receipt is not well-formed: the leaf is not 1 to 65535 bytes"]);
 }
 
+/// A log whose key was changed: each size has one key, and none before the trusted one counts.
+#[test]
+fn a_chain_of_keys_is_followed() {
+    let (old, new) = (SigningKey::from_bytes(&[1; 32]), key());
+    let old_key = VerifierKey::new("log", old.verifying_key().as_bytes()).unwrap();
+    let text = format!("{}\nlog\n5\n{old_key}\n{}\n", crate::keys::HEADER, new.1);
+    let statement = Note::render(&text, &old_key, &old.sign(text.as_bytes()).to_bytes());
+    let chain = |trusted| KeyChain::parse(trusted, &statement).unwrap();
+    assert_eq!(receipt(4, 5).verify_with(&chain(old_key.clone())).map(|tree| tree.size), Ok(5));
+    assert!(matches!(receipt(3, 4).verify_with(&chain(old_key)), Err(CoseError::Key { .. })));
+    assert_eq!(receipt(3, 4).verify_with(&chain(new.1)), Err(CoseError::BeforeTrusted { size: 4 }));
+}
+
 /// RFC 9942 alone does not fix an index: this is the very same root, leaf and path under other numbers.
 #[test]
 fn the_signed_size_fixes_the_index() {
