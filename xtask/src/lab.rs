@@ -5,6 +5,8 @@
 
 mod foreign;
 
+mod witness;
+
 use crate::{shell, workspace::Workspace};
 use anyhow::{Context, Result, bail};
 use std::{
@@ -76,6 +78,7 @@ pub(crate) fn ensure(root: &Path) -> Result<PathBuf> {
     node_packages(&lab, &pins, &node)?;
     programs(&lab, &node)?;
     foreign::install(root, &lab, &pins)?;
+    witness::install(&lab, &pins)?;
     probe(&lab, &pins)?;
     fs::write(lab.join("stamp"), stamp)?;
     Ok(lab)
@@ -97,7 +100,8 @@ fn stamp(root: &Path, lab: &Path) -> Result<String> {
     let go = root.join(foreign::GO_PROGRAM);
     stamp.push_str(&fs::read_to_string(&go).with_context(|| format!("cannot read `{}`", go.display()))?);
     let names = PINNED.map(|name| format!("requirements-{name}.txt"));
-    for name in names.iter().map(String::as_str).chain(["package.json", "package-lock.json", "probe.py"]) {
+    let others = [witness::PINNED, "package.json", "package-lock.json", "probe.py"];
+    for name in names.iter().map(String::as_str).chain(others) {
         let text =
             fs::read_to_string(root.join(PINS).join(name)).with_context(|| format!("cannot read `{PINS}/{name}`"))?;
         stamp.push_str(&text);

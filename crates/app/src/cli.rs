@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Init(Init),
     /// Run the gateway in front of the upstream of the configuration.
     Up,
+    /// Watch other logs and vouch that each only ever grows (C2SP tlog-witness).
+    Witness(Witness),
     /// See, approve or deny what waits for consent.
     #[command(subcommand)]
     Approvals(Approvals),
@@ -102,6 +104,26 @@ pub(crate) struct Init {
     /// The upstream MCP server: program and arguments, after `--`.
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) upstream: Vec<String>,
+}
+
+/// `witness`.
+#[derive(Debug, Args)]
+pub(crate) struct Witness {
+    /// Where it keeps its key and what it has cosigned; made at the first start.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Where it takes submissions. There is no TLS: put a proxy in front where strangers listen.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7420")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// A log to watch: its verifier key, as text or as a file. Give it once for each log.
+    #[arg(long = "log", value_name = "VKEY", required = true)]
+    pub(crate) logs: Vec<String>,
+    /// The witness's name, set at the first start; best a URL of yours without the scheme.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Keep marks here instead of in the directory: on another disk they notice that the directory was set back.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) marks: Option<PathBuf>,
 }
 
 /// Who signs a command.
@@ -279,6 +301,35 @@ pub(crate) enum Log {
         /// For a receipt and `--key`: the log's list of keys (`log.keys`), which leads from that key to later ones.
         #[arg(long, value_name = "FILE", requires = "receipt")]
         keys: Option<PathBuf>,
+        /// A witness that must have cosigned what the receipt proves: its key, as text or as a file.
+        #[arg(long = "witness", value_name = "VKEY", requires = "receipt")]
+        witnesses: Vec<String>,
+    },
+    /// Compare what two parties saw of a log. Exit code 5 if the log lied to one of them.
+    Monitor {
+        /// What the one saw: a checkpoint or receipt, a folder of tiles, or the URL of one.
+        #[arg(long, value_name = "FILE|URL")]
+        a: String,
+        /// What the other saw.
+        #[arg(long, value_name = "FILE|URL")]
+        b: String,
+        /// The log's verifier key, as text or as a file; by default the installation's own.
+        #[arg(long, value_name = "VKEY")]
+        key: Option<String>,
+        /// `--b` was seen after `--a`: then a smaller tree is a rollback. A file against a URL is always in order.
+        #[arg(long)]
+        in_order: bool,
+        /// Where the evidence goes if there is any.
+        #[arg(long, value_name = "FILE", default_value = "evidence.json")]
+        evidence: PathBuf,
+    },
+    /// Check evidence of a log's misbehaviour, offline.
+    Evidence {
+        /// The evidence.
+        file: PathBuf,
+        /// The verifier key that the log is known by, as text or as a file.
+        #[arg(long, value_name = "VKEY")]
+        key: Option<String>,
     },
     /// Change the log's key: the old key signs the new one, and is destroyed. Needs a human's signature.
     RotateKey(Signer),

@@ -4,10 +4,12 @@ pub(crate) mod approvals;
 pub(crate) mod init;
 pub(crate) mod keep;
 pub(crate) mod log;
+pub(crate) mod monitor;
 pub(crate) mod orders;
 pub(crate) mod policy;
 pub(crate) mod signer;
 pub(crate) mod up;
+pub(crate) mod witness;
 
 use anyhow::Result;
 
@@ -37,6 +39,7 @@ async fn on_runtime(command: Command, context: &Context) -> Result<Exit> {
     match command {
         Command::Demo(demo) => crate::demo::run(demo, context.out).await,
         Command::Up => up::run(context).await,
+        Command::Witness(witness) => witness::run(&witness, context.out).await,
         Command::Approvals(command) => approvals::run(command, context).await,
         Command::Erase(erase) => keep::erase(erase, context).await,
         Command::Hold(command) => keep::hold(command, context).await,

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use countersign_gate::catalog::{Catalog, Declared};
 use countersign_gate::clock::{SystemClock, SystemEntropy};
 use countersign_gate::kill::KillSwitch;
+use countersign_gate::witness::{WitnessPort, Witnessing};
 use countersign_gate::{Gate, Parts, SnapshotRules};
 use countersign_kernel::identity::TokenKey;
 use countersign_kernel::policy::{AgentDef, Bundle, PolicySource, TargetDef};
@@ -15,6 +16,7 @@ use countersign_model::Digest;
 
 use crate::config::Config;
 use crate::layout::Layout;
+use crate::web;
 
 /// Gateway and signer belong to one user.
 pub(crate) const SAME_USER: &str = "same_user";
@@ -56,6 +58,15 @@ fn signer(config: &Config) -> Result<(Option<Arc<dyn Signer>>, &'static str)> {
     // What counts is whose process it is, not that it is another one.
     let is_own = signer.uid() == rustix::process::geteuid().as_raw();
     Ok((Some(Arc::new(signer)), if is_own { SAME_USER } else { SEPARATED }))
+}
+
+/// Ways to the witnesses of a configuration.
+fn witnessing(config: &Config) -> Result<Witnessing> {
+    let ports = config.witnesses.iter().map(|witness| {
+        let courier = Arc::new(web::Client::new(witness.url.clone())?);
+        Ok(WitnessPort { name: witness.name.clone(), key: witness.key.clone(), courier })
+    });
+    Ok(Witnessing { ports: ports.collect::<Result<_>>()?, timeout_ms: config.witness_timeout_ms })
 }
 
 /// Opens the gate of an installation.
@@ -106,6 +117,7 @@ pub(crate) fn open(config: &Config, bundle: Bundle, layout: &Layout) -> Result<(
         clock: Arc::new(SystemClock::start()),
         entropy: Arc::new(SystemEntropy::new()),
         evaluation_ms: EVALUATION_MS,
+        witnesses: witnessing(config)?,
     };
     Ok(Gate::open(parts)?)
 }

@@ -20,8 +20,13 @@ use countersign_kernel::{BudgetRule, BudgetScope, Retention};
 use countersign_model::Digest;
 use countersign_model::facts::Effect;
 use countersign_model::id::{AgentId, Environment, TargetId, TenantId, ToolName, UpstreamId};
+use countersign_receipt::WitnessKey;
 
 use crate::layout::Layout;
+use crate::web::Url;
+
+/// A checkpoint carries at most 16 signatures, and the log's own is one.
+const WITNESSES_MAX: usize = 8;
 
 /// The whole configuration, checked.
 #[derive(Debug)]
@@ -56,6 +61,21 @@ pub(crate) struct Config {
     pub(crate) signer: Option<PathBuf>,
     /// How long records are kept.
     pub(crate) retention: Retention,
+    /// Who vouches for the log.
+    pub(crate) witnesses: Vec<Witness>,
+    /// How long a call that needs a witness waits for one, in milliseconds.
+    pub(crate) witness_timeout_ms: u64,
+}
+
+/// One witness, checked.
+#[derive(Debug)]
+pub(crate) struct Witness {
+    /// Its name, for people.
+    pub(crate) name: String,
+    /// Where it takes submissions.
+    pub(crate) url: Url,
+    /// Its public key.
+    pub(crate) key: WitnessKey,
 }
 
 /// One upstream, checked.
@@ -134,6 +154,11 @@ impl Config {
                 None => 120_000,
             },
             signer: raw.ledger.signer.map(|signer| checked_signer(&signer, folder)).transpose()?,
+            witnesses: checked_witnesses(raw.witnesses)?,
+            witness_timeout_ms: match raw.witness_timeout {
+                Some(text) => duration_ms(&text).context("in `witness_timeout`")?,
+                None => 10_000,
+            },
         })
     }
 
@@ -180,6 +205,27 @@ fn checked_listen(listen: &str) -> Result<SocketAddr> {
         );
     }
     Ok(address)
+}
+
+fn checked_witnesses(raw: Vec<raw::Witness>) -> Result<Vec<Witness>> {
+    if raw.len() > WITNESSES_MAX {
+        bail!("`witnesses` lists {}; at most {WITNESSES_MAX} fit a checkpoint", raw.len());
+    }
+    let mut witnesses: Vec<Witness> = Vec::new();
+    for witness in raw {
+        let name = witness.name;
+        let within = || format!("in witness `{name}`");
+        if name.is_empty() || name.chars().any(char::is_control) {
+            bail!("a witness in `witnesses` has no name; give each one a name of your own");
+        }
+        let url = Url::parse(&witness.url).with_context(within)?;
+        let key = WitnessKey::parse(&witness.key).with_context(within)?;
+        if let Some(other) = witnesses.iter().find(|other| other.name == name || other.key == key) {
+            bail!("`witnesses` lists `{}` twice, by its name or by its key", other.name);
+        }
+        witnesses.push(Witness { name, url, key });
+    }
+    Ok(witnesses)
 }
 
 fn checked_agents(raw: Vec<raw::Agent>) -> Result<BTreeMap<AgentId, Vec<String>>> {

@@ -15,6 +15,7 @@ mod layout;
 mod logging;
 mod show;
 mod terminal;
+mod web;
 
 use std::process::ExitCode;
 

@@ -153,6 +153,7 @@ impl Installation {
             clock: Arc::new(SystemClock::start()),
             entropy: Arc::new(SystemEntropy::new()),
             evaluation_ms: 2_000,
+            witnesses: Default::default(),
         };
         Ok((Gate::open(parts)?.0, now))
     }

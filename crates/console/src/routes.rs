@@ -90,6 +90,7 @@ async fn status(State(gate): State<Gate>) -> Json<wire::Status> {
         killed: now.killed,
         frozen: now.frozen.into_iter().map(|(name, until)| (name, until.0)).collect(),
         stalled: now.stalled,
+        witnesses: now.witnesses.into_iter().map(witness).collect(),
     })
 }
 
@@ -177,6 +178,11 @@ async fn receipt(State(gate): State<Gate>, Path(index): Path<u64>) -> Result<Str
 async fn cose(State(gate): State<Gate>, Path(index): Path<u64>) -> Result<Vec<u8>, Fault> {
     let made = tokio::task::spawn_blocking(move || gate.cose_receipt_of(index));
     Ok(made.await.map_err(Fault::bad)??.encode())
+}
+
+fn witness(standing: countersign_gate::witness::Standing) -> wire::Witness {
+    let trouble = standing.trouble.map(|trouble| trouble.to_string());
+    wire::Witness { name: standing.name, cosigned: standing.cosigned, trouble }
 }
 
 fn waiting(waiting: view::Waiting) -> wire::Waiting {

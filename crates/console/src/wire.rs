@@ -149,6 +149,20 @@ pub struct Status {
     pub frozen: Vec<(String, u64)>,
     /// Whether a record waits for the disk, so that nothing is proposed.
     pub stalled: bool,
+    /// What holds of each witness.
+    pub witnesses: Vec<Witness>,
+}
+
+/// What holds of one witness.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Witness {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The size that it cosigned last; zero for none.
+    pub cosigned: u64,
+    /// Why it did not cosign the last time, if it did not.
+    pub trouble: Option<String>,
 }
 
 /// Why something was refused.

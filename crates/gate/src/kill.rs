@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use countersign_kernel::kill::KillState;
 use countersign_model::Principal;
 use countersign_model::record::KillScope;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::file::KillFile;
@@ -41,6 +42,8 @@ pub struct KillSwitch {
     inner: Mutex<Inner>,
     /// Signalled whenever an effect leaves.
     left: Condvar,
+    /// The epoch, for who waits with nothing in flight. Sending needs no runtime.
+    epochs: watch::Sender<u64>,
     file: KillFile,
 }
 
@@ -82,9 +85,11 @@ impl KillSwitch {
     pub fn open(path: &Path) -> Result<Self, KillFileError> {
         let file = KillFile::new(path);
         let state = file.read()?;
+        let epochs = watch::Sender::new(state.epoch);
         Ok(Self {
             inner: Mutex::new(Inner { state, recent: VecDeque::new(), next: 0, effects: BTreeMap::new() }),
             left: Condvar::new(),
+            epochs,
             file,
         })
     }
@@ -141,6 +146,7 @@ impl KillSwitch {
         let (epoch, cancelled, unsaved) = {
             let mut inner = self.lock();
             let epoch = inner.state.kill(scope.clone());
+            self.epochs.send_replace(epoch);
             inner.recent.push_back((epoch, scope.clone()));
             while inner.recent.len() > RECENT_MAX {
                 inner.recent.pop_front();
@@ -192,6 +198,22 @@ impl KillSwitch {
         let killed = CancellationToken::new();
         inner.effects.insert(id, InFlight { principal: principal.clone(), killed: killed.clone(), cut });
         Ok((id, killed))
+    }
+
+    /// Resolves once a kill covers the caller, or has covered it since the epoch `minted`.
+    pub(crate) async fn killed(&self, principal: &Principal, minted: u64) {
+        let mut epochs = self.epochs.subscribe();
+        loop {
+            {
+                let inner = self.lock();
+                if inner.state.covers(principal) || inner.killed_since(minted, principal) {
+                    return;
+                }
+            }
+            if epochs.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     pub(crate) fn leave(&self, id: EffectId) {

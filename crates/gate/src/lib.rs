@@ -23,6 +23,7 @@ mod stalled;
 mod state;
 mod tick;
 pub mod view;
+pub mod witness;
 
 pub use self::erase::Destroyed;
 pub use self::open::{GateError, Parts};

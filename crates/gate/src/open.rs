@@ -20,6 +20,7 @@ use crate::kill::{KillFileError, KillSwitch};
 use crate::snapshots::{Refold, SnapshotRules, Snapshots};
 use crate::state::{Evaluate, Inner};
 use crate::tick::Anchor;
+use crate::witness::{Trouble, Witnesses, Witnessing};
 
 /// What a gate is made of.
 pub struct Parts {
@@ -47,6 +48,8 @@ pub struct Parts {
     pub entropy: Arc<dyn Entropy>,
     /// How long an evaluation may take, in milliseconds; then it is a denial.
     pub evaluation_ms: u64,
+    /// Who vouches for the log. Where there is anyone, opening needs a tokio runtime around it.
+    pub witnesses: Witnessing,
 }
 
 /// Why there is no gate.
@@ -58,6 +61,17 @@ pub enum GateError {
     /// The kill state cannot be kept.
     #[error(transparent)]
     Kill(#[from] KillFileError),
+    /// A witness has seen another log than the one on this disk.
+    #[error(
+        "witness `{name}`: {trouble}: restore the newest copy of the ledger and find out who set it back; if records \
+             are really lost, start a new ledger and keep this one, and the witness's state, as evidence"
+    )]
+    Witness {
+        /// Its name in the configuration.
+        name: String,
+        /// What it has seen.
+        trouble: Trouble,
+    },
     /// The start cannot be recorded.
     #[error("the start could not be recorded: {0}")]
     Unrecorded(#[from] AppendError),
@@ -81,6 +95,12 @@ impl Gate {
             Some(signer) => Ledger::resume_with(&parts.store, parts.ledger, signer, &mut refold)?,
             None => Ledger::resume(&parts.store, parts.ledger, &mut refold)?,
         };
+        let witnesses = Arc::new(Witnesses::new(parts.witnesses, &ledger));
+        // Before anything is recorded: a log that was set back must not grow again.
+        if let Err(error) = witnesses.check(&ledger) {
+            let _ = ledger.close();
+            return Err(error);
+        }
         let resumed_at = refold.resumed_at();
         let kernel = refold.kernel;
         parts.switch.merge(kernel.kills())?;
@@ -105,12 +125,14 @@ impl Gate {
             ticks: Mutex::new(anchor),
             snapshots,
             unknown_at_start: OnceLock::new(),
+            witnesses,
         }));
         if let Err(error) = gate.begin(&recovered) {
             // The ledger's threads and lock must not outlive a failed start.
             let _ = gate.ledger().close();
             return Err(error);
         }
+        gate.0.witnesses.start(gate.ledger());
         Ok((gate, recovered))
     }
 
@@ -160,6 +182,7 @@ impl Gate {
         self.counted_refusals().into_iter().for_each(&mut record);
         self.snapshot_at_stop();
         record(Event::Stopped);
+        self.0.witnesses.stop();
         // Whatever became of the record: threads end, the mark is synced and the lock is released.
         let closed = self.ledger().close();
         stopped.and(closed)

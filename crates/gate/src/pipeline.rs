@@ -1,7 +1,7 @@
 //! The one pipeline function: every action of every point goes through [`Gate::govern`].
 //!
-//! In order: is the agent flooding us with what is denied, facts, reserve, evaluate, decide, durable intent, permit,
-//! effect, durable outcome, receipt. Each step's failure is a denial with a reason; none skips a step. What comes after
+//! In order: is the agent flooding us with what is denied, facts, reserve, evaluate, decide, durable intent, obligations,
+//! permit, effect, durable outcome, receipt. Each step's failure is a denial with a reason; none skips a step. What comes after
 //! the caller went away still runs to its outcome, in a task of its own.
 
 use std::sync::Arc;
@@ -12,10 +12,11 @@ use countersign_ledger::{AppendError, Committed, Sealer, Slot};
 use countersign_model::action::Action;
 use countersign_model::encoding::Bounded;
 use countersign_model::payload::{Commitment, OutcomePayload, Salt, UndoPayload};
-use countersign_model::record::{Evaluation, Status};
+use countersign_model::record::{Attempt, Evaluation, Status};
 use countersign_model::unit::{Bytes, LeafIndex};
-use countersign_model::{Body, Reason, ReasonCode, Record, Seq};
-use countersign_receipt::{Receipt, ReceiptProof, Role};
+use countersign_model::verdict::Obligation;
+use countersign_model::{Body, Reason, ReasonCode, Record, Seq, Verdict};
+use countersign_receipt::{Receipt, ReceiptProof, Role, TlogProof};
 
 use crate::Gate;
 use crate::call::{Answer, Call, Execute, Executed};
@@ -92,20 +93,71 @@ impl Gate {
         let Body::Intent(attempt) = record.body else {
             return self.stopped_short(record, leaf, committed);
         };
+        let intent = match self.obliged(&attempt, (committed.index, epoch), &call).await {
+            Ok(Some(cosigned)) => ReceiptProof { role: Role::Intent, leaf, proof: cosigned },
+            Ok(None) => proof(Role::Intent, leaf, committed),
+            Err(reason) => {
+                let intent = proof(Role::Intent, leaf, committed);
+                return self.not_started(seq, (slot, intent, &sealer), reason).await;
+            }
+        };
         let permit = Permit::mint(Minting {
             principal: attempt.principal.clone(),
             upstream: attempt.upstream.clone(),
             credential: self.catalog().credential(&attempt.upstream),
-            intent: LeafIndex(committed.index),
+            intent: LeafIndex(intent.proof.index),
             epoch,
             switch: self.switch().clone(),
             cancel: call.cancel.clone(),
         });
-        let intent = proof(Role::Intent, leaf, committed);
         let begun = self.clock().monotonic_ms();
         let executed = executor.execute(permit).await;
         let duration_ms = self.clock().monotonic_ms().saturating_sub(begun);
         self.settle(seq, (slot, intent, &sealer), executed, duration_ms).await
+    }
+
+    /// Sees to it that what the verdict demands before the effect holds. A cosigned proof of the intent comes back where
+    /// there is one; nothing comes back where a kill or the caller ended the wait, for then the permit refuses to begin.
+    async fn obliged(
+        &self,
+        attempt: &Attempt,
+        (leaf, epoch): (u64, u64),
+        call: &Call,
+    ) -> Result<Option<TlogProof>, Reason> {
+        let Verdict::Modify { obligations } = &attempt.verdict else {
+            return Ok(None);
+        };
+        if obligations.iter().any(|obligation| *obligation != Obligation::Witness) {
+            return Err(Reason::plain(ReasonCode::Unsupported));
+        }
+        let witnessed = tokio::select! {
+            biased;
+            () = self.switch().killed(&attempt.principal, epoch) => return Ok(None),
+            () = call.cancel.cancelled() => return Ok(None),
+            witnessed = self.0.witnesses.witnessed(leaf) => witnessed,
+        };
+        witnessed.map_err(|why| Reason::because(ReasonCode::WitnessUnavailable, &why))?;
+        // The cosignature is there; a proof that cannot be made now is only not in this receipt.
+        Ok(self.ledger().prove_cosigned(leaf).ok().flatten())
+    }
+
+    /// Records that nothing began, gives back what was held, and denies.
+    async fn not_started<R>(&self, call: Seq, recorded: (Slot, ReceiptProof, &Sealer), reason: Reason) -> Answer<R> {
+        let note = reason.detail.clone().unwrap_or_else(|| reason.code.sentence().to_owned());
+        let executed: Executed<R> = Executed {
+            status: Status::NotStarted,
+            result: Vec::new(),
+            rows: None,
+            bytes_sent: 0,
+            cost_microusd: None,
+            undo: None,
+            note: Some(note),
+            reply: None,
+        };
+        match self.settle(call, recorded, executed, 0).await {
+            Answer::Ran { receipt, .. } => Answer::Denied { reasons: vec![reason], receipt },
+            other => other,
+        }
     }
 
     /// Reserve, evaluate outside the lock, decide; the record is enqueued under the lock, in the kernel's order.
@@ -228,7 +280,7 @@ fn proof(role: Role, leaf: Vec<u8>, committed: Committed) -> ReceiptProof {
     ReceiptProof { role, leaf, proof: committed.proof }
 }
 
-fn gate_names(attempt: &countersign_model::record::Attempt) -> Vec<String> {
+fn gate_names(attempt: &Attempt) -> Vec<String> {
     match &attempt.verdict {
         countersign_model::Verdict::RequireApproval { gates } => gates.iter().map(|gate| gate.name.clone()).collect(),
         _ => Vec::new(),

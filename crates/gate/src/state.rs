@@ -61,6 +61,7 @@ pub(crate) struct Inner {
     pub(crate) ticks: Mutex<crate::tick::Anchor>,
     pub(crate) snapshots: crate::snapshots::Snapshots,
     pub(crate) unknown_at_start: OnceLock<u64>,
+    pub(crate) witnesses: Arc<crate::witness::Witnesses>,
 }
 
 /// A record on its way to the disk.

@@ -9,6 +9,7 @@ use countersign_receipt::{CoseReceipt, Receipt, ReceiptProof, Role};
 
 use crate::Gate;
 use crate::sealing::payload_of;
+use crate::witness::Standing;
 
 /// One record with what lies beside it.
 #[derive(Debug, Clone)]
@@ -155,7 +156,11 @@ impl Gate {
     }
 
     fn proved(&self, role: Role, stored: &Stored) -> Result<ReceiptProof, ViewError> {
-        let proof = self.ledger().prove(stored.index).map_err(|e| ViewError::Read(e.to_string()))?;
+        // A checkpoint that others vouch for is worth more than a newer one; without it the newest must do.
+        let proof = match self.ledger().prove_cosigned(stored.index) {
+            Ok(Some(proof)) => proof,
+            _ => self.ledger().prove(stored.index).map_err(|e| ViewError::Read(e.to_string()))?,
+        };
         Ok(ReceiptProof { role, leaf: stored.leaf.clone(), proof })
     }
 
@@ -201,6 +206,7 @@ impl Gate {
             killed: self.switch().state().scopes.iter().map(crate::kill::plane::scope_words).collect(),
             frozen: kernel.freezes().map(|(environment, until)| (environment.to_string(), until)).collect(),
             stalled: self.0.stalled.is_any(),
+            witnesses: self.0.witnesses.standings(),
         }
     }
 }
@@ -222,4 +228,6 @@ pub struct Status {
     pub frozen: Vec<(String, TimeMs)>,
     /// Whether a record waits for the disk, so that nothing is proposed.
     pub stalled: bool,
+    /// What holds of each witness.
+    pub witnesses: Vec<Standing>,
 }

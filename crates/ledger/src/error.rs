@@ -283,3 +283,67 @@ impl OpenError {
         move |source| Self::Io { operation, path, source: Arc::new(source) }
     }
 }
+
+/// Why a witness does not start, or cannot keep what it would vouch for.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum WitnessError {
+    /// Another process serves it.
+    #[error("witness `{}` is in use by another process: stop that process first", dir.display())]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The disk said no.
+    #[error("{operation} of `{}` failed: {source}", path.display())]
+    Io {
+        /// What failed.
+        operation: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: Arc<io::Error>,
+    },
+    /// The private key is not usable.
+    #[error("key `{}` is not usable: {reason}: restore it, or begin a new witness in an empty directory", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The name cannot be a key's.
+    #[error("name of the witness: {0}")]
+    Name(#[from] KeyError),
+    /// A file of its own is not as this witness left it.
+    #[error("`{}` was altered: {reason}: find out who did it; a witness that cannot trust its state must not cosign", path.display())]
+    Altered {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Its own state was set back.
+    #[error(
+        "this witness was rolled back: `{}` knows {seen} records, its state only {found}: restore the newest state; if it \
+         is lost, begin a new witness, with a new key, in an empty directory", path.display()
+    )]
+    Rollback {
+        /// The mark that knows better.
+        path: PathBuf,
+        /// What it knows.
+        seen: u64,
+        /// What the state knows.
+        found: u64,
+    },
+}
+
+impl WitnessError {
+    pub(crate) fn io(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { operation, path, source: Arc::new(source) }
+    }
+
+    pub(crate) fn altered(path: PathBuf, reason: String) -> Self {
+        Self::Altered { path, reason }
+    }
+}

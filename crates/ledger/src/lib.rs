@@ -2,7 +2,8 @@
 //!
 //! A record is an opaque leaf with an opaque payload beside it. It is acknowledged only when it is durable, with a proof
 //! that needs no server. The crate must not know policy, records' contents or tokio's runtime; it runs one writer thread
-//! and one publisher thread. It does not cover querying by content, retention, and witnesses.
+//! and one publisher thread. A witness of other logs lives here too ([`mod@witness`]), for it needs the same care with a
+//! disk. It does not cover querying by content and retention.
 //!
 //! Layout of a ledger's directory: `segments/` (group commits, [`mod@segment`]), `mark` (what was confirmed), `public/`
 //! (C2SP tlog-tiles for auditors), `vault/` (keys of payloads, [`mod@vault`]), `log.key`, `log.vkey` and `log.keys`
@@ -19,6 +20,7 @@ use countersign_receipt::{Checkpoint, CoseReceipt, KeyChain, Note, TlogProof, Ve
 mod append;
 mod change;
 mod config;
+mod cosigned;
 pub mod disk;
 mod error;
 mod keys;
@@ -34,15 +36,18 @@ mod signer;
 mod snapshot;
 mod store;
 mod tile;
+pub mod tiles;
 mod tree;
 pub mod vault;
 pub mod verify;
+pub mod witness;
 mod writer;
 
 pub use append::{Committed, Entry, OUTCOME_LEAF_BYTES, OUTCOME_PAYLOAD_BYTES, Pending, Slot};
 pub use config::{Config, PublishMode};
+pub use cosigned::Cosigned;
 pub use disk::{Disk, RealDisk};
-pub use error::{AppendError, FrameFault, OpenError, SignError};
+pub use error::{AppendError, FrameFault, OpenError, SignError, WitnessError};
 pub use read::{Consistency, ReadError, StoredRecord, Tail};
 pub use rebuild::{Rebuild, Resumed};
 pub use recover::{Cut, Recovered, VisitError};
@@ -198,10 +203,15 @@ impl Ledger {
         let inline = config.publish == PublishMode::Inline;
         let shared = Arc::new(Shared::new(store, config, signer, confirmed, lock));
         change.settle(&shared)?;
-        if let Err(error) = publisher.publish(&shared.confirmed()) {
+        if let Err(error) = publisher.publish(&shared.confirmed(), None) {
             tracing::warn!(%error, "checkpoint is not published yet");
         }
-        shared.state().published = publisher.published();
+        let cosigned = Cosigned::load(store, shared.confirmed().keys.newest());
+        {
+            let mut state = shared.state();
+            state.published = publisher.published();
+            state.cosigned = cosigned;
+        }
         *shared.follower.lock().unwrap_or_else(PoisonError::into_inner) = Some((origin, synced));
         let (inner, background) = if inline { (Some(publisher), None) } else { (None, Some(publisher)) };
         let frame = FrameWriter::default();
@@ -281,6 +291,12 @@ impl Ledger {
     #[must_use]
     pub fn published(&self) -> u64 {
         self.shared.state().published
+    }
+
+    /// Tells every confirmed size, the newest only: whoever is slow misses what came between.
+    #[must_use]
+    pub fn sizes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.shared.sizes.subscribe()
     }
 
     /// The log's public key that is in force.

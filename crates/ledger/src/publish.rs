@@ -12,9 +12,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::config::PublishMode;
+use crate::cosigned::Cosigned;
 use crate::disk::{Access, Mode, read_file, replace_file};
 use crate::read::FrameCursor;
-use crate::shared::{Confirmed, Phase, Shared};
+use crate::shared::{Confirmed, Phase, Shared, State};
 use crate::store::Store;
 use crate::tile::{PublicFile, Tiler};
 
@@ -30,13 +31,16 @@ pub(crate) struct Publisher {
     published: u64,
     /// How many statements the public list of keys has; none is no file.
     keys: usize,
+    /// The cosigned note that was published last.
+    cosigned: Option<Arc<str>>,
 }
 
 impl Publisher {
     /// Goes on behind `tiler`, whose full tiles are all in place.
     pub(crate) fn new(store: &Store, tiler: Tiler) -> Self {
         let cursor = FrameCursor::new(store, tiler.size());
-        Self { store: store.clone(), tiler, cursor, pending: VecDeque::new(), published: 0, keys: 0 }
+        let pending = VecDeque::new();
+        Self { store: store.clone(), tiler, cursor, pending, published: 0, keys: 0, cosigned: None }
     }
 
     pub(crate) fn published(&self) -> u64 {
@@ -47,7 +51,7 @@ impl Publisher {
     ///
     /// # Errors
     /// As the disk says; call it again.
-    pub(crate) fn publish(&mut self, confirmed: &Confirmed) -> io::Result<()> {
+    pub(crate) fn publish(&mut self, confirmed: &Confirmed, cosigned: Option<&Cosigned>) -> io::Result<()> {
         self.tiles(confirmed)?;
         // The keys before the checkpoint that may need the newest of them.
         if self.keys != confirmed.keys.rotations() {
@@ -56,8 +60,14 @@ impl Publisher {
             self.keys = confirmed.keys.rotations();
         }
         let path = self.store.checkpoint();
-        replace_file(self.store.disk(), &path, confirmed.note.as_bytes(), Access::Public)?;
+        let note = cosigned.filter(|cosigned| cosigned.head == confirmed.head).map_or(&confirmed.note, |c| &c.note);
+        replace_file(self.store.disk(), &path, note.as_bytes(), Access::Public)?;
         self.published = confirmed.head.size;
+        if let Some(cosigned) = cosigned.filter(|cosigned| self.lacks(Some(cosigned))) {
+            let path = self.store.witnessed();
+            replace_file(self.store.disk(), &path, cosigned.note.as_bytes(), Access::Public)?;
+            self.cosigned = Some(Arc::clone(&cosigned.note));
+        }
         Ok(())
     }
 
@@ -75,6 +85,11 @@ impl Publisher {
             self.put(&file)?;
         }
         Ok(())
+    }
+
+    /// Whether these cosignatures are not published yet.
+    fn lacks(&self, cosigned: Option<&Cosigned>) -> bool {
+        cosigned.is_some_and(|cosigned| self.cosigned.as_ref() != Some(&cosigned.note))
     }
 
     fn write_pending(&mut self) -> io::Result<()> {
@@ -130,16 +145,21 @@ pub(crate) fn run(shared: &Arc<Shared>, mut publisher: Publisher) {
     };
     loop {
         let mut state = shared.state();
-        while state.confirmed.head.size == publisher.published() && !state.writer_done {
+        let is_idle = |state: &State, publisher: &Publisher| {
+            state.confirmed.head.size == publisher.published() && !publisher.lacks(state.cosigned.as_deref())
+        };
+        while is_idle(&state, &publisher) && !state.writer_done {
             state = shared.news.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         let confirmed = Arc::clone(&state.confirmed);
+        let cosigned = state.cosigned.clone();
         let last = state.writer_done;
+        let is_done = is_idle(&state, &publisher);
         drop(state);
-        if confirmed.head.size == publisher.published() {
+        if is_done {
             return;
         }
-        let result = publisher.publish(&confirmed);
+        let result = publisher.publish(&confirmed, cosigned.as_deref());
         let mut state = shared.state();
         state.published = publisher.published();
         if state.published == state.confirmed.head.size {

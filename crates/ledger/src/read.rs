@@ -352,9 +352,9 @@ impl Shared {
     }
 }
 
-struct LogHashes<'a> {
-    shared: &'a Shared,
-    confirmed: &'a Confirmed,
+pub(crate) struct LogHashes<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) confirmed: &'a Confirmed,
 }
 
 impl HashReader for LogHashes<'_> {
@@ -370,7 +370,7 @@ impl HashReader for LogHashes<'_> {
     }
 }
 
-fn build_error(error: BuildError<io::Error>) -> ReadError {
+pub(crate) fn build_error(error: BuildError<io::Error>) -> ReadError {
     match error {
         BuildError::Impossible(error) => ReadError::Tiles(error),
         BuildError::Read(error) => ReadError::Io(error),

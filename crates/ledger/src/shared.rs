@@ -9,10 +9,11 @@ use std::thread::JoinHandle;
 
 use countersign_receipt::KeyChain;
 use countersign_receipt::merkle::TreeHead;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::append::{Entry, Job, Pending, Slot};
 use crate::config::Config;
+use crate::cosigned::Cosigned;
 use crate::disk::DiskLock;
 use crate::error::AppendError;
 use crate::read::Caches;
@@ -54,6 +55,8 @@ pub(crate) struct State {
     pub(crate) confirmed: Arc<Confirmed>,
     /// The size of the published checkpoint.
     pub(crate) published: u64,
+    /// The newest checkpoint that witnesses cosigned.
+    pub(crate) cosigned: Option<Arc<Cosigned>>,
     /// Someone waits for publication: do not wait for the interval.
     pub(crate) urgent: bool,
 }
@@ -65,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) caches: Caches,
     state: Mutex<State>,
+    /// The confirmed size, for who waits asynchronously.
+    pub(crate) sizes: watch::Sender<u64>,
     /// Wakes the writer.
     pub(crate) work: Condvar,
     /// Wakes the publisher.
@@ -94,6 +99,7 @@ impl Shared {
             phase: Phase::Open,
             confirmed: Arc::new(confirmed),
             published: 0,
+            cosigned: None,
             urgent: false,
         };
         Self {
@@ -102,6 +108,7 @@ impl Shared {
             config,
             signer,
             caches: Caches::default(),
+            sizes: watch::Sender::new(state.confirmed.head.size),
             state: Mutex::new(state),
             work: Condvar::new(),
             news: Condvar::new(),

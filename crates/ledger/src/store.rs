@@ -56,6 +56,12 @@ impl Store {
         self.public().join("checkpoint")
     }
 
+    /// The newest published checkpoint that carries cosignatures of witnesses.
+    #[must_use]
+    pub fn witnessed(&self) -> PathBuf {
+        self.public().join("checkpoint.witnessed")
+    }
+
     pub(crate) fn segments(&self) -> PathBuf {
         self.dir.join("segments")
     }

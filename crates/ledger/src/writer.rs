@@ -186,6 +186,7 @@ impl Writer {
         self.shared.state().confirmed = Arc::new(confirmed);
         self.committed(begun, head, &tiles);
         self.shared.news.notify_one();
+        self.shared.sizes.send_replace(head.size);
         let batch = Arc::new(Batch { tiles, note });
         let answers = jobs.iter().zip(hashes).zip(first..).map(|((job, leaf_hash), index)| Acked {
             index,
@@ -294,7 +295,8 @@ impl Writer {
     fn publish_inline(&mut self) {
         if let Some(publisher) = &mut self.publisher {
             let confirmed = self.shared.confirmed();
-            if let Err(error) = publisher.publish(&confirmed) {
+            let cosigned = self.shared.state().cosigned.clone();
+            if let Err(error) = publisher.publish(&confirmed, cosigned.as_deref()) {
                 tracing::warn!(%error, "checkpoint is not published yet");
             }
             self.shared.state().published = publisher.published();

@@ -1,7 +1,8 @@
 //! One leaf's proof in text: C2SP tlog-proof, with the signed checkpoint that it leads to.
 //!
 //! A proof is complete in itself: with the leaf and the log's public key it needs no server. It must not know what the
-//! leaf says. `extra` is carried but authenticated by nothing, so nothing here reads it. It does not cover witness quorums.
+//! leaf says. `extra` is carried but authenticated by nothing, so nothing here reads it. Cosignatures travel with the checkpoint; how many are enough is the
+//! reader's to say.
 
 use std::fmt;
 
@@ -9,9 +10,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::checkpoint::{Checkpoint, CheckpointError, parse_decimal, shortened};
+use crate::cosignature::{Cosigned, WitnessKey};
 use crate::keys::KeyChain;
 use crate::merkle::{Hash, MerkleError, leaf_hash, verify_inclusion};
-use crate::note::{MAX_NOTE_BYTES, VerifierKey};
+use crate::note::{MAX_NOTE_BYTES, Note, NoteError, VerifierKey};
 
 #[cfg(test)]
 mod tests;
@@ -138,6 +140,14 @@ impl TlogProof {
     /// [`ProofError`], naming what does not hold.
     pub fn verify(&self, leaf: &[u8], key: &VerifierKey) -> Result<Checkpoint, ProofError> {
         self.verify_hash(&leaf_hash(leaf), key)
+    }
+
+    /// Checks that a witness cosigned the checkpoint of this proof. Says nothing of the proof itself.
+    ///
+    /// # Errors
+    /// [`NoteError`] where it did not.
+    pub fn cosigned_by(&self, key: &WitnessKey) -> Result<Cosigned, NoteError> {
+        key.verify(&Note::parse(&self.checkpoint)?)
     }
 
     /// As [`TlogProof::verify`], for one who has only the leaf's hash.

@@ -137,6 +137,12 @@ impl Submission {
         Ok(Self { old, path, note, checkpoint })
     }
 
+    /// The checkpoint with `key`'s signature alone; `None` where `key` did not sign it.
+    #[must_use]
+    pub fn signed_by(&self, key: &VerifierKey) -> Option<String> {
+        self.note.only(key).ok()
+    }
+
     /// The log's origin: what the witness looks up before it decides.
     #[must_use]
     pub fn origin(&self) -> &str {

@@ -266,6 +266,7 @@ impl Stage {
             clock: Arc::new(self.clock.clone()),
             entropy: Arc::new(self.entropy.clone()),
             evaluation_ms: self.rules.evaluation_ms,
+            witnesses: Default::default(),
         })
     }
 

@@ -15,13 +15,14 @@ use countersign_gate::payload_of;
 use countersign_ledger::{Ledger, ReadOnly, Store, Vault, VisitError, verify};
 use countersign_model::Record;
 use countersign_receipt::receipt::MAX_RECEIPT_BYTES;
-use countersign_receipt::{KeyChain, VerifierKey};
+use countersign_receipt::{KeyChain, Receipt, VerifierKey, WitnessKey};
 use countersign_verifier::judge;
 use serde_json::json;
 
+use super::monitor;
 use crate::admin::Admin;
 use crate::cli::Log;
-use crate::context::{Context, progress};
+use crate::context::{Context, progress, when};
 use crate::layout::Layout;
 use crate::show::{describe, line};
 use crate::terminal::{Exit, GOOD, unverified, usage};
@@ -35,10 +36,15 @@ pub(crate) fn run(command: Log, context: &Context) -> Result<Exit> {
         Log::Tail { count } => tail(count, context),
         Log::Show { index } => show(index, context),
         Log::Verify { receipt: None, key, .. } => verify_ledger(key.as_deref(), context),
-        Log::Verify { receipt: Some(file), key, keys } => {
-            verify_receipt(&file, &trusted(key.as_deref(), keys.as_deref(), context)?, context)
+        Log::Verify { receipt: Some(file), key, keys, witnesses } => {
+            let keys = trusted(key.as_deref(), keys.as_deref(), context)?;
+            verify_receipt(&file, (&keys, &witnesses), context)
         }
         Log::RotateKey(signer) => super::signer::rotate_key(&signer.human, context),
+        Log::Monitor { a, b, key, in_order, evidence } => {
+            monitor::run(&monitor::Asked { a, b, key, in_order, evidence }, context)
+        }
+        Log::Evidence { file, key } => monitor::check(&file, key.as_deref(), context),
         Log::Receipt { index, cose, out } => receipt(index, cose, out.as_deref(), context),
     }
 }
@@ -140,8 +146,8 @@ fn walk(
 
 /// The keys that a receipt may be signed by: those that follow from the one given, or from the installation's first.
 fn trusted(key: Option<&str>, keys: Option<&Path>, context: &Context) -> Result<KeyChain> {
-    let (own, own_keys) = (context.layout.log_vkey().display().to_string(), context.layout.log_keys());
-    let trusted = read_key(key.unwrap_or(&own))?;
+    let own_keys = context.layout.log_keys();
+    let trusted = log_key(key, context)?;
     let keys = keys.or_else(|| key.is_none().then_some(own_keys.as_path()).filter(|keys| keys.exists()));
     let Some(path) = keys else { return Ok(KeyChain::of(trusted)) };
     let text =
@@ -149,15 +155,24 @@ fn trusted(key: Option<&str>, keys: Option<&Path>, context: &Context) -> Result<
     KeyChain::parse(trusted, &text).map_err(|error| unverified(format!("`{}`: {error}", path.display())))
 }
 
-fn verify_receipt(file: &Path, keys: &KeyChain, context: &Context) -> Result<Exit> {
+fn verify_receipt(file: &Path, (keys, witnesses): (&KeyChain, &[String]), context: &Context) -> Result<Exit> {
+    let witnesses = witnesses.iter().map(|given| read_witness_key(given)).collect::<Result<Vec<_>>>()?;
     let bytes = read_receipt(file)?;
     let verdict = judge(&bytes, keys).map_err(|error| unverified(format!("`{}`: {error}", file.display())))?;
     let records = &verdict.records;
     let values: Vec<_> = records.iter().map(|proved| describe(proved.index, &proved.record)).collect();
     let mut lines = vec![format!("{GOOD}verified{GOOD:#} against log {}", verdict.log)];
     lines.extend(records.iter().map(|proved| line(proved.index, &proved.record)));
+    let mut cosigned = Vec::new();
+    for witness in &witnesses {
+        let time_s =
+            cosigned_at(&bytes, witness).map_err(|error| unverified(format!("`{}`: {error}", file.display())))?;
+        lines.push(format!("cosigned by {} at {}", witness.name(), when(time_s.saturating_mul(1_000))));
+        cosigned.push(json!({"witness": witness.name(), "time_s": time_s}));
+    }
+    let form = verdict.form.as_str();
     context.out.result(
-        &json!({"verified": true, "form": verdict.form.as_str(), "log": verdict.log, "records": values}),
+        &json!({"verified": true, "form": form, "log": verdict.log, "records": values, "cosigned": cosigned}),
         &lines.join("\n"),
     );
     Ok(Exit::Done)
@@ -172,15 +187,41 @@ fn read_receipt(file: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// When a witness cosigned what decided the call: the first leaf. The outcome comes later, and often before its own
+/// cosignature.
+fn cosigned_at(receipt: &[u8], witness: &WitnessKey) -> Result<u64> {
+    let text =
+        std::str::from_utf8(receipt).context("a receipt in CBOR carries no cosignatures; ask for the JSON form")?;
+    let receipt = Receipt::parse(text)?;
+    let first = receipt.proofs.first().context("the receipt has no proofs")?;
+    Ok(first.proof.cosigned_by(witness)?.time_s)
+}
+
+/// The log's key as given, or the installation's own.
+pub(super) fn log_key(given: Option<&str>, context: &Context) -> Result<VerifierKey> {
+    match given {
+        Some(key) => read_key(key),
+        None => read_key(&context.layout.log_vkey().display().to_string()),
+    }
+}
+
 /// A verifier key given as text or as the name of a file that holds it.
 pub(crate) fn read_key(given: &str) -> Result<VerifierKey> {
-    let text = if Path::new(given).exists() {
-        std::fs::read_to_string(given).with_context(|| format!("cannot read `{given}`"))?
-    } else {
-        given.to_owned()
-    };
-    VerifierKey::parse(text.trim())
+    VerifierKey::parse(text_or_file(given)?.trim())
         .map_err(|error| usage(format!("`{given}` is neither a file nor a verifier key: {error}")))
+}
+
+/// The same for a witness's key.
+fn read_witness_key(given: &str) -> Result<WitnessKey> {
+    WitnessKey::parse(text_or_file(given)?.trim())
+        .map_err(|error| usage(format!("`{given}` is neither a file nor a witness's key: {error}")))
+}
+
+fn text_or_file(given: &str) -> Result<String> {
+    if Path::new(given).exists() {
+        return std::fs::read_to_string(given).with_context(|| format!("cannot read `{given}`"));
+    }
+    Ok(given.to_owned())
 }
 
 /// Asks the running gateway; `None` where none runs.

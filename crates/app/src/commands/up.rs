@@ -37,7 +37,7 @@ pub(crate) async fn run(context: &Context) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-async fn ended_by_signal() {
+pub(super) async fn ended_by_signal() {
     use tokio::signal::unix::{SignalKind, signal};
     match signal(SignalKind::terminate()) {
         Ok(mut terminate) => tokio::select! {

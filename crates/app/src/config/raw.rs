@@ -27,12 +27,23 @@ pub(super) struct Config {
     pub(super) ledger: Ledger,
     #[serde(default)]
     pub(super) retention: Vec<Retention>,
+    #[serde(default)]
+    pub(super) witnesses: Vec<Witness>,
+    pub(super) witness_timeout: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Ledger {
     pub(super) signer: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Witness {
+    pub(super) name: String,
+    pub(super) url: String,
+    pub(super) key: String,
 }
 
 #[derive(Deserialize)]

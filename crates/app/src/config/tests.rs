@@ -52,6 +52,22 @@ fn accepts_and_refuses() {
     check("sql: sql.sqlite", "sql: sequel", "is of no known kind");
     check("scope: run", "scope: planet", "use run, session, agent or tenant");
     check("window: 1d", "window: 1 day", "is no duration");
+    let witness = |entries: &str| format!("tenant: acme\nwitnesses: [{entries}]");
+    let key = "w+4d2c5a4c+BAAA";
+    check("tenant: acme", &witness(&format!("{{name: w, url: 'http://127.0.0.1:1', key: '{key}'}}")), "in witness `w`");
+    check("tenant: acme", &witness("{name: w, url: 'ftp://w.example', key: k}"), "is no URL");
+    check("tenant: acme", &witness("{name: w, url: 'http://w.example'}"), "key");
+    let good = "example.com/w1+6dffb260+BOpKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIs";
+    let entry = |name: &str| format!("{{name: {name}, url: 'https://w.example/sub', key: '{good}'}}");
+    check("tenant: acme", &witness(&entry("w")), "ok ");
+    check("tenant: acme", &witness(&format!("{}, {}", entry("w"), entry("v"))), "twice");
+    let log = "example.com/log+cc714670+AddamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea";
+    check(
+        "tenant: acme",
+        &witness(&format!("{{name: w, url: 'http://w.example', key: '{log}'}}")),
+        "not that of a witness",
+    );
+    check("tenant: acme", "tenant: acme\nwitness_timeout: soon", "in `witness_timeout`");
     check("agents: [coder]}", "agents: [other]}", "which is not in `agents`");
     check("command: [sqlite-server, crm.db]", "url: 'http://127.0.0.1:1/mcp'", "ok ");
     check("command: [sqlite-server, crm.db]", "env: {A: b}", "needs either a `command`");

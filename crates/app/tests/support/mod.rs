@@ -11,6 +11,7 @@ pub(crate) mod human;
 pub(crate) mod log;
 pub(crate) mod pty;
 pub(crate) mod web;
+pub(crate) mod witness;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
