@@ -286,11 +286,19 @@ pub(crate) enum Log {
         #[arg(short = 'n', long, default_value_t = 20)]
         count: u64,
     },
-    /// Print one record in full.
+    /// Print one record in full, or a whole run as a timeline.
     Show {
-        /// Its index in the log.
-        index: u64,
+        /// A record's index in the log, or a run's id.
+        #[arg(value_name = "INDEX|RUN")]
+        what: String,
+        /// Take it for a run's id even where it is a number.
+        #[arg(long)]
+        run: bool,
     },
+    /// Find calls by agent, run, tool, verdict, reason, time and more.
+    Query(Box<Query>),
+    /// Write the record in a format of other tools: OCSF or OpenTelemetry, one JSON object a line.
+    Export(Export),
     /// Check the whole ledger, or one receipt, offline.
     Verify {
         /// A receipt to check, JSON or COSE; without one the whole ledger is walked.
@@ -344,6 +352,91 @@ pub(crate) enum Log {
         #[arg(long, short, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+}
+
+/// `log query`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Query {
+    /// Calls of this agent.
+    #[arg(long, value_name = "AGENT")]
+    pub(crate) agent: Option<String>,
+    /// Calls of this run.
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: Option<String>,
+    /// Calls of this session.
+    #[arg(long, value_name = "SESSION")]
+    pub(crate) session: Option<String>,
+    /// Calls of this tool.
+    #[arg(long, value_name = "TOOL")]
+    pub(crate) tool: Option<String>,
+    /// Calls towards this upstream.
+    #[arg(long, value_name = "UPSTREAM")]
+    pub(crate) upstream: Option<String>,
+    /// Calls in this environment.
+    #[arg(long, value_name = "ENVIRONMENT")]
+    pub(crate) environment: Option<String>,
+    /// With this verdict: allow, require_approval, deny, modify or defer.
+    #[arg(long, value_name = "VERDICT")]
+    pub(crate) verdict: Option<String>,
+    /// With this reason code, such as `code_freeze`.
+    #[arg(long, value_name = "REASON")]
+    pub(crate) reason: Option<String>,
+    /// At or after this time: RFC 3339, or how long ago, such as `2h` or `1d`.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Before this time.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// Whose SQL names this table.
+    #[arg(long, value_name = "TABLE")]
+    pub(crate) table: Option<String>,
+    /// That would reach this host. No fact of this version names a host yet, so nothing matches.
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
+    /// That this human answered, or whose consent was redeemed.
+    #[arg(long, value_name = "HUMAN")]
+    pub(crate) approver: Option<String>,
+    /// Under this ticket.
+    #[arg(long, value_name = "TICKET")]
+    pub(crate) ticket: Option<String>,
+    /// That ended like this: done, failed, not_started, unknown, or open (allowed, without an outcome in the log).
+    #[arg(long, value_name = "STATUS")]
+    pub(crate) status: Option<String>,
+    /// Whose arguments hold all of these words; needs `index: { full_text: true }` in the configuration.
+    #[arg(long, value_name = "WORDS")]
+    pub(crate) text: Option<String>,
+    /// Records of this kind instead of calls, such as `consent`, `killed` or `commanded`; may be repeated.
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Vec<String>,
+    /// At most this many, the newest.
+    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) limit: u64,
+    /// Count instead of listing: tools, agents, runs, upstreams, targets, environments, reasons, tables or approvers.
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) top: Option<String>,
+    /// What `--top` counts: calls, denials, approvals, failures, unknowns, rows or cost.
+    #[arg(long, value_name = "MEASURE")]
+    pub(crate) by: Option<String>,
+    /// Print CSV; what the answer covers goes to standard error.
+    #[arg(long)]
+    pub(crate) csv: bool,
+}
+
+/// `log export`.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The format: ocsf or otel.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: String,
+    /// Calls proposed at or after this time: RFC 3339, or how long ago, such as `1d`.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Calls proposed before this time.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// Write to this file, which must not exist, instead of standard output.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// `policy`.

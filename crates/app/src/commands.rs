@@ -1,12 +1,15 @@
 //! The commands: each turns words of the command line into one deed and its exit code.
 
 pub(crate) mod approvals;
+pub(crate) mod export;
 pub(crate) mod init;
 pub(crate) mod keep;
 pub(crate) mod log;
 pub(crate) mod monitor;
 pub(crate) mod orders;
 pub(crate) mod policy;
+pub(crate) mod query;
+pub(crate) mod runs;
 pub(crate) mod signer;
 pub(crate) mod up;
 pub(crate) mod witness;

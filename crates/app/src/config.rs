@@ -61,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) signer: Option<PathBuf>,
     /// How long records are kept.
     pub(crate) retention: Retention,
+    /// Whether the index lets arguments be searched.
+    pub(crate) full_text: bool,
     /// Who vouches for the log.
     pub(crate) witnesses: Vec<Witness>,
     /// How long a call that needs a witness waits for one, in milliseconds.
@@ -149,6 +151,7 @@ impl Config {
             agents,
             upstreams,
             retention: retention::checked(raw.retention)?,
+            full_text: raw.index.full_text,
             call_timeout_ms: match raw.call_timeout {
                 Some(text) => duration_ms(&text).context("in `call_timeout`")?,
                 None => 120_000,
@@ -362,6 +365,13 @@ fn checked_budgets(raw: Vec<raw::Budget>, agents: &BTreeMap<AgentId, Vec<String>
             })
         })
         .collect()
+}
+
+/// Whether the configuration at `path` lets arguments be searched; needs neither its secrets nor its policy files.
+pub(crate) fn full_text(path: &Path) -> Result<bool> {
+    let raw: raw::Config =
+        serde_saphyr::from_str(&std::fs::read_to_string(path)?).map_err(|e| anyhow::anyhow!("{e}"))?;
+    Ok(raw.index.full_text)
 }
 
 /// Reads `90s`, `15m`, `2h` or `7d`.

@@ -66,6 +66,11 @@ impl Layout {
         self.ledger().join("log.keys")
     }
 
+    /// The index over the record; it can be removed at any time.
+    pub(crate) fn index(&self) -> PathBuf {
+        self.root.join("index.sqlite")
+    }
+
     /// The kill switch's own file.
     pub(crate) fn kill(&self) -> PathBuf {
         self.root.join("kill.state")

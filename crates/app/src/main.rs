@@ -9,12 +9,17 @@ mod compose;
 mod config;
 mod context;
 mod demo;
+mod export;
+mod feed;
 mod json;
 mod keys;
 mod layout;
 mod logging;
+#[cfg(test)]
+mod sample;
 mod show;
 mod terminal;
+mod timeline;
 mod web;
 
 use std::process::ExitCode;

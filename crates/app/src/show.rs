@@ -40,9 +40,7 @@ pub(crate) fn line(index: u64, record: &Record) -> String {
                 killed.took_ms
             ),
         ),
-        Body::Commanded(commanded) => {
-            (WAIT, format!("{} by {}", deed(&commanded.signed.command.deed), commanded.signed.command.human))
-        }
+        Body::Commanded(commanded) => (WAIT, order(commanded)),
         Body::Refused(refused) => (BAD, format!("{} ×{}", refused.reason.code.as_str(), refused.count)),
         Body::Started(started) => (FAINT, format!("version {}, policy {}", started.version, started.policy.short())),
         Body::Stopped => (FAINT, String::new()),
@@ -75,6 +73,18 @@ fn attempted(attempt: &Attempt) -> String {
     )
 }
 
+/// A human's order in a few words.
+pub(crate) fn order(commanded: &countersign_model::record::Commanded) -> String {
+    use countersign_model::command::Deed;
+    let command = &commanded.signed.command;
+    let more = match &command.deed {
+        Deed::Lease { name, until, .. } => format!(" of {name} until {}", when(until.0)),
+        Deed::Freeze { environment, until } => format!(" of {environment} until {}", when(until.0)),
+        _ => String::new(),
+    };
+    format!("{}{more} by {}", deed(&command.deed), command.human)
+}
+
 /// The word for how an effect ended.
 pub(crate) const fn status(status: Status) -> &'static str {
     match status {
@@ -85,7 +95,7 @@ pub(crate) const fn status(status: Status) -> &'static str {
     }
 }
 
-const fn deed(deed: &countersign_model::command::Deed) -> &'static str {
+pub(crate) const fn deed(deed: &countersign_model::command::Deed) -> &'static str {
     use countersign_model::command::Deed;
     match deed {
         Deed::Resume { .. } => "resume",
@@ -112,10 +122,14 @@ pub(crate) fn describe(index: u64, record: &Record) -> Value {
         Body::Outcome(outcome) => json!({
             "intent": outcome.intent.0, "status": status(outcome.status), "rows": outcome.rows.map(|rows| rows.0),
             "bytes_sent": outcome.bytes_sent.0, "duration_ms": outcome.duration_ms, "note": outcome.note, "charged": outcome.charged,
+            "cost_microusd": outcome.cost_microusd, "result_commitment": outcome.result.map(|result| result.hash.hex()),
+            "result_bytes": outcome.result.map(|result| result.bytes.0),
+            "undo_commitment": outcome.undo.map(|undo| undo.hash.hex()),
         }),
         Body::Consent(consent) => json!({
             "ticket": consent.ticket.as_str(), "human": consent.human.as_str(), "approved": consent.approved,
-            "proposal": consent.proposal.hex(), "leaf": consent.leaf.0,
+            "proposal": consent.proposal.hex(), "leaf": consent.leaf.0, "key": hex(&consent.key),
+            "signature": hex(&consent.signature), "grant_expires_ms": consent.grant_expires.map(|until| until.0),
         }),
         Body::Expired(expired) => json!({"ticket": expired.ticket.as_str(), "granted": expired.granted}),
         Body::Killed(killed) => json!({
@@ -176,5 +190,16 @@ fn attempt(attempt: &Attempt) -> Value {
         "opaque_because": attempt.facts.opaque_because, "sql": sql, "budgets": budgets,
         "policy": attempt.inputs.policy.hex(), "kill_epoch": attempt.inputs.kill_epoch,
         "ticket": attempt.ticket.as_ref().map(|ticket| ticket.as_str()), "reserved_at": attempt.reserved_at.0,
+        "manifest": attempt.manifest.hex(), "arguments_commitment": attempt.arguments.hash.hex(),
+        "digest_commitment": attempt.digest.hash.hex(), "determining": attempt.inputs.evaluation.as_ref().map(|e| &e.determining.items),
+        "leases": attempt.inputs.leases.iter().map(|lease| lease.as_str()).collect::<Vec<_>>(),
+        "claimed": {
+            "trace": attempt.claimed.trace, "step": attempt.claimed.step, "cause": attempt.claimed.cause,
+        },
+        "redactions": attempt.redactions.items,
     })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -98,6 +98,12 @@ impl Output {
     }
 }
 
+/// How many characters fit a line of standard output, where that is a terminal.
+pub(crate) fn width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    (size.ws_col > 0).then(|| usize::from(size.ws_col))
+}
+
 /// Says what is wrong with the command line, or gives the help that was asked for.
 pub(crate) fn misread(error: &clap::Error) -> Exit {
     // What was asked for could not be read, so neither could `--json`.

@@ -39,7 +39,7 @@ fn what_clap_refuses_is_an_object_too() {
     check(&run(&["--json", "aprove"]), 2, &["aprove", "--help"]);
     check(&run(&["--json", "kill", "--agent", "a", "--run", "b"]), 2, &["--agent", "--run"]);
     check(&run(&["--json"]), 2, &[]);
-    check(&run(&["--json", "log", "show", "three"]), 2, &["three", "invalid"]);
+    check(&run(&["--json", "log", "show", "th ree"]), 2, &["th ree", "record's index"]);
     let plain = run(&["aprove"]);
     assert_eq!((plain.code, &*plain.stdout), (2, ""), "{plain:?}");
     assert!(plain.stderr.contains("error: unrecognized subcommand 'aprove'"), "{plain:?}");

@@ -6,6 +6,7 @@
 
 mod driver;
 mod figures;
+mod index;
 mod install;
 mod journal;
 mod machine;
@@ -60,6 +61,8 @@ pub(crate) struct Plan {
 /// The parts that child processes play.
 #[derive(Debug, Subcommand)]
 enum Role {
+    /// The index: made from a log of many records, and asked.
+    Index(index::IndexPlan),
     /// The echo server.
     #[command(hide = true)]
     Upstream,
@@ -102,6 +105,9 @@ fn main() -> ExitCode {
 }
 
 fn play(cli: Cli) -> Result<()> {
+    if let Some(Role::Index(plan)) = &cli.role {
+        return index::run(plan);
+    }
     // Every part is one thread, as the baselines of the reference are; the gateway has its own runtime.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -112,7 +118,7 @@ fn play(cli: Cli) -> Result<()> {
                 let records = pass::Records { journal: journal::Journal::create(&journal)?, intent, outcome };
                 pass::serve(upstream, Some(records)).await
             }
-            None => {
+            Some(Role::Index(_)) | None => {
                 let measured = run::run(&cli.plan).await?;
                 report::print(&cli.plan, &measured)
             }

@@ -97,6 +97,11 @@ impl FrameCursor {
         Self { store: store.clone(), reader: None, next }
     }
 
+    /// Starts where `reader` stands: before the frame that begins with record `next`.
+    pub(crate) fn at(store: &Store, reader: SegmentReader, next: u64) -> Self {
+        Self { store: store.clone(), reader: Some(reader), next }
+    }
+
     /// Reads the next frame, which the caller knows to be confirmed.
     pub(crate) fn next_frame(&mut self) -> io::Result<Frame> {
         if self.reader.is_none() {
@@ -119,7 +124,11 @@ impl FrameCursor {
 }
 
 /// A reader that stands before the frame with record `index`, and the first record of that frame.
-fn seek(store: &Store, index: u64, cache: &Mutex<BTreeMap<u64, (u64, u64)>>) -> io::Result<(SegmentReader, u64)> {
+pub(crate) fn seek(
+    store: &Store,
+    index: u64,
+    cache: &Mutex<BTreeMap<u64, (u64, u64)>>,
+) -> io::Result<(SegmentReader, u64)> {
     let missing = || damaged(&format!("record `{index}` is missing"));
     let firsts = segment::list(store)?;
     let first = firsts.into_iter().rev().find(|first| *first <= index).ok_or_else(missing)?;
@@ -377,7 +386,7 @@ pub(crate) fn build_error(error: BuildError<io::Error>) -> ReadError {
     }
 }
 
-fn stored(record: segment::Record<'_>) -> StoredRecord {
+pub(crate) fn stored(record: segment::Record<'_>) -> StoredRecord {
     let payload = record.payload.map(<[u8]>::to_vec);
     StoredRecord { index: record.index, leaf: record.leaf.to_vec(), payload }
 }

@@ -14,19 +14,23 @@ const FENCE: &str = "```arrows";
 const REMEDY: &str = "make the block say what Cargo says, after a review of the new edge";
 
 /// What each crate may name. An edge that is missing here is a decision about the design, not a detail.
-const MAY_NAME: [(&str, &[&str]); 13] = [
+const MAY_NAME: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("effects", &["model"]),
     ("kernel", &["model"]),
     ("receipt", &["model"]),
     ("verifier", &["model", "receipt"]),
     ("ledger", &["model", "receipt"]),
+    ("index", &["model", "receipt"]),
     ("gate", &["effects", "kernel", "ledger", "model", "receipt"]),
     ("points", &["effects", "gate", "model", "receipt"]),
     ("console", &["effects", "gate", "kernel", "ledger", "model", "receipt"]),
-    ("app", &["console", "effects", "gate", "kernel", "ledger", "model", "points", "receipt", "verifier"]),
+    ("app", &["console", "effects", "gate", "index", "kernel", "ledger", "model", "points", "receipt", "verifier"]),
     ("testkit", &["console", "effects", "gate", "kernel", "ledger", "model", "points", "receipt"]),
-    ("bench", &["app", "console", "effects", "gate", "kernel", "ledger", "model", "points", "receipt", "testkit"]),
+    (
+        "bench",
+        &["app", "console", "effects", "gate", "index", "kernel", "ledger", "model", "points", "receipt", "testkit"],
+    ),
     ("xtask", &[]),
 ];
 

@@ -34,7 +34,12 @@ const RUNNING_TRIES: usize = 5;
 pub(crate) fn run(command: Log, context: &Context) -> Result<Exit> {
     match command {
         Log::Tail { count } => tail(count, context),
-        Log::Show { index } => show(index, context),
+        Log::Show { what, run } => match what.parse() {
+            Ok(index) if !run => show(index, context),
+            _ => super::runs::show(&what, context),
+        },
+        Log::Query(query) => super::query::run(&query, context),
+        Log::Export(export) => super::export::run(&export, context),
         Log::Verify { receipt: None, key, .. } => verify_ledger(key.as_deref(), context),
         Log::Verify { receipt: Some(file), key, keys, witnesses } => {
             let keys = trusted(key.as_deref(), keys.as_deref(), context)?;
@@ -236,7 +241,7 @@ where
     runtime.block_on(question(context.admin())).map(Some)
 }
 
-fn is_running(context: &Context) -> bool {
+pub(crate) fn is_running(context: &Context) -> bool {
     std::os::unix::net::UnixStream::connect(context.layout.admin_socket()).is_ok()
 }
 
@@ -268,12 +273,18 @@ fn opened(
     Ok(Ledger::open_with(&store, countersign_ledger::Config::default(), signer, visit)?.0)
 }
 
-/// A ledger that opening would not change: recovery is the gateway's, which records what it cuts.
-fn intact(layout: &Layout) -> Result<Store> {
-    let store = Store::real(layout.ledger());
+/// Refuses an installation without a ledger.
+pub(crate) fn must_exist(layout: &Layout) -> Result<()> {
     if !layout.ledger().exists() {
         bail!("there is no ledger at `{}`; make one with `countersign init`", layout.ledger().display());
     }
+    Ok(())
+}
+
+/// A ledger that opening would not change: recovery is the gateway's, which records what it cuts.
+fn intact(layout: &Layout) -> Result<Store> {
+    must_exist(layout)?;
+    let store = Store::real(layout.ledger());
     verify::walk(&store, None, |_, _| {}).map_err(|error| {
         unverified(format!("{error}; if the gateway was cut off, `countersign up` recovers and records what it cut"))
     })?;

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use countersign_console::Console;
 use countersign_gate::Gate;
 use countersign_gate::kill::{KillAck, plane};
+use countersign_index::Options;
 use countersign_kernel::policy::Bundle;
 use countersign_ledger::Recovered;
 use countersign_points::mcp::config::{FrontConfig, UpstreamConfig, UpstreamLimits, Url};
@@ -19,6 +20,7 @@ use super::policy;
 use crate::compose::{self, InForce};
 use crate::config::{Config, Transport};
 use crate::context::Context;
+use crate::feed::Feed;
 use crate::layout::Layout;
 use crate::terminal::{Exit, GOOD, Output, WAIT};
 
@@ -62,7 +64,9 @@ pub(crate) async fn serve(layout: &Layout, out: Output, stop: CancellationToken)
             cut.bytes
         );
     }
+    let feed = Feed::start(layout, Options { full_text: config.full_text })?;
     let served = serve_gate(&gate, layout, (&config, now), out, stop).await;
+    tokio::task::spawn_blocking(move || feed.stop()).await?;
     let closing = gate.clone();
     let closed = tokio::task::spawn_blocking(move || closing.close()).await?;
     served.and(closed.map_err(Into::into))

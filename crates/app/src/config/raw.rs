@@ -28,6 +28,8 @@ pub(super) struct Config {
     #[serde(default)]
     pub(super) retention: Vec<Retention>,
     #[serde(default)]
+    pub(super) index: Index,
+    #[serde(default)]
     pub(super) witnesses: Vec<Witness>,
     pub(super) witness_timeout: Option<String>,
 }
@@ -36,6 +38,13 @@ pub(super) struct Config {
 #[serde(deny_unknown_fields)]
 pub(super) struct Ledger {
     pub(super) signer: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Index {
+    #[serde(default)]
+    pub(super) full_text: bool,
 }
 
 #[derive(Deserialize)]

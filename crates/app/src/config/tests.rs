@@ -50,6 +50,8 @@ fn accepts_and_refuses() {
     check("[policy.cedar]", "[]", "names no file");
     check("sql: sql.sqlite", "sql: sql.oracle", "oracle");
     check("sql: sql.sqlite", "sql: sequel", "is of no known kind");
+    check("version: 1", "version: 1\nindex: {full_text: true}", "ok ");
+    check("version: 1", "version: 1\nindex: {fulltext: true}", "fulltext");
     check("scope: run", "scope: planet", "use run, session, agent or tenant");
     check("window: 1d", "window: 1 day", "is no duration");
     let witness = |entries: &str| format!("tenant: acme\nwitnesses: [{entries}]");
