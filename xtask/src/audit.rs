@@ -1,4 +1,5 @@
-//! Dependencies against `deny.toml`, the verifier for browsers, and the fuzz targets: listed, or run for a while.
+//! Dependencies against `deny.toml`, the verifier for browsers, the fuzz targets (listed, or run for a while), and the
+//! ledger's long tests.
 //!
 //! Advisories are not asked for: they need a network and change by the day. They belong in a scheduled job.
 
@@ -28,6 +29,16 @@ pub(crate) fn command(fuzz_seconds: Option<u32>) -> Result<bool> {
         Some(seconds) => fuzz(&root, &targets, seconds)?,
     };
     Ok(clean && agrees && survived)
+}
+
+/// What the ledger's attackers and faults do in full: far more than fits between two commits.
+const FULL: [(&str, &str); 2] = [("COUNTERSIGN_TAMPER_FLIPS", "10000"), ("COUNTERSIGN_SIMULATOR_RUNS", "10000")];
+
+/// 10,000 flipped bits in a log of 10,000 records, and 10,000 seeded runs of the simulator.
+pub(crate) fn ledger() -> Result<bool> {
+    let mut tests = shell::cargo(&Workspace::root()?);
+    tests.envs(FULL).args(["test", "-p", "countersign-testkit", "--test", "tamper", "--test", "simulator"]);
+    Ok(tests.status()?.success())
 }
 
 fn install(root: &Path, package: &str, command: &str) -> Result<()> {

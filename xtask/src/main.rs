@@ -24,7 +24,9 @@ usage: cargo xtask <command>
   lab                     installs the pinned MCP servers and clients that tests run against, and prints where
   audit [--fuzz SECONDS]  bans, licences and sources of the dependencies; lists fuzz targets, or runs each for SECONDS
   wasm                    builds the offline verifier for browsers and its page, and compares its verdicts with this machine's
-  bench [ARGS…]           the benchmarks, built for release
+  audit --ledger          10,000 flipped bits and 10,000 seeded runs of the simulator: the ledger's long tests
+  bench [ARGS…]           the gateway's benchmarks, built for release
+  bench ledger [ARGS…]    the ledger's: appends beside a plain file, verification beside reading and hashing
 ";
 
 fn main() -> ExitCode {
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::command(),
         ["lab"] => lab::command(),
         ["audit"] => audit::command(None),
+        ["audit", "--ledger"] => audit::ledger(),
         ["audit", "--fuzz", seconds] => match seconds.parse() {
             Ok(seconds) => audit::command(Some(seconds)),
             Err(_) => {

@@ -15,6 +15,7 @@ mod json;
 mod keys;
 mod layout;
 mod logging;
+mod payloads;
 #[cfg(test)]
 mod sample;
 mod show;

@@ -179,7 +179,7 @@ const fn gateway([.., gateway]: &[Figures; 4]) -> &Figures {
 }
 
 /// The smallest value that `hundredths` of 100 values do not exceed; 0 where there are none.
-fn percentile(sorted: &[u64], hundredths: usize) -> u64 {
+pub(crate) fn percentile(sorted: &[u64], hundredths: usize) -> u64 {
     let rank = (sorted.len() * hundredths).div_ceil(100);
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0)
 }

@@ -1,4 +1,5 @@
-//! The benchmark: the gateway beside its baselines, interleaved in one run, every answer checked.
+//! The benchmark: the gateway beside its baselines, interleaved in one run, every answer checked; and the ledger alone
+//! beside a plain file (`ledger`).
 //!
 //! One binary plays every part but the gateway's own, which is the real `countersign` as a child process: the driver,
 //! the echo upstream, and the two pass-throughs that the gateway is compared with. It holds no bar: it exits with 1
@@ -9,6 +10,7 @@ mod figures;
 mod index;
 mod install;
 mod journal;
+mod ledger;
 mod machine;
 mod pass;
 mod report;
@@ -58,11 +60,13 @@ pub(crate) struct Plan {
     dir: Option<PathBuf>,
 }
 
-/// The parts that child processes play.
+/// What else there is to measure, and the parts that child processes play.
 #[derive(Debug, Subcommand)]
 enum Role {
     /// The index: made from a log of many records, and asked.
     Index(index::IndexPlan),
+    /// The ledger alone, beside a plain file.
+    Ledger(ledger::LedgerPlan),
     /// The echo server.
     #[command(hide = true)]
     Upstream,
@@ -108,6 +112,9 @@ fn play(cli: Cli) -> Result<()> {
     if let Some(Role::Index(plan)) = &cli.role {
         return index::run(plan);
     }
+    if let Some(Role::Ledger(plan)) = &cli.role {
+        return ledger::run(plan);
+    }
     // Every part is one thread, as the baselines of the reference are; the gateway has its own runtime.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -118,7 +125,7 @@ fn play(cli: Cli) -> Result<()> {
                 let records = pass::Records { journal: journal::Journal::create(&journal)?, intent, outcome };
                 pass::serve(upstream, Some(records)).await
             }
-            Some(Role::Index(_)) | None => {
+            Some(Role::Index(_) | Role::Ledger(_)) | None => {
                 let measured = run::run(&cli.plan).await?;
                 report::print(&cli.plan, &measured)
             }

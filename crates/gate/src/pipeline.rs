@@ -297,8 +297,8 @@ fn unrecorded<R>(reason: Reason) -> Answer<R> {
 
 /// Whether the ledger refused the record before it touched the disk.
 const fn is_surely_absent(error: &AppendError) -> bool {
-    use AppendError::{DiskFull, Overloaded, Signer, Size};
-    matches!(error, Overloaded { .. } | DiskFull { .. } | Size { .. } | Signer(_))
+    use AppendError::{DiskFull, Overloaded, ReadOnly, Signer, Size};
+    matches!(error, Overloaded { .. } | DiskFull { .. } | ReadOnly { .. } | Size { .. } | Signer(_))
 }
 
 /// Why nothing could be recorded, as a reason.

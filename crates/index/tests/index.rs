@@ -17,7 +17,7 @@ fn leaves(index: &Index, filter: &Filter) -> Vec<u64> {
 }
 
 fn erased(scope: VaultScope) -> Body {
-    Body::Erased(Erased { scope, command: LeafIndex(0), keys: 1, payloads: 1 })
+    Body::Erased(Erased { scope, command: LeafIndex(0), keys: 1, payloads: 1, tickets: Default::default() })
 }
 
 #[test]

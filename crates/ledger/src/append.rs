@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use countersign_receipt::merkle::{inclusion_proof, leaf_hash};
 use countersign_receipt::{Hash, MAX_LEAF_BYTES, TlogProof};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -119,7 +118,7 @@ impl Acked {
     fn prove(self) -> Result<Committed, AppendError> {
         let Self { index, leaf_hash, payload_stored, batch } = self;
         let tree_size = batch.tiles.edge.size();
-        let path = inclusion_proof(&batch.tiles, index, tree_size).map_err(|_| AppendError::Unproved { index })?;
+        let path = batch.tiles.path(index).map_err(|_| AppendError::Unproved { index })?;
         let proof = TlogProof { extra: None, index, path, checkpoint: batch.note.to_string() };
         Ok(Committed { index, leaf_hash, tree_size, proof, payload_stored })
     }
@@ -167,6 +166,8 @@ impl Future for Pending {
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) entry: Entry,
+    /// Of the leaf; made by whoever appends, so that the writer has less to do between two syncs.
+    pub(crate) leaf_hash: Hash,
     pub(crate) slot: Option<Slot>,
     pub(crate) payload_stored: bool,
     /// Present in a record that changes the log's key: its leaf is made when it is written, in a batch of its own.
@@ -175,10 +176,6 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    pub(crate) fn leaf_hash(&self) -> Hash {
-        leaf_hash(&self.entry.leaf)
-    }
-
     /// Answers and gives the slot back. Nobody may be waiting any more, and that is fine.
     pub(crate) fn answer(self, answer: Result<Acked, AppendError>) {
         drop(self.slot);

@@ -38,7 +38,7 @@ impl Change {
     /// Settles the change and has the signer go on from the tree that was found.
     pub(crate) fn settle(self, shared: &Shared) -> Result<(), OpenError> {
         let before = shared.confirmed();
-        let tiles = BatchTiles { edge: before.edge.clone(), full: Vec::new() };
+        let tiles = BatchTiles::of(before.edge.clone());
         let (head, history, store) = (before.head, shared.history(&tiles), &shared.store);
         let signer = shared.signer.as_ref();
         let disk = OpenError::io("write", store.rotation());

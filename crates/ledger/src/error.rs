@@ -26,6 +26,12 @@ pub enum AppendError {
         /// The file that could not grow.
         path: PathBuf,
     },
+    /// The file system takes no writes. Nothing was written whole; service returns by itself when it does again.
+    #[error("`{}` cannot be written: its file system is read-only", path.display())]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+    },
     /// The record is empty or larger than its bound.
     #[error("{what} of `{found}` bytes is not within 1 to {limit}")]
     Size {

@@ -23,6 +23,7 @@ mod config;
 mod cosigned;
 pub mod disk;
 mod error;
+mod fresh;
 mod keys;
 mod mark;
 mod publish;
@@ -64,6 +65,7 @@ pub use vault::{Scopes, Sealer, Vault, VaultError};
 
 use crate::change::Change;
 use crate::disk::{Access, DiskLock, Mode};
+use crate::fresh::Fresh;
 use crate::mark::Mark;
 use crate::publish::Publisher;
 use crate::rebuild::{Source, Whole};
@@ -175,7 +177,9 @@ impl Ledger {
         let scan = rebuild::scan(Source { store, keys: &keys, anchors: &anchors }, rebuild)?;
         change.judge(&keys, &scan.head)?;
         recover::settle(store, &scan)?;
-        mark.write(&scan.head).and_then(|()| mark.sync()).map_err(OpenError::io("write", store.mark()))?;
+        mark.write(&scan.head)
+            .and_then(|()| mark.tidy(&store.mark_file()))
+            .map_err(OpenError::io("write", store.mark()))?;
         let recovered = Recovered {
             head: scan.head,
             from: scan.from,
@@ -199,13 +203,13 @@ impl Ledger {
         let mut publisher = Publisher::new(store, scan.repair_from.unwrap_or(scan.tiler));
         let confirmed = Confirmed { head: scan.head, note, edge: edge.clone(), keys: Arc::new(keys) };
         // The signer may want a proof, which is made of tiles.
-        if repairs && let Err(error) = publisher.tiles(&confirmed) {
+        if repairs && let Err(error) = publisher.tiles(&confirmed, &Fresh::default()) {
             tracing::warn!(%error, "tiles are not repaired yet");
         }
         let inline = config.publish == PublishMode::Inline;
         let shared = Arc::new(Shared::new(store, config, signer, confirmed, lock));
         change.settle(&shared)?;
-        if let Err(error) = publisher.publish(&shared.confirmed(), None) {
+        if let Err(error) = publisher.publish(&shared.confirmed(), None, &shared.fresh) {
             tracing::warn!(%error, "checkpoint is not published yet");
         }
         let cosigned = Cosigned::load(store, shared.confirmed().keys.newest());
@@ -259,6 +263,11 @@ impl Ledger {
             Ok(()) => self.shared.enqueue(entry, None),
             Err(error) => Pending::refused(error),
         }
+    }
+
+    /// Enqueues records in one step: as many as fit a frame are committed together, and nothing comes between them.
+    pub fn append_together(&self, entries: Vec<Entry>) -> Vec<Pending> {
+        self.shared.enqueue_together(entries)
     }
 
     /// Enqueues an intent. It is committed only while there is room on the disk for the outcome of every open slot.

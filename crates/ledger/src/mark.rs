@@ -65,6 +65,41 @@ impl Mark {
         Ok(newest(file.as_ref())?.map(|(_, head)| head))
     }
 
+    /// Reads the mark only, and judges every bit of it: the newest head and the one before it; `None` if anything is not
+    /// as this program writes it. One torn slot is damage here, although the ledger opens with the other.
+    pub(crate) fn judge(at: &MarkFile<'_>) -> io::Result<Option<[TreeHead; 2]>> {
+        let file = at.disk.open(&at.path, Mode::Read)?;
+        let bytes = read_range(file.as_ref(), 0, 2 * SLOT_STRIDE + 1)?;
+        let slot = |bytes: &[u8]| {
+            let (slot, rest) = bytes.split_at_checked(SLOT_BYTES)?;
+            decode(slot).filter(|_| rest.iter().all(|byte| *byte == 0))
+        };
+        let read = |bytes: &[u8]| {
+            let (even, odd) = bytes.split_at_checked(usize::try_from(SLOT_STRIDE).ok()?)?;
+            if odd.len() != even.len() {
+                return None;
+            }
+            let ((even_turn, even), (odd_turn, odd)) = (slot(even)?, slot(odd)?);
+            let in_turn =
+                even_turn.is_multiple_of(2) && !odd_turn.is_multiple_of(2) && even_turn.abs_diff(odd_turn) == 1;
+            in_turn.then_some(if odd_turn > even_turn { [odd, even] } else { [even, odd] })
+        };
+        Ok(read(&bytes))
+    }
+
+    /// Makes what lies beside the slots zeros again. The slots need no such care: each write goes into the older one.
+    pub(crate) fn tidy(&mut self, at: &MarkFile<'_>) -> io::Result<()> {
+        if Self::judge(at)?.is_none() {
+            let zeros = vec![0; usize::try_from(SLOT_STRIDE).map_err(io::Error::other)? - SLOT_BYTES];
+            for slot in [0, SLOT_STRIDE] {
+                self.file.write_at(slot + SLOT_BYTES as u64, &zeros)?;
+            }
+            self.file.truncate(2 * SLOT_STRIDE)?;
+            self.synced = false;
+        }
+        self.sync()
+    }
+
     pub(crate) fn write(&mut self, head: &TreeHead) -> io::Result<()> {
         self.file.write_at((self.turn % 2) * SLOT_STRIDE, &encode(self.turn, head))?;
         self.turn += 1;

@@ -1,7 +1,7 @@
 //! The publisher: follows the confirmed log and writes tiles, bundles and the checkpoint for auditors.
 //!
-//! It reads what is durable back from the segments, so a backlog costs no memory and publication can fail and be tried
-//! again without touching what was acknowledged. Tiles come before the checkpoint that needs them; a full tile that is
+//! It takes what was just committed from the writer's hand, within a bound, and reads the rest back from the segments: a
+//! backlog costs no memory, and publication can fail and be tried again without touching what was acknowledged. Tiles come before the checkpoint that needs them; a full tile that is
 //! right is never rewritten. Tiles are not synced: recovery compares and repairs them. The checkpoint is synced and then
 //! renamed, so that it is never half. It must not know the queue's order or who appends. It does not cover serving.
 
@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::config::PublishMode;
 use crate::cosigned::Cosigned;
 use crate::disk::{Access, Mode, read_file, replace_file};
+use crate::fresh::Fresh;
 use crate::read::FrameCursor;
 use crate::shared::{Confirmed, Phase, Shared, State};
 use crate::store::Store;
@@ -51,8 +52,13 @@ impl Publisher {
     ///
     /// # Errors
     /// As the disk says; call it again.
-    pub(crate) fn publish(&mut self, confirmed: &Confirmed, cosigned: Option<&Cosigned>) -> io::Result<()> {
-        self.tiles(confirmed)?;
+    pub(crate) fn publish(
+        &mut self,
+        confirmed: &Confirmed,
+        cosigned: Option<&Cosigned>,
+        fresh: &Fresh,
+    ) -> io::Result<()> {
+        self.tiles(confirmed, fresh)?;
         // The keys before the checkpoint that may need the newest of them.
         if self.keys != confirmed.keys.rotations() {
             let text = confirmed.keys.to_string();
@@ -72,12 +78,19 @@ impl Publisher {
     }
 
     /// Brings the tiles and bundles there, and not yet the checkpoint.
-    pub(crate) fn tiles(&mut self, confirmed: &Confirmed) -> io::Result<()> {
+    pub(crate) fn tiles(&mut self, confirmed: &Confirmed, fresh: &Fresh) -> io::Result<()> {
         self.write_pending()?;
         while self.tiler.size() < confirmed.head.size {
-            let frame = self.cursor.next_frame()?;
             let mut full = Vec::new();
-            frame.records().for_each(|record| self.tiler.push(record.leaf, &mut full));
+            match fresh.take(self.tiler.size()) {
+                Some(batch) => {
+                    batch.leaves.iter().for_each(|(leaf, hash)| self.tiler.push_hashed(leaf, *hash, &mut full));
+                }
+                None => {
+                    let frame = self.cursor.frame_of(self.tiler.size())?;
+                    frame.records().for_each(|record| self.tiler.push(record.leaf, &mut full));
+                }
+            }
             self.pending.extend(full);
             self.write_pending()?;
         }
@@ -159,7 +172,7 @@ pub(crate) fn run(shared: &Arc<Shared>, mut publisher: Publisher) {
         if is_done {
             return;
         }
-        let result = publisher.publish(&confirmed, cosigned.as_deref());
+        let result = publisher.publish(&confirmed, cosigned.as_deref(), &shared.fresh);
         let mut state = shared.state();
         state.published = publisher.published();
         if state.published == state.confirmed.head.size {

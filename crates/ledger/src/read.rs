@@ -102,6 +102,14 @@ impl FrameCursor {
         Self { store: store.clone(), reader: Some(reader), next }
     }
 
+    /// Reads the frame that starts with record `first`, which the caller knows to be confirmed; best in order.
+    pub(crate) fn frame_of(&mut self, first: u64) -> io::Result<Frame> {
+        if self.next != first {
+            *self = Self::new(&self.store, first);
+        }
+        self.next_frame()
+    }
+
     /// Reads the next frame, which the caller knows to be confirmed.
     pub(crate) fn next_frame(&mut self) -> io::Result<Frame> {
         if self.reader.is_none() {
@@ -229,7 +237,7 @@ impl Shared {
                 let why = "the key was changed with the newest record; there are receipts again after the next one";
                 return Err(SignError::Rotation(why.to_owned()).into());
             }
-            let tiles = BatchTiles { edge: confirmed.edge.clone(), full: Vec::new() };
+            let tiles = BatchTiles::of(confirmed.edge.clone());
             match self.signer.sign_receipt(&confirmed.head, &self.history(&tiles)) {
                 Ok(signature) => {
                     let kid = cose::key_id(key);

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use countersign_receipt::merkle::TreeHead;
+use countersign_receipt::merkle::{TreeHead, leaf_hash};
 use countersign_receipt::{Note, Rotation, VerifierKey};
 
 use crate::append::Job;
@@ -62,8 +62,9 @@ impl Writer {
             let (found, limit) = (leaf.len(), ROTATION_LEAF_BYTES);
             return Err(Stop::Refused(AppendError::Size { what: "leaf", found, limit }));
         }
+        job.leaf_hash = leaf_hash(&leaf);
         job.entry.leaf = leaf;
-        Ok(Some(Begun { note, rotation, leaf: job.leaf_hash() }))
+        Ok(Some(Begun { note, rotation, leaf: job.leaf_hash }))
     }
 
     /// Gives a statement up that was not written. If the signer does not hear of it, it finds out by itself.

@@ -8,6 +8,7 @@
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::disk::{DiskFile, Mode, read_range};
 use crate::error::FrameFault;
@@ -26,6 +27,8 @@ pub(crate) const RECORD_OVERHEAD: u64 = 6;
 pub(crate) const MAGIC: [u8; 4] = *b"CSF1";
 const HEADER_BYTES: usize = 24;
 const CRC_BYTES: usize = 4;
+/// Two lengths and one byte of leaf.
+const MIN_RECORD_BYTES: usize = 7;
 const MAX_FRAME_BYTES: u32 = 40 * 1024 * 1024;
 const NO_PAYLOAD: u32 = u32::MAX;
 
@@ -86,18 +89,18 @@ impl FrameWriter {
     }
 }
 
-/// A frame whose checksum and shape are right. Its checkpoint is not judged yet.
+/// Where everything lies in a frame whose checksum and shape are right. Its checkpoint is not judged yet.
 #[derive(Debug, Clone)]
-pub(crate) struct Frame {
+pub(crate) struct Shape {
     pub(crate) first: u64,
-    bytes: Vec<u8>,
     records: Vec<(Range<usize>, Option<Range<usize>>)>,
     note: Range<usize>,
 }
 
-impl Frame {
-    pub(crate) fn decode(bytes: Vec<u8>) -> Result<Self, FrameFault> {
-        let header = Header::decode(&bytes)?;
+impl Shape {
+    /// Reads the shape of the frame that is all of `bytes`.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, FrameFault> {
+        let header = Header::decode(bytes)?;
         if bytes.len() != header.length as usize {
             return Err(FrameFault::Length(header.length));
         }
@@ -107,7 +110,7 @@ impl Frame {
         }
         let end = body.len();
         let mut at = HEADER_BYTES;
-        let mut records = Vec::new();
+        let mut records = Vec::with_capacity((header.count as usize).min(body.len() / MIN_RECORD_BYTES));
         for _ in 0..header.count {
             let (leaf_length, payload_length) = lengths(body, at).ok_or(FrameFault::Shape("record table"))?;
             let leaf = at + 6..at + 6 + leaf_length;
@@ -125,15 +128,45 @@ impl Frame {
         if std::str::from_utf8(body.get(at..end).unwrap_or_default()).is_err() {
             return Err(FrameFault::Shape("checkpoint is not UTF-8"));
         }
-        Ok(Self { first: header.first, records, note: at..end, bytes })
+        Ok(Self { first: header.first, records, note: at..end })
+    }
+
+    /// The checkpoint in the frame's own bytes.
+    pub(crate) fn note<'a>(&self, bytes: &'a [u8]) -> &'a str {
+        bytes.get(self.note.clone()).and_then(|note| std::str::from_utf8(note).ok()).unwrap_or_default()
+    }
+
+    /// The records in the frame's own bytes.
+    pub(crate) fn records<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = Record<'a>> {
+        let bytes = |range: &Range<usize>| bytes.get(range.clone()).unwrap_or_default();
+        self.records.iter().zip(self.first..).map(move |((leaf, payload), index)| Record {
+            index,
+            leaf: bytes(leaf),
+            payload: payload.as_ref().map(bytes),
+        })
+    }
+}
+
+/// A frame with its own bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct Frame {
+    pub(crate) first: u64,
+    bytes: Vec<u8>,
+    shape: Shape,
+}
+
+impl Frame {
+    pub(crate) fn decode(bytes: Vec<u8>) -> Result<Self, FrameFault> {
+        let shape = Shape::read(&bytes)?;
+        Ok(Self { first: shape.first, shape, bytes })
     }
 
     pub(crate) fn note(&self) -> &str {
-        self.bytes.get(self.note.clone()).and_then(|note| std::str::from_utf8(note).ok()).unwrap_or_default()
+        self.shape.note(&self.bytes)
     }
 
     pub(crate) fn next_index(&self) -> u64 {
-        self.first + self.records.len() as u64
+        self.first + self.shape.records.len() as u64
     }
 
     pub(crate) fn length(&self) -> u64 {
@@ -141,12 +174,7 @@ impl Frame {
     }
 
     pub(crate) fn records(&self) -> impl Iterator<Item = Record<'_>> {
-        let bytes = |range: &Range<usize>| self.bytes.get(range.clone()).unwrap_or_default();
-        self.records.iter().zip(self.first..).map(move |((leaf, payload), index)| Record {
-            index,
-            leaf: bytes(leaf),
-            payload: payload.as_ref().map(bytes),
-        })
+        self.shape.records(&self.bytes)
     }
 }
 
@@ -197,14 +225,14 @@ pub(crate) enum Found {
 pub(crate) struct SegmentReader {
     pub(crate) path: PathBuf,
     pub(crate) offset: u64,
-    file: Box<dyn DiskFile>,
+    pub(crate) file: Arc<dyn DiskFile>,
 }
 
 impl SegmentReader {
     pub(crate) fn open(store: &Store, first: u64) -> io::Result<Self> {
         let path = store.segment(first);
         let file = store.disk().open(&path, Mode::Read)?;
-        Ok(Self { path, offset: 0, file })
+        Ok(Self { path, offset: 0, file: file.into() })
     }
 
     pub(crate) fn size(&self) -> io::Result<u64> {
@@ -236,6 +264,25 @@ impl SegmentReader {
         let header = Header::decode(&bytes).ok();
         self.offset += header.map_or(0, |header| u64::from(header.length));
         Ok(header)
+    }
+
+    /// The lengths of the frames that seem to follow, up to `limit` bytes but for the first; steps over them without
+    /// reading them. None where no frame seems to start.
+    pub(crate) fn skip_some(&mut self, limit: usize) -> io::Result<Vec<usize>> {
+        let size = self.size()?;
+        let (mut lengths, mut bytes) = (Vec::new(), 0);
+        loop {
+            let header = Header::decode(&read_range(self.file.as_ref(), self.offset, HEADER_BYTES as u64)?);
+            let Ok(header) = header else { return Ok(lengths) };
+            let length = header.length as usize;
+            let is_full = !lengths.is_empty() && bytes + length > limit;
+            if is_full || self.offset + u64::from(header.length) > size {
+                return Ok(lengths);
+            }
+            bytes += length;
+            self.offset += u64::from(header.length);
+            lengths.push(length);
+        }
     }
 
     /// The first whole frame behind the offset that starts beyond record `after`, wherever it lies.

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use countersign_receipt::KeyChain;
-use countersign_receipt::merkle::TreeHead;
+use countersign_receipt::merkle::{TreeHead, leaf_hash};
+use countersign_receipt::{Hash, KeyChain, MAX_LEAF_BYTES};
 use tokio::sync::{Semaphore, watch};
 
 use crate::append::{Entry, Job, Pending, Slot};
@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::cosigned::Cosigned;
 use crate::disk::DiskLock;
 use crate::error::AppendError;
+use crate::fresh::Fresh;
 use crate::read::Caches;
 use crate::rotate::Rotating;
 use crate::signer::Signer;
@@ -61,12 +62,22 @@ pub(crate) struct State {
     pub(crate) urgent: bool,
 }
 
+/// A record at the door of the queue.
+struct Arrival {
+    entry: Entry,
+    leaf_hash: Hash,
+    slot: Option<Slot>,
+    rotating: Option<Rotating>,
+}
+
 pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) config: Config,
     pub(crate) signer: Arc<dyn Signer>,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) caches: Caches,
+    /// From the writer to the publisher.
+    pub(crate) fresh: Fresh,
     state: Mutex<State>,
     /// The confirmed size, for who waits asynchronously.
     pub(crate) sizes: watch::Sender<u64>,
@@ -109,6 +120,7 @@ impl Shared {
             signer,
             caches: Caches::default(),
             sizes: watch::Sender::new(state.confirmed.head.size),
+            fresh: Fresh::default(),
             state: Mutex::new(state),
             work: Condvar::new(),
             news: Condvar::new(),
@@ -138,16 +150,42 @@ impl Shared {
     }
 
     pub(crate) fn enqueue_rotating(&self, entry: Entry, slot: Option<Slot>, rotating: Option<Rotating>) -> Pending {
-        let mut entry = entry;
-        let mut payload_stored = true;
+        let job = Arrival { leaf_hash: leaf_hash(&entry.leaf), entry, slot, rotating };
         let mut state = self.state();
+        let pending = self.queue(&mut state, job);
+        let is_first = state.waiting.len() == 1;
+        drop(state);
+        // The writer sleeps only while nothing waits.
+        if is_first {
+            self.work.notify_one();
+        }
+        pending
+    }
+
+    pub(crate) fn enqueue_together(&self, entries: Vec<Entry>) -> Vec<Pending> {
+        let arrival = |entry: Entry| Arrival { leaf_hash: leaf_hash(&entry.leaf), entry, slot: None, rotating: None };
+        let arrivals: Vec<_> = entries.into_iter().map(arrival).collect();
+        let mut state = self.state();
+        let checked = |arrival: Arrival| match arrival.entry.check(MAX_LEAF_BYTES) {
+            Ok(()) => self.queue(&mut state, arrival),
+            Err(error) => Pending::refused(error),
+        };
+        let pending = arrivals.into_iter().map(checked).collect();
+        drop(state);
+        self.work.notify_one();
+        pending
+    }
+
+    fn queue(&self, state: &mut State, arrival: Arrival) -> Pending {
+        let Arrival { mut entry, leaf_hash, slot, rotating } = arrival;
+        let mut payload_stored = true;
         match &state.phase {
             Phase::Open => {}
             Phase::Closing => return Pending::refused(AppendError::Closed),
             Phase::Failed(error) => return Pending::refused(error.clone()),
         }
         if slot.is_none() {
-            if let Err(error) = self.admit(&state, entry.room()) {
+            if let Err(error) = self.admit(state, entry.room()) {
                 return Pending::refused(error);
             }
         } else if state.waiting_bytes + entry.room() > self.config.queue_bytes {
@@ -155,9 +193,7 @@ impl Shared {
         }
         let (answer, pending) = Pending::new();
         state.waiting_bytes += entry.room();
-        state.waiting.push_back(Job { entry, slot, payload_stored, rotating, answer });
-        drop(state);
-        self.work.notify_one();
+        state.waiting.push_back(Job { entry, leaf_hash, slot, payload_stored, rotating, answer });
         pending
     }
 

@@ -2,6 +2,8 @@
 //!
 //! It must not know segments. It does not write files (`publish` does).
 
+use countersign_receipt::Hash;
+
 use crate::tree::{Edge, FullTile, TILE_WIDTH};
 
 #[cfg(test)]
@@ -78,8 +80,13 @@ impl Tiler {
 
     /// Appends a leaf and reports the files that it completes.
     pub(crate) fn push(&mut self, leaf: &[u8], full: &mut Vec<PublicFile>) {
+        self.push_hashed(leaf, countersign_receipt::merkle::leaf_hash(leaf), full);
+    }
+
+    /// As [`Tiler::push`], for a leaf whose hash is known.
+    pub(crate) fn push_hashed(&mut self, leaf: &[u8], hash: Hash, full: &mut Vec<PublicFile>) {
         let mut tiles = Vec::new();
-        self.edge.push(countersign_receipt::merkle::leaf_hash(leaf), &mut tiles);
+        self.edge.push(hash, &mut tiles);
         push_entry(&mut self.bundle, leaf);
         if self.size().is_multiple_of(TILE_WIDTH) {
             let path = entries_path(self.size() / TILE_WIDTH - 1, TILE_WIDTH);

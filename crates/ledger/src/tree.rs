@@ -189,6 +189,63 @@ impl HashReader for Edge {
 pub(crate) struct BatchTiles {
     pub(crate) edge: Edge,
     pub(crate) full: Vec<FullTile>,
+    /// The hashes over the ragged right side of the tree, by their first leaf: all proofs of a batch share them.
+    ragged: Vec<(u64, Hash)>,
+}
+
+impl BatchTiles {
+    /// An edge to look hashes up in; there is no batch to prove.
+    pub(crate) fn of(edge: Edge) -> Self {
+        Self { edge, full: Vec::new(), ragged: Vec::new() }
+    }
+
+    /// Goes on from `edge` with the leaves of one batch.
+    pub(crate) fn grow(edge: &Edge, leaves: impl Iterator<Item = Hash>) -> Result<(Self, TreeHead), Missing> {
+        let mut tiles = Self::of(edge.clone());
+        leaves.for_each(|leaf| tiles.edge.push(leaf, &mut tiles.full));
+        let size = tiles.edge.size();
+        let mut end = size;
+        let mut hash: Option<Hash> = None;
+        while end > 0 {
+            let level = end.trailing_zeros();
+            end -= 1 << level;
+            let subtree = tiles.hash(u8::try_from(level).unwrap_or(u8::MAX), end >> level)?;
+            let right = hash.map_or(subtree, |right| node_hash(&subtree, &right));
+            tiles.ragged.push((end, right));
+            hash = Some(right);
+        }
+        Ok((tiles, TreeHead { size, root: hash.unwrap_or_else(merkle::empty_root) }))
+    }
+
+    /// The path that proves leaf `index` of the batch (RFC 9162, 2.1.3.1), mostly look-ups.
+    pub(crate) fn path(&self, index: u64) -> Result<Vec<Hash>, Missing> {
+        let size = self.edge.size();
+        if index >= size {
+            return Err(Missing { level: 0, index });
+        }
+        let mut path = Vec::with_capacity((u64::BITS - size.leading_zeros()) as usize);
+        let (mut low, mut high) = (0, size);
+        while high - low > 1 {
+            let middle = low + (1 << (u64::BITS - 1 - (high - low - 1).leading_zeros()));
+            let is_left = index < middle;
+            let (from, to) = if is_left { (middle, high) } else { (low, middle) };
+            path.push(self.range(from, to)?);
+            (low, high) = if is_left { (low, middle) } else { (middle, high) };
+        }
+        path.reverse();
+        Ok(path)
+    }
+
+    /// A complete subtree, or the ragged rest of the tree.
+    fn range(&self, low: u64, high: u64) -> Result<Hash, Missing> {
+        let length = high - low;
+        if length.is_power_of_two() {
+            let level = length.trailing_zeros();
+            return self.hash(u8::try_from(level).unwrap_or(u8::MAX), low >> level);
+        }
+        let ragged = self.ragged.iter().find(|(first, _)| *first == low);
+        ragged.map(|(_, hash)| *hash).ok_or(Missing { level: 0, index: low })
+    }
 }
 
 impl HashReader for BatchTiles {

@@ -2,11 +2,15 @@
 //!
 //! Everything is recomputed from the records: checksums, leaf hashes, every root, every signature, the mark, every
 //! published tile. The first thing that does not hold is named with its file, offset and record. Memory stays flat. It
-//! must not repair anything and takes no lock, so run it on a closed ledger or a copy. It does not check payloads
-//! beyond the checksum: their commitments are inside the leaves, which this crate does not read.
+//! must not repair anything and takes no lock, so run it on a closed ledger or a copy. Payloads are covered by the
+//! checksum only, which anybody can make anew: their commitments are inside the leaves, which this crate does not read,
+//! so whoever can read them hands in a check ([`walk_records`]).
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
 
 use countersign_receipt::keys::MAX_KEYS_BYTES;
 use countersign_receipt::merkle::TreeHead;
@@ -22,6 +26,14 @@ use crate::signer::load_verifier;
 use crate::store::Store;
 use crate::tile::{PublicFile, Tiler, entries_path, split_entries};
 use crate::tree::TILE_WIDTH;
+
+mod digest;
+
+pub use self::digest::RecordCheck;
+use self::digest::{Crew, Digested, Piece, Work};
+
+/// How much of a segment is read at a time, in bytes; a larger frame is read whole.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// What was found to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +80,17 @@ pub enum WalkError {
         /// What is wrong.
         fault: FrameFault,
     },
+    /// A record whose leaf is the log's, but that does not hold for another reason: its payload is not what the leaf
+    /// commits to.
+    #[error("segment `{}`, record `{index}`: {what}", path.display())]
+    Record {
+        /// The segment.
+        path: PathBuf,
+        /// The record.
+        index: u64,
+        /// What is wrong, in the words of who checked.
+        what: String,
+    },
     /// The mark is missing or damaged, or has seen another log.
     #[error("confirmed mark `{}` {what}", path.display())]
     Mark {
@@ -110,11 +133,24 @@ pub enum WalkError {
 
 /// Verifies a whole ledger. `key` is the key to trust; without one the ledger's own `log.vkey` is.
 ///
-/// `progress` hears of bytes done and bytes in all.
+/// `progress` hears of bytes done and bytes in all. Uses all cores where the log is large.
 ///
 /// # Errors
 /// [`WalkError`]: the first thing that does not hold.
-pub fn walk(store: &Store, key: Option<&VerifierKey>, mut progress: impl FnMut(u64, u64)) -> Result<Report, WalkError> {
+pub fn walk(store: &Store, key: Option<&VerifierKey>, progress: impl FnMut(u64, u64)) -> Result<Report, WalkError> {
+    walk_records(store, key, &|_| Ok(()), progress)
+}
+
+/// As [`walk`], and asks `check` about every record, on several threads and in no order.
+///
+/// # Errors
+/// As [`walk`]; [`WalkError::Record`] for the first record that `check` refuses.
+pub fn walk_records(
+    store: &Store,
+    key: Option<&VerifierKey>,
+    check: RecordCheck<'_>,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Report, WalkError> {
     let trusted = match key {
         Some(key) => key.clone(),
         None => load_verifier(store)?,
@@ -129,14 +165,18 @@ pub fn walk(store: &Store, key: Option<&VerifierKey>, mut progress: impl FnMut(u
     let published = checkpoint(store.disk(), &store.checkpoint(), &keys)?;
     public_keys(store, &keys, published.as_ref())?;
     let mark = mark(store)?;
-    let mut walk =
-        Walk { store, keys: &keys, published, mark, seen: Seen::default(), tiler: Tiler::default(), head: None };
-    walk.boundary(&TreeHead { size: 0, root: countersign_receipt::merkle::empty_root() })?;
-    let mut done = 0;
-    for first in &firsts {
-        done += walk.segment(*first, |bytes| progress(done + bytes, total))?;
-    }
-    walk.finish()
+    let work = Work::new(&keys, check);
+    thread::scope(|scope| {
+        let crew = Crew::start(scope, &work, total);
+        let (seen, tiler) = (Seen::default(), Tiler::default());
+        let mut walk = Walk { store, keys: &keys, work: &work, crew: &crew, published, mark, seen, tiler, head: None };
+        walk.boundary(&TreeHead { size: 0, root: countersign_receipt::merkle::empty_root() })?;
+        let mut done = 0;
+        for first in &firsts {
+            done += walk.segment(*first, |bytes| progress(done + bytes, total))?;
+        }
+        walk.finish()
+    })
 }
 
 /// Verifies a folder of C2SP tlog-tiles by itself: the checkpoint's signature, every entry and every tile.
@@ -186,15 +226,18 @@ pub fn walk_public(
 /// Which of the sizes that the log must pass through were passed, with the right root.
 #[derive(Default)]
 struct Seen {
-    mark: bool,
+    /// The newest and the one before it.
+    mark: [bool; 2],
     published: bool,
 }
 
 struct Walk<'a> {
     store: &'a Store,
     keys: &'a KeyChain,
+    work: &'a Work<'a>,
+    crew: &'a Crew<'a>,
     published: Option<Checkpoint>,
-    mark: TreeHead,
+    mark: [TreeHead; 2],
     seen: Seen,
     tiler: Tiler,
     head: Option<TreeHead>,
@@ -209,30 +252,69 @@ impl Walk<'_> {
             let fault = FrameFault::Index { expected: self.tiler.size(), found: first };
             return Err(WalkError::Frame { path, offset: 0, index: self.tiler.size(), fault });
         }
-        loop {
-            let (offset, index) = (reader.offset, self.tiler.size());
-            let wrong = |fault| WalkError::Frame { path: path.clone(), offset, index, fault };
-            let frame = match reader.next(index).map_err(at(&path))? {
-                Found::Frame(frame) => frame,
-                Found::End => return reader.size().map_err(at(&path)),
-                Found::Fault(fault) => return Err(wrong(fault)),
-            };
+        let mut underway = VecDeque::new();
+        let mut is_more = true;
+        while is_more || !underway.is_empty() {
+            while is_more && underway.len() < self.crew.depth {
+                let offset = reader.offset;
+                let lengths = reader.skip_some(PIECE_BYTES).map_err(at(&path))?;
+                is_more = !lengths.is_empty();
+                if is_more {
+                    let piece = Piece { file: Arc::clone(&reader.file), offset, lengths };
+                    underway.push_back(self.crew.begin(piece));
+                }
+            }
+            if let Some(piece) = underway.pop_front() {
+                let digested = piece.wait().map_err(at(&path))?;
+                let end = self.piece(&path, &digested)?;
+                self.work.give_back(digested.bytes);
+                progress(end);
+            }
+        }
+        // Where no frame seems to start there must be nothing but zeros.
+        let (offset, index) = (reader.offset, self.tiler.size());
+        match reader.next(index).map_err(at(&path))? {
+            Found::End => reader.size().map_err(at(&path)),
+            Found::Fault(fault) => Err(WalkError::Frame { path, offset, index, fault }),
+            Found::Frame(_) => {
+                let source = io::Error::other("the file changed while it was read");
+                Err(WalkError::Io { path, source })
+            }
+        }
+    }
+
+    /// Takes the frames of a piece in, in order, and returns the offset behind them.
+    fn piece(&mut self, path: &Path, digested: &Digested) -> Result<u64, WalkError> {
+        let mut offset = digested.offset;
+        for checked in &digested.frames {
+            let index = self.tiler.size();
+            let wrong = |fault| WalkError::Frame { path: path.to_path_buf(), offset, index, fault };
+            let checked = checked.as_ref().map_err(|fault| wrong(fault.clone()))?;
+            if checked.shape.first != index {
+                return Err(wrong(FrameFault::Index { expected: index, found: checked.shape.first }));
+            }
+            let bytes = digested.bytes.get(checked.at.clone()).unwrap_or_default();
             let mut full = Vec::new();
-            frame.records().for_each(|record| self.tiler.push(record.leaf, &mut full));
+            let records = checked.shape.records(bytes).zip(&checked.hashes);
+            records.for_each(|(record, hash)| self.tiler.push_hashed(record.leaf, *hash, &mut full));
             let head = self.tiler.edge.head().map_err(|_| wrong(FrameFault::Shape("no root")))?;
-            judge(frame.note(), self.keys.origin(), &head).map_err(wrong)?;
-            self.keys.open_covered(frame.note()).map_err(|error| wrong(FrameFault::Checkpoint(error)))?;
+            judge(checked.shape.note(bytes), self.keys.origin(), &head).map_err(wrong)?;
+            checked.signed.clone().map_err(|error| wrong(FrameFault::Checkpoint(error)))?;
+            if let Some((index, what)) = &checked.refused {
+                return Err(WalkError::Record { path: path.to_path_buf(), index: *index, what: what.clone() });
+            }
             if self.published.as_ref().is_some_and(|published| head.size <= published.size) {
                 full.iter().try_for_each(|file| compare(self.store.disk(), &self.store.public(), file, index))?;
             }
             self.boundary(&head)?;
-            progress(reader.offset);
+            offset += bytes.len() as u64;
         }
+        Ok(offset)
     }
 
     fn boundary(&mut self, head: &TreeHead) -> Result<(), WalkError> {
         self.head = Some(*head);
-        self.seen.mark |= *head == self.mark;
+        self.mark.iter().zip(&mut self.seen.mark).for_each(|(mark, seen)| *seen |= mark == head);
         if self.published.as_ref().is_some_and(|published| published.head() == *head) {
             self.seen.published = true;
             let public = self.store.public();
@@ -243,22 +325,22 @@ impl Walk<'_> {
     }
 
     fn finish(self) -> Result<Report, WalkError> {
-        let head = self.head.unwrap_or(self.mark);
+        let [mark, _] = self.mark;
+        let head = self.head.unwrap_or(mark);
         // Older keys count only because a tree that the trusted one vouches for extends theirs.
         if !self.keys.trusts(head.size) {
             let what = format!("ends at `{}` records, before the trusted key signs", head.size);
             return Err(WalkError::Mark { path: self.store.mark(), what });
         }
-        if !self.seen.mark {
-            let what =
-                format!("has seen `{}` records, the log of `{}` does not contain them", self.mark.size, head.size);
+        if let Some((mark, _)) = self.mark.iter().zip(self.seen.mark).find(|(_, seen)| !seen) {
+            let what = format!("has seen `{}` records, the log of `{}` does not contain them", mark.size, head.size);
             return Err(WalkError::Mark { path: self.store.mark(), what });
         }
         if let Some(published) = self.published.as_ref().filter(|_| !self.seen.published) {
             let (seen, signed) = (published.size, published.root);
             return Err(WalkError::Fork { path: self.store.checkpoint(), seen, signed, found: head.size });
         }
-        Ok(Report { head, confirmed: self.mark.size, published: self.published.map(|published| published.size) })
+        Ok(Report { head, confirmed: mark.size, published: self.published.map(|published| published.size) })
     }
 }
 
@@ -302,10 +384,10 @@ fn public_keys(store: &Store, keys: &KeyChain, published: Option<&Checkpoint>) -
     }
 }
 
-fn mark(store: &Store) -> Result<TreeHead, WalkError> {
+fn mark(store: &Store) -> Result<[TreeHead; 2], WalkError> {
     let wrong = |what: &str| WalkError::Mark { path: store.mark(), what: what.to_owned() };
-    match Mark::read(&store.mark_file()) {
-        Ok(head) => head.ok_or_else(|| wrong("is damaged")),
+    match Mark::judge(&store.mark_file()) {
+        Ok(heads) => heads.ok_or_else(|| wrong("is damaged")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(wrong("is missing")),
         Err(error) => Err(at(&store.mark())(error)),
     }

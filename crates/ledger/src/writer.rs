@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use countersign_receipt::merkle::TreeHead;
-use countersign_receipt::{Checkpoint, Hash, Note};
+use countersign_receipt::{Checkpoint, Note};
 
 use crate::append::{Acked, Batch, Job, OUTCOME_ROOM};
 use crate::disk::{Access, DiskFile, Mode};
 use crate::error::{AppendError, SignError};
+use crate::fresh;
 use crate::mark::Mark;
 use crate::publish::Publisher;
 use crate::rotate;
@@ -156,11 +157,9 @@ impl Writer {
         }
         let begun = self.state(jobs)?;
         let first = self.edge.size();
-        let mut tiles = BatchTiles { edge: self.edge.clone(), full: Vec::new() };
-        let hashes: Vec<Hash> = jobs.iter().map(Job::leaf_hash).collect();
-        hashes.iter().for_each(|hash| tiles.edge.push(*hash, &mut tiles.full));
         let defect = |what: String| Stop::Refused(AppendError::Signer(SignError::Unavailable(what)));
-        let head = tiles.edge.head().map_err(|missing| defect(missing.to_string()))?;
+        let grown = BatchTiles::grow(&self.edge, jobs.iter().map(|job| job.leaf_hash));
+        let (tiles, head) = grown.map_err(|missing| defect(missing.to_string()))?;
         let note: Arc<str> = match self.sign(&head, &tiles) {
             Ok(note) => note.into(),
             Err(stop) => {
@@ -173,7 +172,7 @@ impl Writer {
         jobs.iter().for_each(|job| self.frame.record(&job.entry.leaf, job.entry.payload.as_deref()));
         let frame = self.frame.finish(&note).map_err(|fault| defect(fault.to_string()))?;
         let segment = &mut self.segment;
-        segment.file.write_at(segment.offset, frame).map_err(|error| stop("write", &segment.path, &error))?;
+        segment.file.write_at(segment.offset, frame).map_err(|error| unwritten("write", &segment.path, &error))?;
         segment.file.sync_data().map_err(|error| stop("sync", &segment.path, &error))?;
         segment.offset += frame.len() as u64;
         self.mark.write(&head).map_err(|error| stop("write", &self.shared.store.mark(), &error))?;
@@ -183,18 +182,21 @@ impl Writer {
         self.edge = tiles.edge.clone();
         let keys = Arc::clone(&self.shared.confirmed().keys);
         let confirmed = Confirmed { head, note: Arc::clone(&note), edge: self.edge.clone(), keys };
-        self.shared.state().confirmed = Arc::new(confirmed);
-        self.committed(begun, head, &tiles);
-        self.shared.news.notify_one();
-        self.shared.sizes.send_replace(head.size);
         let batch = Arc::new(Batch { tiles, note });
-        let answers = jobs.iter().zip(hashes).zip(first..).map(|((job, leaf_hash), index)| Acked {
+        let answers = jobs.iter().zip(first..).map(|(job, index)| Acked {
             index,
-            leaf_hash,
+            leaf_hash: job.leaf_hash,
             payload_stored: job.payload_stored,
             batch: Arc::clone(&batch),
         });
-        Ok(answers.collect())
+        let answers = answers.collect();
+        let leaves = jobs.iter_mut().map(|job| (std::mem::take(&mut job.entry.leaf), job.leaf_hash)).collect();
+        self.shared.fresh.put(fresh::Batch { first, leaves });
+        self.shared.state().confirmed = Arc::new(confirmed);
+        self.committed(begun, head, &batch.tiles);
+        self.shared.news.notify_one();
+        self.shared.sizes.send_replace(head.size);
+        Ok(answers)
     }
 
     fn sign(&self, head: &TreeHead, tiles: &BatchTiles) -> Result<String, Stop> {
@@ -253,7 +255,7 @@ impl Writer {
                 Ok(true)
             }
             Err(error) if is_full(&error) => Ok(false),
-            Err(error) => Err(stop("allocation", &segment.path, &error)),
+            Err(error) => Err(unwritten("allocation", &segment.path, &error)),
         }
     }
 
@@ -296,7 +298,7 @@ impl Writer {
         if let Some(publisher) = &mut self.publisher {
             let confirmed = self.shared.confirmed();
             let cosigned = self.shared.state().cosigned.clone();
-            if let Err(error) = publisher.publish(&confirmed, cosigned.as_deref()) {
+            if let Err(error) = publisher.publish(&confirmed, cosigned.as_deref(), &self.shared.fresh) {
                 tracing::warn!(%error, "checkpoint is not published yet");
             }
             self.shared.state().published = publisher.published();
@@ -317,6 +319,15 @@ fn is_full(error: &io::Error) -> bool {
 
 pub(crate) fn stop(operation: &'static str, path: &Path, error: &io::Error) -> Stop {
     Stop::Failed(failed(operation, path, error))
+}
+
+/// A write into space that no frame owns yet. On a read-only file system the frame is surely not whole, and the next one
+/// goes to the same place; any other error leaves the file in doubt.
+fn unwritten(operation: &'static str, path: &Path, error: &io::Error) -> Stop {
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => Stop::Refused(AppendError::ReadOnly { path: path.to_path_buf() }),
+        _ => stop(operation, path, error),
+    }
 }
 
 fn failed(operation: &'static str, path: &Path, error: &io::Error) -> AppendError {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use countersign_ledger::Disk;
 use countersign_ledger::disk::{DiskFile, DiskLock, Mode};
@@ -59,6 +60,8 @@ struct State {
     faults: BTreeMap<u64, Fault>,
     crashed: bool,
     capacity: Option<u64>,
+    read_only: bool,
+    sync_takes: Duration,
     locks: BTreeMap<PathBuf, Weak<()>>,
 }
 
@@ -89,6 +92,16 @@ impl FakeDisk {
     /// Bounds the bytes of all files together; `None` takes the bound away.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.lock_state().capacity = bytes;
+    }
+
+    /// Makes the file system read-only, or writable again. Files that are open stay so.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.lock_state().read_only = read_only;
+    }
+
+    /// How long every sync of a file takes from now on.
+    pub fn set_sync_time(&self, takes: Duration) {
+        self.lock_state().sync_takes = takes;
     }
 
     /// The bytes of all files together.
@@ -135,6 +148,32 @@ impl FakeDisk {
         state.durable_names.clone_from(&names);
         state.names = names;
         Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// The bytes of a file; none if there is no such file.
+    #[must_use]
+    pub fn bytes(&self, path: &Path) -> Option<Vec<u8>> {
+        let state = self.lock_state();
+        state.names.get(path).and_then(|inode| state.inodes.get(inode)).map(|inode| inode.bytes.clone())
+    }
+
+    /// Puts a file there, behind the back of who uses the disk; it is durable at once.
+    pub fn plant(&self, path: &Path, bytes: &[u8]) {
+        let mut state = self.lock_state();
+        let id = state.next_inode;
+        state.next_inode += 1;
+        state.inodes.insert(id, Inode { bytes: bytes.to_vec(), durable: bytes.to_vec(), changes: Vec::new(), syncs: 0 });
+        state.names.insert(path.to_path_buf(), id);
+        state.durable_names.insert(path.to_path_buf(), id);
+        let dirs: Vec<_> = path.ancestors().skip(1).map(Path::to_path_buf).collect();
+        state.dirs.extend(dirs);
+    }
+
+    /// Takes a file away, behind the back of who uses the disk.
+    pub fn snatch(&self, path: &Path) {
+        let mut state = self.lock_state();
+        state.names.remove(path);
+        state.durable_names.remove(path);
     }
 
     /// The paths of all files, sorted.
@@ -191,6 +230,9 @@ impl State {
     fn turn(&mut self) -> Turn {
         if let Err(error) = self.check_alive() {
             return Turn::Not(error);
+        }
+        if self.read_only {
+            return Turn::Not(io::ErrorKind::ReadOnlyFilesystem.into());
         }
         let fault = self.faults.get(&self.ops).copied();
         self.ops += 1;
@@ -455,6 +497,8 @@ impl DiskFile for FakeFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let takes = self.disk.lock_state().sync_takes;
+        std::thread::sleep(takes);
         self.disk.lock_state().change(|state| {
             state.inode(self.inode)?.sync();
             Ok(())

@@ -143,7 +143,7 @@ fn walk(
     key: Option<&VerifierKey>,
     bar: &indicatif::ProgressBar,
 ) -> Result<verify::Report, verify::WalkError> {
-    verify::walk(&Store::real(context.layout.ledger()), key, |done, total| {
+    verify::walk_records(&Store::real(context.layout.ledger()), key, &crate::payloads::check, |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     })

@@ -51,7 +51,7 @@ struct Tree(BatchTiles);
 
 impl Tree {
     fn of(size: u64, forked_from: u64) -> Self {
-        let mut tiles = BatchTiles { edge: Default::default(), full: Vec::new() };
+        let mut tiles = BatchTiles::of(Default::default());
         for index in 0..size {
             let salt = u8::from(index >= forked_from);
             tiles.edge.push(leaf_hash(&[&[salt][..], &index.to_le_bytes()].concat()), &mut tiles.full);

@@ -1,0 +1,40 @@
+//! Whether a payload is the one that its record commits to.
+//!
+//! The tree covers leaves only, and whoever can write the files can make a frame's checksum anew; the commitment inside the
+//! leaf is what a changed payload breaks. It must not know where payloads lie. It does not cover results of actions: they
+//! are not kept, so the salt of their commitment opens nothing here.
+
+use countersign_ledger::Record as Stored;
+use countersign_model::encoding::from_canonical;
+use countersign_model::payload::{ActionPayload, OutcomePayload};
+use countersign_model::record::Outcome;
+use countersign_model::{Body, Record};
+
+/// Checks one stored record. A payload that is not there is no fault: it may have been erased.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub(crate) fn check(stored: Stored<'_>) -> Result<(), String> {
+    let record = Record::from_leaf(stored.leaf).map_err(|error| format!("the leaf is no record: {error}"))?;
+    let Some(payload) = stored.payload else { return Ok(()) };
+    let unread = |error| format!("the payload cannot be read: {error}");
+    let opens = match &record.body {
+        Body::Outcome(outcome) => opens_outcome(outcome, &from_canonical(payload).map_err(unread)?),
+        body => match body.attempt() {
+            Some(attempt) => ActionPayload::decode(payload).map_err(unread)?.opens(attempt),
+            None => false,
+        },
+    };
+    if opens { Ok(()) } else { Err("the payload is not the one that the leaf commits to".to_owned()) }
+}
+
+fn opens_outcome(outcome: &Outcome, payload: &OutcomePayload) -> bool {
+    match (&outcome.undo, &payload.undo) {
+        (None, None) => true,
+        (Some(commitment), Some(undo)) => commitment.opens(&undo.salt, &undo.handle),
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;
