@@ -299,9 +299,11 @@ pub(crate) enum Log {
     Query(Box<Query>),
     /// Write the record in a format of other tools: OCSF or OpenTelemetry, one JSON object a line.
     Export(Export),
-    /// Check the whole ledger, or one receipt, offline.
+    /// Show chosen fields of one call's arguments, provably and without the others.
+    Disclose(Disclose),
+    /// Check the whole ledger, or one receipt or disclosure, offline.
     Verify {
-        /// A receipt to check, JSON or COSE; without one the whole ledger is walked.
+        /// A receipt (JSON or COSE) or a disclosure to check; without one the whole ledger is walked.
         receipt: Option<PathBuf>,
         /// The log's verifier key, as text or as a file; by default the installation's own.
         #[arg(long, value_name = "VKEY")]
@@ -435,6 +437,22 @@ pub(crate) struct Export {
     #[arg(long, value_name = "TIME")]
     pub(crate) until: Option<String>,
     /// Write to this file, which must not exist, instead of standard output.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// `log disclose`.
+#[derive(Debug, Args)]
+pub(crate) struct Disclose {
+    /// The index of the call's intent or decision in the log.
+    pub(crate) index: u64,
+    /// A member of the arguments to show; may be given more than once.
+    #[arg(long, value_name = "NAME", required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) field: Vec<String>,
+    /// Show all of them, and the listed `_meta`.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Write it to this file.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
 }

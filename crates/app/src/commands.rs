@@ -1,6 +1,7 @@
 //! The commands: each turns words of the command line into one deed and its exit code.
 
 pub(crate) mod approvals;
+pub(crate) mod disclose;
 pub(crate) mod export;
 pub(crate) mod init;
 pub(crate) mod keep;

@@ -196,7 +196,7 @@ fn attempt(attempt: &Attempt) -> Value {
         "claimed": {
             "trace": attempt.claimed.trace, "step": attempt.claimed.step, "cause": attempt.claimed.cause,
         },
-        "redactions": attempt.redactions.items,
+        "redactions": attempt.redactions.items, "redactions_total": attempt.redactions.total,
     })
 }
 

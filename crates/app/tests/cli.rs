@@ -246,6 +246,7 @@ async fn receipts_and_ledgers_that_do_not_verify_are_code_five() {
     }
     check(&at.run(&["log", "verify", &path("receipt.json"), "--key", &key]), 5, &["receipt.json", "is of log"]);
     cose_receipts(&at, kinds_at(&good), &key);
+    disclosures(&at, &kinds_at(&good), &key);
     check(&at.run(&["log", "verify", &path("gone.json")]), 2, &["cannot read", "gone.json"]);
     check(&at.run(&["log", "verify", &path("receipt.json"), "--key", "rubbish"]), 2, &["rubbish", "verifier key"]);
     gateway.stop().await;
@@ -257,6 +258,33 @@ async fn receipts_and_ledgers_that_do_not_verify_are_code_five() {
 fn kinds_at(verified: &Ran) -> Vec<(u64, String)> {
     let records = verified.json()["records"].as_array().unwrap().clone();
     records.iter().map(|r| (r["index"].as_u64().unwrap(), r["kind"].as_str().unwrap().to_owned())).collect()
+}
+
+/// One field of a call: shown, verified, and refused once anything is another.
+fn disclosures(at: &Installation, records: &[(u64, String)], foreign: &str) {
+    let path = |name: &str| at.path(name).display().to_string();
+    let (intent, outcome) = (records[0].0.to_string(), records[1].0.to_string());
+    let made = at.run(&["log", "disclose", &intent, "--field", "id", "--out", &path("field.json")]);
+    assert_eq!((made.code, &made.json()["shown"]), (0, &json!(1)), "{made:?}");
+    let good = at.run(&["log", "verify", &path("field.json")]);
+    assert_eq!(
+        (good.code, &good.json()["fields"]),
+        (0, &json!([{"kind": "member", "name": "id", "value": "\"one\""}]))
+    );
+    assert_eq!(good.json()["record"]["kind"], "intent");
+    let text = std::fs::read_to_string(at.path("field.json")).unwrap();
+    at.write("lie.json", &text.replace("\\\"one\\\"", "\\\"two\\\""));
+    check(
+        &at.run(&["log", "verify", &path("lie.json")]),
+        5,
+        &["lie.json", "field `id` is not what the leaf commits to"],
+    );
+    check(&at.run(&["log", "verify", &path("field.json"), "--key", foreign]), 5, &["field.json", "is of log"]);
+    at.write("cut.json", &text[..text.len() / 2]);
+    check(&at.run(&["log", "verify", &path("cut.json")]), 5, &["cut.json", "not well-formed"]);
+    check(&at.run(&["log", "disclose", &intent, "--field", "none"]), 1, &["no field `none`", "log show"]);
+    check(&at.run(&["log", "disclose", &intent]), 2, &["--field"]);
+    check(&at.run(&["log", "disclose", &outcome, "--all"]), 1, &["outcome"]);
 }
 
 /// Each record of a call as a COSE Receipt: written, verified, and refused once a byte or the key is another.

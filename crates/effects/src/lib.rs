@@ -7,6 +7,7 @@
 
 pub mod binding;
 pub mod json;
+pub mod secrets;
 pub mod sql;
 
 pub use binding::{ArgumentKind, Binding, Dialect, UnknownDialect, facts};

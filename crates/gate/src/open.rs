@@ -13,7 +13,7 @@ use countersign_model::unit::Bytes;
 use countersign_model::{Body, Record, TimeMs};
 
 use crate::Gate;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, DigestKey};
 use crate::clock::{Clock, Entropy};
 use crate::identity::Identities;
 use crate::kill::{KillFileError, KillSwitch};
@@ -114,6 +114,7 @@ impl Gate {
             policy: parts.policy,
             catalog: parts.catalog,
             switch: parts.switch,
+            digest_key: DigestKey::of(&parts.token_key.to_bytes()),
             identities: Identities::new(parts.token_key),
             clock: parts.clock,
             entropy: parts.entropy,

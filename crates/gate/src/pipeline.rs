@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_effects::secrets::cleaned;
 use countersign_kernel::{Event, Salts};
 use countersign_ledger::{AppendError, Committed, Sealer, Slot};
 use countersign_model::action::Action;
@@ -54,7 +55,7 @@ impl Gate {
         if let Some(refused) = self.refuse_flood(&call) {
             return refused;
         }
-        let Framed { action, subject } = match self.catalog().action(&call) {
+        let Framed { action, subject } = match self.catalog().action(&call, &self.0.digest_key) {
             Ok(framed) => framed,
             Err(reason) => return self.refuse_call(&call, reason).await,
         };
@@ -243,7 +244,8 @@ impl Gate {
                 rows: executed.rows,
                 bytes_sent: Bytes(executed.bytes_sent),
                 duration_ms,
-                note: executed.note.clone(),
+                // It may quote the upstream, which may quote the arguments.
+                note: executed.note.as_deref().map(|note| cleaned(note).into_owned()),
                 cost_microusd: executed.cost_microusd,
                 undo: committed,
             },

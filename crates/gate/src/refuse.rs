@@ -16,6 +16,7 @@ use countersign_receipt::{ReceiptProof, Role};
 
 use crate::Gate;
 use crate::call::{Answer, Call};
+use crate::catalog::recordable;
 use crate::state::Recording;
 
 /// Refusals of one second that get a record of their own.
@@ -127,6 +128,7 @@ impl Refusals {
 impl Gate {
     /// Records a request that was refused before there was an action. Answers at once: nothing was to run.
     pub async fn refuse(&self, point: Point, principal: Option<Principal>, reason: Reason) {
+        let reason = recordable(&reason);
         if self.0.refusals.admit(point, principal.as_ref(), &reason) {
             for recording in self.step_refusal(Event::Refused { point, principal, reason, count: 1 }) {
                 // A refusal that cannot be recorded is still a refusal.
@@ -139,8 +141,9 @@ impl Gate {
     pub(crate) async fn refuse_call<R>(&self, call: &Call, reason: Reason) -> Answer<R> {
         let principal = Some(call.caller.principal.clone());
         let mut receipt = None;
-        if self.0.refusals.admit(call.point, principal.as_ref(), &reason) {
-            let event = Event::Refused { point: call.point, principal, reason: reason.clone(), count: 1 };
+        let recorded = recordable(&reason);
+        if self.0.refusals.admit(call.point, principal.as_ref(), &recorded) {
+            let event = Event::Refused { point: call.point, principal, reason: recorded, count: 1 };
             for Recording { leaf, pending, .. } in self.step_refusal(event) {
                 if let Ok(committed) = pending.await {
                     let proof = ReceiptProof { role: Role::Decision, leaf, proof: committed.proof };

@@ -51,6 +51,7 @@ pub(crate) struct Inner {
     pub(crate) catalog: Catalog,
     pub(crate) switch: Arc<KillSwitch>,
     pub(crate) identities: Identities,
+    pub(crate) digest_key: crate::catalog::DigestKey,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) evaluation_ms: u64,

@@ -162,7 +162,9 @@ impl FakeDisk {
         let mut state = self.lock_state();
         let id = state.next_inode;
         state.next_inode += 1;
-        state.inodes.insert(id, Inode { bytes: bytes.to_vec(), durable: bytes.to_vec(), changes: Vec::new(), syncs: 0 });
+        state
+            .inodes
+            .insert(id, Inode { bytes: bytes.to_vec(), durable: bytes.to_vec(), changes: Vec::new(), syncs: 0 });
         state.names.insert(path.to_path_buf(), id);
         state.durable_names.insert(path.to_path_buf(), id);
         let dirs: Vec<_> = path.ancestors().skip(1).map(Path::to_path_buf).collect();
@@ -195,6 +197,16 @@ impl FakeDisk {
     pub fn syncs(&self, path: &Path) -> u64 {
         let state = self.lock_state();
         state.names.get(path).and_then(|inode| state.inodes.get(inode)).map_or(0, |inode| inode.syncs)
+    }
+
+    /// The paths of all files in which these bytes stand, sorted.
+    #[must_use]
+    pub fn holding(&self, bytes: &[u8]) -> Vec<PathBuf> {
+        let state = self.lock_state();
+        let holds = |inode: &u64| {
+            state.inodes.get(inode).is_some_and(|inode| inode.bytes.windows(bytes.len().max(1)).any(|at| at == bytes))
+        };
+        state.names.iter().filter(|(_, inode)| holds(inode)).map(|(path, _)| path.clone()).collect()
     }
 
     fn lock_state(&self) -> MutexGuard<'_, State> {

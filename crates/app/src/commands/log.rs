@@ -19,6 +19,7 @@ use countersign_receipt::{KeyChain, Receipt, VerifierKey, WitnessKey};
 use countersign_verifier::judge;
 use serde_json::json;
 
+use super::disclose;
 use super::monitor;
 use crate::admin::Admin;
 use crate::cli::Log;
@@ -43,6 +44,9 @@ pub(crate) fn run(command: Log, context: &Context) -> Result<Exit> {
         Log::Verify { receipt: None, key, .. } => verify_ledger(key.as_deref(), context),
         Log::Verify { receipt: Some(file), key, keys, witnesses } => {
             let keys = trusted(key.as_deref(), keys.as_deref(), context)?;
+            if disclose::is_one(&file) {
+                return disclose::verify(&file, &keys, context);
+            }
             verify_receipt(&file, (&keys, &witnesses), context)
         }
         Log::RotateKey(signer) => super::signer::rotate_key(&signer.human, context),
@@ -50,6 +54,7 @@ pub(crate) fn run(command: Log, context: &Context) -> Result<Exit> {
             monitor::run(&monitor::Asked { a, b, key, in_order, evidence }, context)
         }
         Log::Evidence { file, key } => monitor::check(&file, key.as_deref(), context),
+        Log::Disclose(command) => disclose::run(&command, context),
         Log::Receipt { index, cose, out } => receipt(index, cose, out.as_deref(), context),
     }
 }
@@ -143,7 +148,11 @@ fn walk(
     key: Option<&VerifierKey>,
     bar: &indicatif::ProgressBar,
 ) -> Result<verify::Report, verify::WalkError> {
-    verify::walk_records(&Store::real(context.layout.ledger()), key, &crate::payloads::check, |done, total| {
+    let store = Store::real(context.layout.ledger());
+    // A copy for an auditor has no vault: then payloads stay closed, and the leaves alone are judged.
+    let vault = store.vault().exists().then(|| Vault::open(&store)).transpose()?;
+    let check = |record: countersign_ledger::Record<'_>| crate::payloads::check(vault.as_ref(), record);
+    verify::walk_records(&store, key, &check, |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     })

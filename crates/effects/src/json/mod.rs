@@ -218,7 +218,7 @@ impl JsonError {
     }
 }
 
-/// A key as an error may show it: escaped and clipped, since it comes from the agent.
+/// A key as an error may show it: without secrets, escaped and clipped, since it comes from the agent.
 fn shown(key: &str) -> String {
-    key.chars().take(40).flat_map(char::escape_default).collect()
+    crate::secrets::cleaned(key).chars().take(40).flat_map(char::escape_default).collect()
 }

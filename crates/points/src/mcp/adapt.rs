@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use countersign_effects::json::{Node, canonical};
+use countersign_effects::secrets::cleaned;
 use countersign_gate::call::Answer;
 use countersign_model::encoding::clipped;
 use countersign_model::id::{TicketId, ToolName};
@@ -89,7 +90,8 @@ impl ToolCall {
 fn claimed(meta: &Node) -> Claimed {
     let claim = |member: &str| {
         let text = meta.get(member).and_then(Node::as_str).filter(|text| !text.is_empty())?;
-        Some(clipped(text, CLAIM_BYTES_MAX))
+        // Before it is clipped: half a secret would not be known again.
+        Some(clipped(&cleaned(text), CLAIM_BYTES_MAX))
     };
     Claimed { trace: claim(TRACE), step: claim(STEP), cause: claim(CAUSE) }
 }
