@@ -58,6 +58,8 @@ pub(crate) enum Command {
     /// Read and check the record.
     #[command(subcommand)]
     Log(Log),
+    /// Decide every recorded call again and say what differs. Exit code 5 if anything does.
+    Replay(Replay),
     /// Check or accept the policy.
     #[command(subcommand)]
     Policy(Policy),
@@ -301,6 +303,8 @@ pub(crate) enum Log {
     Export(Export),
     /// Show chosen fields of one call's arguments, provably and without the others.
     Disclose(Disclose),
+    /// List actions whose outcome is not known: what the gateway left open when it ended, and what was lost on the way.
+    Unknown,
     /// Check the whole ledger, or one receipt or disclosure, offline.
     Verify {
         /// A receipt (JSON or COSE) or a disclosure to check; without one the whole ledger is walked.
@@ -455,6 +459,28 @@ pub(crate) struct Disclose {
     /// Write it to this file.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+}
+
+/// `replay`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Offline. Without --from and --from-snapshot the whole log is verified on the way: checksums, roots,\n\
+    signatures, tiles. Records of another configuration count as outdated; to replay them too, give that older\n\
+    configuration with --config and this ledger with --ledger."
+)]
+pub(crate) struct Replay {
+    /// The ledger's folder; by default that of the configuration.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) ledger: Option<PathBuf>,
+    /// Begin at the newest snapshot; what lies below it is neither verified nor replayed.
+    #[arg(long, conflicts_with = "from")]
+    pub(crate) from_snapshot: bool,
+    /// Report records from this index on, beginning at the newest snapshot at or below it, else at the first record.
+    #[arg(long, value_name = "INDEX")]
+    pub(crate) from: Option<u64>,
+    /// The log's verifier key, as text or as a file; by default the ledger's own.
+    #[arg(long, value_name = "VKEY")]
+    pub(crate) key: Option<String>,
 }
 
 /// `policy`.

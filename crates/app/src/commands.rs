@@ -10,8 +10,10 @@ pub(crate) mod monitor;
 pub(crate) mod orders;
 pub(crate) mod policy;
 pub(crate) mod query;
+pub(crate) mod replay;
 pub(crate) mod runs;
 pub(crate) mod signer;
+pub(crate) mod unknown;
 pub(crate) mod up;
 pub(crate) mod witness;
 
@@ -34,6 +36,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Kill(scope) => orders::kill(&scope, &context),
         Command::Log(command) => log::run(command, &context),
         Command::Signer(signer) => signer::run(&signer, &context),
+        Command::Replay(replay) => replay::run(&replay, &context),
         Command::Init(init) => init::run(&init, context.out),
         command => runtime()?.block_on(on_runtime(command, &context)),
     }

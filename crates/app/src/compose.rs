@@ -69,6 +69,21 @@ fn witnessing(config: &Config) -> Result<Witnessing> {
     Ok(Witnessing { ports: ports.collect::<Result<_>>()?, timeout_ms: config.witness_timeout_ms })
 }
 
+/// The kernel's settings under a configuration and a policy.
+pub(crate) fn settings(config: &Config, policy: Digest, profile: &str) -> Settings {
+    Settings {
+        log: config.origin.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        configuration: config.hash,
+        profile: profile.to_owned(),
+        policy,
+        tenant: config.tenant.clone(),
+        agents: config.agents.keys().cloned().collect(),
+        budgets: config.budgets.clone(),
+        limits: Limits::default(),
+    }
+}
+
 /// Opens the gate of an installation.
 pub(crate) fn open(config: &Config, bundle: Bundle, layout: &Layout) -> Result<(Gate, Recovered)> {
     let switch = KillSwitch::open(&layout.kill())?;
@@ -80,17 +95,7 @@ pub(crate) fn open(config: &Config, bundle: Bundle, layout: &Layout) -> Result<(
     let token_key = TokenKey::from_bytes(&key)
         .with_context(|| format!("`{}` is no key of tokens", layout.token_key().display()))?;
     let (signer, profile) = signer(config)?;
-    let settings = Settings {
-        log: config.origin.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        configuration: config.hash,
-        profile: profile.to_owned(),
-        policy: bundle.hash(),
-        tenant: config.tenant.clone(),
-        agents: config.agents.keys().cloned().collect(),
-        budgets: config.budgets.clone(),
-        limits: Limits::default(),
-    };
+    let settings = settings(config, bundle.hash(), profile);
     let upstreams = config
         .upstreams
         .iter()

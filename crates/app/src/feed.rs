@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use countersign_index::{Index, IndexError, Options};
+use countersign_ledger::vault::Vault;
 use countersign_ledger::{Reader, Store};
 use countersign_model::payload::ActionPayload;
 use countersign_receipt::merkle::TreeHead;
@@ -68,10 +69,12 @@ fn follow(index: &mut Index, reader: &Reader, head: TreeHead, watch: &mut Watch<
         let mut batch = index.batch()?;
         let from = batch.next();
         let to = from.saturating_add(BATCH).min(head.size);
-        let text = batch.wants_text();
+        // Keys are read anew each time: what was destroyed meanwhile must not be readable here.
+        let vault = if batch.wants_text() { Some(Vault::open(reader.store())?) } else { None };
         let mut failed: Option<IndexError> = None;
         reader.each(from, to, &mut |record| {
-            let arguments = record.payload.filter(|_| text).and_then(readable);
+            let arguments =
+                vault.as_ref().zip(record.payload).and_then(|(vault, sealed)| readable(vault, sealed, record.leaf));
             failed = batch.push(record.index, record.leaf, arguments.as_deref()).err();
             failed.is_none()
         })?;
@@ -88,9 +91,10 @@ fn follow(index: &mut Index, reader: &Reader, head: TreeHead, watch: &mut Watch<
     }
 }
 
-/// The arguments of a stored payload, where it can be read.
-fn readable(payload: &[u8]) -> Option<Vec<u8>> {
-    ActionPayload::decode(payload).ok().map(|payload| payload.arguments)
+/// The arguments of a sealed payload; none where it was erased, is an outcome's, or cannot be opened.
+fn readable(vault: &Vault, sealed: &[u8], leaf: &[u8]) -> Option<Vec<u8>> {
+    let payload = vault.unseal(sealed, leaf).ok().flatten()?;
+    ActionPayload::decode(&payload).ok().map(|payload| payload.arguments)
 }
 
 /// A thread that follows the log until it is stopped.

@@ -238,14 +238,13 @@ fn foreign() -> Option<PathBuf> {
         println!("SKIPPED: COUNTERSIGN_WITHOUT_WITNESS=1 says that no foreign witness is to be had here");
         return None;
     }
-    let Some(lab) = std::env::var_os("COUNTERSIGN_LAB").filter(|folder| !folder.is_empty()) else {
-        if std::env::var_os("COUNTERSIGN_WITHOUT_LAB").is_some_and(|set| set == "1") {
-            println!("SKIPPED: there is no lab, and COUNTERSIGN_WITHOUT_LAB=1 says that this is meant");
-            return None;
-        }
-        panic!("COUNTERSIGN_LAB is not set: run `cargo xtask lab` and set what it prints");
-    };
-    let program = Path::new(&lab).join("bin/aics-witness");
+    let lab = std::env::var_os("COUNTERSIGN_LAB").filter(|folder| !folder.is_empty());
+    if lab.is_none() && std::env::var_os("COUNTERSIGN_WITHOUT_LAB").is_some_and(|set| set == "1") {
+        println!("SKIPPED: there is no lab, and COUNTERSIGN_WITHOUT_LAB=1 says that this is meant");
+        return None;
+    }
+    assert!(lab.is_some(), "COUNTERSIGN_LAB is not set: run `cargo xtask lab` and set what it prints");
+    let program = Path::new(&lab?).join("bin/aics-witness");
     assert!(
         program.is_file(),
         "no `aics-witness` in the lab: it needs Python 3.12 or later; install one and run `cargo xtask lab`, or set \

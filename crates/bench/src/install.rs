@@ -73,7 +73,7 @@ impl Installation {
         fs::write(root.join("keys").join("token.key"), token_key)?;
         let installation = Self { root: root.to_owned(), tokens: Vec::new(), log: create(&root.join("ledger"))? };
         let configuration = Digest::of("countersign configuration v1", &[config.as_bytes()]);
-        let (gate, now) = installation.open(configuration, TokenKey::from_bytes(&token_key)?)?;
+        let (gate, _, now) = installation.open(configuration, TokenKey::from_bytes(&token_key)?)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let tokens = runtime.block_on(begin(&gate, now, sessions));
         gate.close()?;
@@ -126,20 +126,10 @@ impl Installation {
     }
 
     /// Opens the gate as the gateway's composition root does: the two must mean the same configuration.
-    fn open(&self, configuration: Digest, token_key: TokenKey) -> Result<(Gate, InForce)> {
+    fn open(&self, configuration: Digest, token_key: TokenKey) -> Result<(Gate, u64, InForce)> {
         let bundle = bundle()?;
         let now = InForce { configuration, policy: bundle.hash() };
-        let settings = Settings {
-            log: ORIGIN.to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            configuration,
-            profile: "same_user".to_owned(),
-            policy: now.policy,
-            tenant: "default".parse()?,
-            agents: [AGENT.parse()?].into(),
-            budgets: budgets(),
-            limits: Limits::default(),
-        };
+        let settings = settings_of(now)?;
         let parts = Parts {
             store: Store::real(self.ledger()),
             ledger: Default::default(),
@@ -155,8 +145,44 @@ impl Installation {
             evaluation_ms: 2_000,
             witnesses: Default::default(),
         };
-        Ok((Gate::open(parts)?.0, now))
+        let (gate, recovered) = Gate::open(parts)?;
+        Ok((gate, recovered.from, now))
     }
+}
+
+/// Opens the gate of an installation once more; says from which record the log was read. Blocks.
+pub(crate) fn reopen(root: &Path) -> Result<(Gate, u64)> {
+    let log = countersign_ledger::load_verifier(&Store::real(root.join("ledger")))?;
+    let installation = Installation { root: root.to_owned(), tokens: Vec::new(), log };
+    let key: [u8; 32] = fs::read(root.join("keys").join("token.key"))?
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("the key of tokens has not 32 bytes"))?;
+    let (gate, from, _) = installation.open(configuration_of(root)?, TokenKey::from_bytes(&key)?)?;
+    Ok((gate, from))
+}
+
+/// The kernel's settings of an installation.
+pub(crate) fn settings(root: &Path) -> Result<Settings> {
+    settings_of(InForce { configuration: configuration_of(root)?, policy: bundle()?.hash() })
+}
+
+fn configuration_of(root: &Path) -> Result<Digest> {
+    let config = fs::read(root.join("countersign.yaml"))?;
+    Ok(Digest::of("countersign configuration v1", &[&config]))
+}
+
+fn settings_of(now: InForce) -> Result<Settings> {
+    Ok(Settings {
+        log: ORIGIN.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        configuration: now.configuration,
+        profile: "same_user".to_owned(),
+        policy: now.policy,
+        tenant: "default".parse()?,
+        agents: [AGENT.parse()?].into(),
+        budgets: budgets(),
+        limits: Limits::default(),
+    })
 }
 
 /// What the human accepts.

@@ -17,6 +17,7 @@ mod report;
 mod run;
 mod serve;
 mod service;
+mod startup;
 mod upstream;
 mod wire;
 
@@ -67,6 +68,14 @@ enum Role {
     Index(index::IndexPlan),
     /// The ledger alone, beside a plain file.
     Ledger(ledger::LedgerPlan),
+    /// Measure how long a start-up takes on a long log, whole and from a snapshot.
+    Startup(startup::Startup),
+    /// Open the gate of an installation once and say how long it took.
+    #[command(hide = true)]
+    Open {
+        /// Its folder.
+        root: PathBuf,
+    },
     /// The echo server.
     #[command(hide = true)]
     Upstream,
@@ -109,11 +118,12 @@ fn main() -> ExitCode {
 }
 
 fn play(cli: Cli) -> Result<()> {
-    if let Some(Role::Index(plan)) = &cli.role {
-        return index::run(plan);
-    }
-    if let Some(Role::Ledger(plan)) = &cli.role {
-        return ledger::run(plan);
+    match &cli.role {
+        Some(Role::Index(plan)) => return index::run(plan),
+        Some(Role::Ledger(plan)) => return ledger::run(plan),
+        Some(Role::Startup(asked)) => return startup::run(asked.records, asked.dir.as_deref()),
+        Some(Role::Open { root }) => return startup::open(root),
+        _ => {}
     }
     // Every part is one thread, as the baselines of the reference are; the gateway has its own runtime.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -125,7 +135,7 @@ fn play(cli: Cli) -> Result<()> {
                 let records = pass::Records { journal: journal::Journal::create(&journal)?, intent, outcome };
                 pass::serve(upstream, Some(records)).await
             }
-            Some(Role::Index(_) | Role::Ledger(_)) | None => {
+            Some(Role::Index(_) | Role::Ledger(_) | Role::Startup(_) | Role::Open { .. }) | None => {
                 let measured = run::run(&cli.plan).await?;
                 report::print(&cli.plan, &measured)
             }

@@ -29,5 +29,5 @@ pub use self::erase::Destroyed;
 pub use self::open::{GateError, Parts};
 pub use self::refuse::DENIALS_MAX;
 pub use self::sealing::payload_of;
-pub use self::snapshots::SnapshotRules;
+pub use self::snapshots::{SnapshotRules, leaf_of};
 pub use self::state::{Evaluate, Gate};

@@ -93,9 +93,11 @@ impl Gate {
     pub(crate) fn snapshot_at_stop(&self) {
         let mut shadow = self.0.snapshots.shadow.lock().unwrap_or_else(PoisonError::into_inner);
         let since = shadow.as_ref().map_or(0, |shadow| self.ledger().head().size.saturating_sub(shadow.last));
-        let rules = self.0.snapshots.rules;
-        if since >= rules.at_stop_records && self.ledger().flush(FLUSH) == Ok(true) {
-            self.follow(&mut shadow, rules.at_stop_records);
+        let SnapshotRules { every_records, at_stop_records } = self.0.snapshots.rules;
+        // Far behind, all tiles below would have to be synced first: an orderly stop does not wait for that.
+        let is_near = since < every_records.saturating_mul(2);
+        if is_near && since >= at_stop_records && self.ledger().flush(FLUSH) == Ok(true) {
+            self.follow(&mut shadow, since);
         }
     }
 
@@ -194,7 +196,7 @@ impl Rebuild for Refold {
                 leaf: &stored.leaf,
                 payload: stored.payload.as_deref(),
             };
-            leaf_of(&self.vault, stored).ok()
+            folded(&self.vault, stored).ok()
         };
         let kernel: Result<_, RestoreError> = Kernel::restore(self.settings.clone(), resumed.state, &mut read);
         self.kernel = kernel?;
@@ -224,7 +226,7 @@ fn fold(
     vault: &Vault,
     stored: countersign_ledger::Record<'_>,
 ) -> Result<Option<countersign_model::record::Snapshot>, VisitError> {
-    let Leaf { record, leaf, leaf_hash, payload } = leaf_of(vault, stored)?;
+    let Leaf { record, leaf, leaf_hash, payload } = folded(vault, stored)?;
     let snapshot = match &record.body {
         Body::Snapshot(snapshot) => Some(snapshot.clone()),
         _ => None,
@@ -234,27 +236,37 @@ fn fold(
     Ok(snapshot)
 }
 
-/// A stored record, read as far as a fold needs it. An erased payload is no error: what waited for it is gone, and fails closed.
-/// Nor does one that cannot be read keep everything else from starting.
-fn leaf_of(vault: &Vault, stored: countersign_ledger::Record<'_>) -> Result<Leaf, VisitError> {
-    let record = Record::from_leaf(stored.leaf)
-        .map_err(|error| VisitError::new(format!("record `{}`: {error}", stored.index)))?;
-    Ok(Leaf {
-        leaf: LeafIndex(stored.index),
-        leaf_hash: Digest(*leaf_hash(stored.leaf).as_bytes()),
-        // No fold reads the payload of anything but a proposal.
-        payload: match record.body {
-            Body::Proposal(_) => proposed(vault, &stored),
-            _ => None,
-        },
-        record,
-    })
+/// A stored record, read as far as a fold needs it: no fold reads the payload of anything but a proposal. An erased one is no
+/// error: what waited for it is gone, and fails closed. Nor does one that cannot be read keep everything else from starting.
+fn folded(vault: &Vault, stored: countersign_ledger::Record<'_>) -> Result<Leaf, VisitError> {
+    let mut leaf = leaf_of(None, stored)?;
+    if let (Body::Proposal(_), Some(sealed)) = (&leaf.record.body, stored.payload) {
+        leaf.payload = opened(vault, sealed, stored.leaf).unwrap_or_else(|error| {
+            tracing::error!(%error, record = stored.index, "a proposal cannot be shown any more, and waits no longer");
+            None
+        });
+    }
+    Ok(leaf)
 }
 
-fn proposed(vault: &Vault, stored: &countersign_ledger::Record<'_>) -> Option<ActionPayload> {
-    let opened = vault.unseal(stored.payload?, stored.leaf).unwrap_or_else(|error| {
-        tracing::error!(%error, record = stored.index, "a proposal cannot be shown any more, and waits no longer");
-        None
-    });
-    ActionPayload::decode(&opened?).ok()
+/// A stored record, read whole. Without a vault, or where the payload was erased, there is none.
+///
+/// # Errors
+/// Where the leaf is no record of this version, or the payload is not what was sealed.
+pub fn leaf_of(vault: Option<&Vault>, stored: countersign_ledger::Record<'_>) -> Result<Leaf, VisitError> {
+    let wrong = |error: &dyn std::fmt::Display| VisitError::new(format!("record `{}`: {error}", stored.index));
+    let record = Record::from_leaf(stored.leaf).map_err(|error| wrong(&error))?;
+    let payload = match (vault, stored.payload) {
+        (Some(vault), Some(sealed)) if record.body.attempt().is_some() => {
+            opened(vault, sealed, stored.leaf).map_err(|error| wrong(&error))?
+        }
+        _ => None,
+    };
+    let leaf_hash = Digest(*leaf_hash(stored.leaf).as_bytes());
+    Ok(Leaf { leaf: LeafIndex(stored.index), leaf_hash, payload, record })
+}
+
+fn opened(vault: &Vault, sealed: &[u8], leaf: &[u8]) -> Result<Option<ActionPayload>, VisitError> {
+    let Some(bytes) = vault.unseal(sealed, leaf)? else { return Ok(None) };
+    Ok(Some(ActionPayload::decode(&bytes)?))
 }

@@ -194,6 +194,12 @@ impl Gate {
         self.kernel().holds().map(|(name, hold)| (name.clone(), hold.clone())).collect()
     }
 
+    /// Every counter of every budget.
+    #[must_use]
+    pub fn budgets(&self) -> Vec<countersign_model::record::BudgetReading> {
+        self.kernel().budgets()
+    }
+
     /// What holds at this moment, for people and monitors.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -12,7 +12,7 @@ use countersign_model::{Body, Digest, Principal, Record, TimeMs};
 
 use crate::parked::{Parked, RefusedAs};
 use crate::settings::Settings;
-use crate::state::{Activation, Human, Open, State};
+use crate::state::{Activation, Human, Lifetime, Open, State};
 
 /// A record with what goes with it. The leaf is known at recovery and comes later when live.
 #[derive(Clone, Copy)]
@@ -31,7 +31,10 @@ impl State {
             self.note_session(&attempt.principal, attempt.inputs.token_expires);
         }
         match body {
-            Body::Started(started) => self.kill.epoch = self.kill.epoch.max(started.kill_epoch),
+            Body::Started(started) => {
+                self.kill.epoch = self.kill.epoch.max(started.kill_epoch);
+                self.lifetime = Some(Lifetime::of(started));
+            }
             Body::Intent(attempt) => self.apply_intent(attempt, seen),
             Body::Outcome(outcome) => {
                 self.open.remove(&outcome.action);

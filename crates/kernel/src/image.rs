@@ -22,7 +22,7 @@ use crate::kill::KillState;
 use crate::parked::{Parked, RefusedAs};
 use crate::replay::Leaf;
 use crate::settings::Settings;
-use crate::state::{Activation, Human, Open, Session, State};
+use crate::state::{Activation, Human, Lifetime, Open, Session, State};
 
 #[cfg(test)]
 mod tests;
@@ -133,6 +133,8 @@ struct Image {
     /// Erasures that were ordered and are not on record as done.
     #[n(19)]
     erasures: BTreeSet<VaultScope>,
+    #[n(20)]
+    lifetime: Option<Lifetime>,
 }
 
 #[derive(Encode, Decode)]
@@ -249,6 +251,7 @@ impl Kernel {
         let hold = |HoldImage { scope, since, human }| Hold { scope, since, human };
         state.keep.holds = image.holds.into_iter().map(|(name, held)| (name, hold(held))).collect();
         state.keep.erasures = image.erasures;
+        state.lifetime = image.lifetime;
         for (ticket, parked) in image.parked {
             park(&mut state, ticket, parked, read)?;
         }
@@ -296,6 +299,7 @@ fn image_of(state: &State, settings: &Settings) -> Option<Image> {
         clock_doubt: state.clock_doubt,
         holds: state.keep.holds.iter().map(|(name, hold)| (name.clone(), hold.clone().into())).collect(),
         erasures: state.keep.erasures.clone(),
+        lifetime: state.lifetime.clone(),
     })
 }
 

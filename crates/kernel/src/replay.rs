@@ -9,8 +9,6 @@
 //! recorded `reserved` or `in_flight` may be higher than the refolded one. A proposal whose append failed and that is on
 //! disk all the same shows as a difference in what waits.
 
-use std::collections::BTreeMap;
-
 use countersign_model::payload::{ActionPayload, Salt};
 use countersign_model::record::{Attempt, Inputs};
 use countersign_model::unit::LeafIndex;
@@ -24,9 +22,14 @@ use crate::judge::{Judgement, judge};
 use crate::kernel::Kernel;
 use crate::policy::{Bundle, EvaluationRequest};
 use crate::settings::Settings;
+use crate::state::Lifetime;
+
+mod stream;
 
 #[cfg(test)]
 mod tests;
+
+pub use stream::{Replayer, WINDOW};
 
 /// One leaf of a log.
 #[derive(Clone, Debug)]
@@ -89,58 +92,13 @@ impl Report {
 /// Replays a whole log from its first leaf, under the configuration and policy given.
 #[must_use]
 pub fn replay(leaves: &[Leaf], settings: &Settings, bundle: &Bundle) -> Report {
-    let mut replay = Replay {
-        kernel: Kernel::new(settings.clone()),
-        bundle,
-        is_current: false,
-        has_erased: false,
-        report: Report::default(),
-    };
-    let unclean = unclean_lifetimes(leaves);
-    for (step, leaf) in in_order(leaves) {
-        let is_unclean = unclean.get(&leaf.leaf).copied().unwrap_or(true);
-        match step {
-            Step::Reserve => replay.reserve(leaf),
-            Step::Take => replay.take(leaf, is_unclean),
-        }
-    }
-    replay.report
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
-    Reserve,
-    Take,
-}
-
-/// Reservations and records by sequence number.
-fn in_order(leaves: &[Leaf]) -> Vec<(Step, &Leaf)> {
-    let mut steps: Vec<(Seq, Step, &Leaf)> = Vec::new();
-    for leaf in leaves {
-        let reserved = leaf.record.body.attempt().map(|attempt| attempt.reserved_at);
-        if let Some(seq) = reserved.filter(|seq| *seq < leaf.record.seq) {
-            steps.push((seq, Step::Reserve, leaf));
-        }
-        steps.push((leaf.record.seq, Step::Take, leaf));
-    }
-    steps.sort_by_key(|(seq, step, leaf)| (*seq, *step, leaf.leaf));
-    steps.into_iter().map(|(_, step, leaf)| (step, leaf)).collect()
-}
-
-/// For every leaf, whether the process that wrote it ended without saying so.
-fn unclean_lifetimes(leaves: &[Leaf]) -> BTreeMap<LeafIndex, bool> {
-    let mut is_unclean = true;
-    let mut by_leaf = BTreeMap::new();
-    for leaf in leaves.iter().rev() {
-        if matches!(leaf.record.body, Body::Stopped) {
-            is_unclean = false;
-        }
-        by_leaf.insert(leaf.leaf, is_unclean);
-        if matches!(leaf.record.body, Body::Started(_)) {
-            is_unclean = true;
-        }
-    }
-    by_leaf
+    let mut report = Report::default();
+    let mut found = |line| report.lines.push(line);
+    let mut replayer = Replayer::new(Kernel::new(settings.clone()), 0, bundle);
+    leaves.iter().for_each(|leaf| replayer.feed(leaf.clone(), &mut found));
+    replayer.finish(&mut found);
+    report.lines.sort_by_key(|line| (line.seq, line.leaf));
+    report
 }
 
 struct Replay<'a> {
@@ -150,10 +108,40 @@ struct Replay<'a> {
     is_current: bool,
     /// Whether a proposal was erased: then what waited cannot be counted again.
     has_erased: bool,
-    report: Report,
 }
 
-impl Replay<'_> {
+/// What a record came to.
+enum Taken {
+    /// It decides nothing.
+    Nothing,
+    Found(Found),
+    /// Calls in flight that left no record would explain it, but only if the process ended without saying so.
+    Doubtful {
+        /// If the process ended in an orderly way.
+        clean: Found,
+        /// If it did not.
+        unclean: Found,
+    },
+}
+
+impl<'a> Replay<'a> {
+    fn new(kernel: Kernel, bundle: &'a Bundle) -> Self {
+        let mut replay = Self { kernel, bundle, is_current: false, has_erased: false };
+        replay.is_current = replay.kernel.state.lifetime.as_ref().is_some_and(|lifetime| replay.is_under(lifetime));
+        replay
+    }
+
+    /// Whether a lifetime ran under the configuration and policy given.
+    fn is_under(&self, lifetime: &Lifetime) -> bool {
+        let settings = &self.kernel.settings;
+        lifetime.configuration == settings.configuration && lifetime.policy == settings.policy
+    }
+
+    /// Whether a lifetime ran under them in this very version.
+    fn is_ours(&self, lifetime: &Lifetime) -> bool {
+        self.is_under(lifetime) && lifetime.version == self.kernel.settings.version
+    }
+
     fn reserve(&mut self, leaf: &Leaf) {
         let Some(attempt) = leaf.record.body.attempt() else {
             return;
@@ -184,29 +172,26 @@ impl Replay<'_> {
         self.kernel.draft(attempt.reserved_at, &caller, payload.action(attempt), &salts)
     }
 
-    fn take(&mut self, leaf: &Leaf, is_unclean: bool) {
+    fn take(&mut self, leaf: &Leaf) -> Taken {
         let record = &leaf.record;
         self.kernel.state.pass(record.at);
         if let Body::Started(started) = &record.body {
-            let settings = &self.kernel.settings;
-            self.is_current = started.configuration == settings.configuration && started.policy == settings.policy;
+            self.is_current = self.is_under(&Lifetime::of(started));
         }
-        let found = match &record.body {
-            Body::Consent(_) | Body::Commanded(_) if !self.is_current => Some(Found::Outdated),
-            Body::Consent(consent) => Some(self.consent(consent)),
+        let taken = match &record.body {
+            Body::Consent(_) | Body::Commanded(_) if !self.is_current => Taken::Found(Found::Outdated),
+            Body::Consent(consent) => Taken::Found(self.consent(consent)),
             Body::Commanded(commanded) => {
                 let again = self.kernel.commanded(commanded.signed.clone(), commanded.session.clone());
-                Some(compared(again.as_ref() == Ok(commanded), || {
+                Taken::Found(compared(again.as_ref() == Ok(commanded), || {
                     again.err().unwrap_or_else(|| "the command means something else".to_owned())
                 }))
             }
-            body => body.attempt().map(|attempt| self.attempt(leaf, attempt, is_unclean)),
+            body => body.attempt().map_or(Taken::Nothing, |attempt| self.attempt(leaf, attempt)),
         };
-        if let Some(found) = found {
-            self.report.lines.push(Line { leaf: leaf.leaf, seq: record.seq, kind: record.body.kind(), found });
-        }
         let seen = Seen { record, payload: leaf.payload.as_ref(), leaf: Some((leaf.leaf, leaf.leaf_hash)) };
         self.kernel.state.apply(&self.kernel.settings, seen);
+        taken
     }
 
     fn consent(&self, consent: &countersign_model::record::Consent) -> Found {
@@ -224,30 +209,41 @@ impl Replay<'_> {
         })
     }
 
-    fn attempt(&mut self, leaf: &Leaf, recorded: &Attempt, is_unclean: bool) -> Found {
+    fn attempt(&mut self, leaf: &Leaf, recorded: &Attempt) -> Taken {
         let asked = self.kernel.answered(recorded.reserved_at);
         let did_not_fit = recorded.reasons.iter().any(|reason| reason.code == ReasonCode::RecordTooLong);
         if did_not_fit {
-            return Found::Erased;
+            return Taken::Found(Found::Erased);
         }
         // Its own inputs alone must give what it says, whatever else is known.
-        let mut what = judged_again(&leaf.record, recorded);
+        let what = judged_again(&leaf.record, recorded);
         if readable(leaf, recorded).is_none() {
             self.has_erased = true;
-            return if what.is_empty() { Found::Erased } else { Found::Differs { what } };
+            if leaf.payload.is_some() {
+                let what = vec!["payload: it is not the one that the record commits to".to_owned()];
+                return Taken::Found(Found::Differs { what });
+            }
+            return Taken::Found(differing(what, Found::Erased));
         }
         if !self.is_current || recorded.inputs.policy != self.kernel.settings.policy {
-            return if what.is_empty() { Found::Outdated } else { Found::Differs { what } };
+            return Taken::Found(differing(what, Found::Outdated));
         }
-        let mut draft = asked.unwrap_or_else(|| self.draft(leaf, recorded));
-        if is_unclean {
-            forgive(&mut draft.attempt.inputs, &recorded.inputs);
+        let draft = asked.unwrap_or_else(|| self.draft(leaf, recorded));
+        let clean = self.compared_again(leaf, draft.clone(), recorded, what.clone());
+        if clean == Found::Identical {
+            return Taken::Found(clean);
         }
+        let mut forgiven = draft;
+        forgive(&mut forgiven.attempt.inputs, &recorded.inputs);
+        Taken::Doubtful { clean, unclean: self.compared_again(leaf, forgiven, recorded, what) }
+    }
+
+    fn compared_again(&self, leaf: &Leaf, draft: Draft, recorded: &Attempt, mut what: Vec<String>) -> Found {
         match self.decide(leaf, draft, recorded) {
             Some(again) => what.extend(self.differences(&leaf.record, &again)),
             None => what.push("decision: policy was not asked, and nothing else decides it".to_owned()),
         }
-        if what.is_empty() { Found::Identical } else { Found::Differs { what } }
+        differing(what, Found::Identical)
     }
 
     fn decide(&self, leaf: &Leaf, draft: Draft, recorded: &Attempt) -> Option<Record> {
@@ -307,6 +303,11 @@ fn compared(is_same: bool, why: impl FnOnce() -> String) -> Found {
         return Found::Identical;
     }
     Found::Differs { what: vec![why()] }
+}
+
+/// Different, if anything differs.
+fn differing(what: Vec<String>, otherwise: Found) -> Found {
+    if what.is_empty() { otherwise } else { Found::Differs { what } }
 }
 
 fn readable<'a>(leaf: &'a Leaf, attempt: &Attempt) -> Option<&'a ActionPayload> {

@@ -7,8 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_model::id::{AgentId, Environment, HumanId, LeaseName, RunId, SessionId, TicketId};
+use countersign_model::record::Started;
 use countersign_model::unit::LeafIndex;
 use countersign_model::{Digest, Principal, Seq, TimeMs};
+use minicbor::{Decode, Encode};
 
 use crate::budget::Budgets;
 use crate::keep::Keep;
@@ -60,6 +62,25 @@ pub(crate) struct Open {
     pub(crate) lost: bool,
 }
 
+/// One process, from its start on.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct Lifetime {
+    #[n(0)]
+    pub(crate) version: String,
+    #[n(1)]
+    pub(crate) configuration: Digest,
+    #[n(2)]
+    pub(crate) policy: Digest,
+}
+
+impl Lifetime {
+    pub(crate) fn of(started: &Started) -> Self {
+        let Started { version, configuration, policy, .. } = started;
+        Self { version: version.clone(), configuration: *configuration, policy: *policy }
+    }
+}
+
 /// The fold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
@@ -78,6 +99,8 @@ pub(crate) struct State {
     sessions_by_end: BTreeSet<(TimeMs, SessionId)>,
     runs: BTreeMap<RunId, BTreeSet<SessionId>>,
     pub(crate) activation: Option<Activation>,
+    /// The last start on record.
+    pub(crate) lifetime: Option<Lifetime>,
     /// Since when the clock is in doubt: leases do not hold, and freezes that held then go on.
     pub(crate) clock_doubt: Option<TimeMs>,
     pub(crate) keep: Keep,

@@ -11,7 +11,7 @@ use std::io;
 
 use countersign_receipt::keys::{MAX_KEYS_BYTES, Rotation};
 use countersign_receipt::merkle::TreeHead;
-use countersign_receipt::{Hash, KeyChain};
+use countersign_receipt::{Hash, KeyChain, VerifierKey};
 
 use crate::disk::{Access, read_file, replace_file};
 use crate::error::{OpenError, SignError};
@@ -37,13 +37,18 @@ impl Begun {
 
 /// The keys of the ledger in `store`, from its first one on.
 pub(crate) fn load(store: &Store) -> Result<KeyChain, OpenError> {
+    follow(store, load_verifier(store)?)
+}
+
+/// The keys that follow from a trusted one.
+pub(crate) fn follow(store: &Store, trusted: VerifierKey) -> Result<KeyChain, OpenError> {
     let path = store.keys();
     let text = match read_file(store.disk(), &path, MAX_KEYS_BYTES as u64) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(OpenError::io("read", &path)(error)),
     };
-    KeyChain::parse(load_verifier(store)?, &text).map_err(|source| OpenError::Keys { path, source })
+    KeyChain::parse(trusted, &text).map_err(|source| OpenError::Keys { path, source })
 }
 
 /// Notes a change before its leaf is written.

@@ -35,6 +35,12 @@ impl Reader {
         Self { store: store.clone(), positions: Mutex::default() }
     }
 
+    /// Where the ledger lies.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// The newest tree that was confirmed.
     ///
     /// # Errors

@@ -20,8 +20,9 @@ use countersign_receipt::{ChainError, Checkpoint, CheckpointError, Hash, KeyChai
 use crate::disk::{Disk, read_file};
 use crate::error::{FrameFault, OpenError};
 use crate::mark::Mark;
-use crate::recover::judge;
-use crate::segment::{self, Found, SegmentReader};
+use crate::rebuild::{self, Rebuild, Source};
+use crate::recover::{self, Anchor, VisitError, judge};
+use crate::segment::{self, Found, Record, SegmentReader};
 use crate::signer::load_verifier;
 use crate::store::Store;
 use crate::tile::{PublicFile, Tiler, entries_path, split_entries};
@@ -34,6 +35,17 @@ use self::digest::{Crew, Digested, Piece, Work};
 
 /// How much of a segment is read at a time, in bytes; a larger frame is read whole.
 const PIECE_BYTES: usize = 1 << 20;
+
+/// Whoever can read records, to see every one of a log that is walked.
+pub struct Readers<'a> {
+    /// Judges a record; on several threads and in no order.
+    pub check: RecordCheck<'a>,
+    /// Takes the records in, in order, each once the frame that it lies in holds.
+    pub visit: &'a mut Visit<'a>,
+}
+
+/// Takes a record in; an error ends the walk.
+pub type Visit<'a> = dyn FnMut(Record<'_>) -> Result<(), VisitError> + 'a;
 
 /// What was found to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +141,14 @@ pub enum WalkError {
         /// The first record that it covers wrongly.
         index: u64,
     },
+    /// Whoever reads the records gave up.
+    #[error("record `{index}` was not accepted: {reason}")]
+    Visitor {
+        /// The record.
+        index: u64,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Verifies a whole ledger. `key` is the key to trust; without one the ledger's own `log.vkey` is.
@@ -138,19 +158,20 @@ pub enum WalkError {
 /// # Errors
 /// [`WalkError`]: the first thing that does not hold.
 pub fn walk(store: &Store, key: Option<&VerifierKey>, progress: impl FnMut(u64, u64)) -> Result<Report, WalkError> {
-    walk_records(store, key, &|_| Ok(()), progress)
+    walk_records(store, key, Readers { check: &|_| Ok(()), visit: &mut |_| Ok(()) }, progress)
 }
 
-/// As [`walk`], and asks `check` about every record, on several threads and in no order.
+/// As [`walk`], and asks others about every record.
 ///
 /// # Errors
-/// As [`walk`]; [`WalkError::Record`] for the first record that `check` refuses.
+/// As [`walk`]; [`WalkError::Record`] for the first record that was refused, [`WalkError::Visitor`] where the visitor stopped.
 pub fn walk_records(
     store: &Store,
     key: Option<&VerifierKey>,
-    check: RecordCheck<'_>,
+    readers: Readers<'_>,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Report, WalkError> {
+    let Readers { check, visit } = readers;
     let trusted = match key {
         Some(key) => key.clone(),
         None => load_verifier(store)?,
@@ -169,7 +190,8 @@ pub fn walk_records(
     thread::scope(|scope| {
         let crew = Crew::start(scope, &work, total);
         let (seen, tiler) = (Seen::default(), Tiler::default());
-        let mut walk = Walk { store, keys: &keys, work: &work, crew: &crew, published, mark, seen, tiler, head: None };
+        let head = None;
+        let mut walk = Walk { store, keys: &keys, work: &work, crew: &crew, published, mark, seen, tiler, head, visit };
         walk.boundary(&TreeHead { size: 0, root: countersign_receipt::merkle::empty_root() })?;
         let mut done = 0;
         for first in &firsts {
@@ -177,6 +199,37 @@ pub fn walk_records(
         }
         walk.finish()
     })
+}
+
+/// Reads a ledger as a start-up would, from the newest snapshot that `rebuild` takes, and changes nothing: checksums and
+/// roots from there on, the last signature of every segment, the mark and the published checkpoint. What lies below
+/// the snapshot, and tiles, are not looked at; [`walk`] does. Gives where it began and the whole log's head.
+///
+/// # Errors
+/// [`OpenError`], as a start-up would say it.
+pub fn resume(
+    store: &Store,
+    key: Option<&VerifierKey>,
+    rebuild: &mut dyn Rebuild,
+) -> Result<(u64, TreeHead), OpenError> {
+    let trusted = match key {
+        Some(key) => key.clone(),
+        None => load_verifier(store)?,
+    };
+    let keys = crate::keys::follow(store, trusted)?;
+    let refused = |state| OpenError::Mark { path: store.mark(), state };
+    let marked = Mark::read(&store.mark_file())
+        .map_err(OpenError::io("read", store.mark()))?
+        .ok_or_else(|| refused("damaged"))?;
+    let mut anchors = vec![Anchor { witness: "the confirmed mark", head: marked }];
+    anchors.extend(recover::published(store, &keys)?);
+    let scan = rebuild::scan(Source { store, keys: &keys, anchors: &anchors }, rebuild)?;
+    // As for [`walk`]: older keys count only because a tree that the trusted one vouches for extends theirs.
+    if !keys.trusts(scan.head.size) {
+        let seen = keys.last_first().saturating_sub(1);
+        return Err(OpenError::Rollback { found: scan.head.size, witness: "the list of keys", seen });
+    }
+    Ok((scan.from, scan.head))
 }
 
 /// Verifies a folder of C2SP tlog-tiles by itself: the checkpoint's signature, every entry and every tile.
@@ -241,6 +294,7 @@ struct Walk<'a> {
     seen: Seen,
     tiler: Tiler,
     head: Option<TreeHead>,
+    visit: &'a mut Visit<'a>,
 }
 
 impl Walk<'_> {
@@ -307,6 +361,10 @@ impl Walk<'_> {
                 full.iter().try_for_each(|file| compare(self.store.disk(), &self.store.public(), file, index))?;
             }
             self.boundary(&head)?;
+            for record in checked.shape.records(bytes) {
+                let index = record.index;
+                (self.visit)(record).map_err(|error| WalkError::Visitor { index, reason: error.to_string() })?;
+            }
             offset += bytes.len() as u64;
         }
         Ok(offset)

@@ -4,7 +4,7 @@
 //! The programs are installed by `cargo xtask lab`; each reads one file of cases and writes one answer a case. A case
 //! that is not a program's work it leaves out, and how many it must answer is counted here, so none passes by silence.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests fail the test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -165,7 +165,7 @@ impl Asking {
                 json!({"kind": "proof", "name": name, "folder": public, "index": index, "leaf": leaf, "proof": proof.to_string()}),
             );
             let cose = self.ledger.cose_receipt(index).unwrap().encode();
-            self.cose(true, &name, (index, size), &cose, &leaf);
+            self.cose((true, &name), (index, size), &cose, &leaf);
         }
         for (old, old_note) in self.older.clone() {
             let proof = self.ledger.consistency(old).unwrap();
@@ -179,7 +179,7 @@ impl Asking {
         self.older.push((size, note));
     }
 
-    fn cose(&mut self, holds: bool, name: &str, (index, size): (u64, u64), receipt: &[u8], leaf: &str) {
+    fn cose(&mut self, (holds, name): (bool, &str), (index, size): (u64, u64), receipt: &[u8], leaf: &str) {
         let public = STANDARD.encode(self.key.public());
         let receipt = STANDARD.encode(receipt);
         self.ask(
@@ -224,11 +224,11 @@ impl Asking {
         let cose = self.ledger.cose_receipt(index).unwrap();
         let mut changed = cose.clone();
         changed.signature[9] ^= 1;
-        self.cose(false, "signature", (index, size), &changed.encode(), &encoded);
-        self.cose(false, "leaf", (index, size), &cose.encode(), &wrong_leaf);
+        self.cose((false, "signature"), (index, size), &changed.encode(), &encoded);
+        self.cose((false, "leaf"), (index, size), &cose.encode(), &wrong_leaf);
         if let Some(path) = (!cose.path.is_empty()).then(|| flipped(&cose.path)) {
             changed = countersign_receipt::CoseReceipt { path, ..cose.clone() };
-            self.cose(false, "path", (index, size), &changed.encode(), &encoded);
+            self.cose((false, "path"), (index, size), &changed.encode(), &encoded);
         }
     }
 

@@ -89,6 +89,12 @@ impl FakeDisk {
         self.lock_state().faults.insert(op, fault);
     }
 
+    /// Whether any fault is planned.
+    #[must_use]
+    pub fn has_faults(&self) -> bool {
+        !self.lock_state().faults.is_empty()
+    }
+
     /// Bounds the bytes of all files together; `None` takes the bound away.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.lock_state().capacity = bytes;

@@ -79,14 +79,14 @@ fn is_named(error: &WalkError, changed: &Path) -> bool {
     }
 }
 
-/// Files whose bits all mean something. The private key and the lock are no part of the log, and partial tiles of earlier
-/// checkpoints are no part of the newest one's tree.
+/// Files whose bits all mean something. The private key, the vault's keys and the lock are no part of the log, and partial
+/// tiles of earlier checkpoints are no part of the newest one's tree.
 fn judged(disk: &FakeDisk, size: u64) -> Vec<PathBuf> {
     let widths = [size % 256, size / 256 % 256].map(|width| width.to_string());
     let counts = |path: &PathBuf| {
         let name = path.file_name().unwrap().to_str().unwrap();
         let is_partial = path.parent().unwrap().extension().is_some_and(|kind| kind == "p");
-        !["log.key", "lock"].contains(&name) && (!is_partial || widths.iter().any(|width| width == name))
+        !["log.key", "keys", "lock"].contains(&name) && (!is_partial || widths.iter().any(|width| width == name))
     };
     disk.paths().into_iter().filter(counts).collect()
 }

@@ -12,7 +12,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_console::wire;
 use countersign_gate::payload_of;
-use countersign_ledger::{Ledger, ReadOnly, Store, Vault, VisitError, verify};
+use countersign_ledger::verify::{self, Readers};
+use countersign_ledger::{Ledger, ReadOnly, Store, Vault, VisitError};
 use countersign_model::Record;
 use countersign_receipt::receipt::MAX_RECEIPT_BYTES;
 use countersign_receipt::{KeyChain, Receipt, VerifierKey, WitnessKey};
@@ -41,6 +42,7 @@ pub(crate) fn run(command: Log, context: &Context) -> Result<Exit> {
         },
         Log::Query(query) => super::query::run(&query, context),
         Log::Export(export) => super::export::run(&export, context),
+        Log::Unknown => super::unknown::run(context),
         Log::Verify { receipt: None, key, .. } => verify_ledger(key.as_deref(), context),
         Log::Verify { receipt: Some(file), key, keys, witnesses } => {
             let keys = trusted(key.as_deref(), keys.as_deref(), context)?;
@@ -152,7 +154,8 @@ fn walk(
     // A copy for an auditor has no vault: then payloads stay closed, and the leaves alone are judged.
     let vault = store.vault().exists().then(|| Vault::open(&store)).transpose()?;
     let check = |record: countersign_ledger::Record<'_>| crate::payloads::check(vault.as_ref(), record);
-    verify::walk_records(&store, key, &check, |done, total| {
+    let readers = Readers { check: &check, visit: &mut |_| Ok(()) };
+    verify::walk_records(&store, key, readers, |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     })

@@ -136,11 +136,26 @@ fn announce(layout: &Layout, out: Output, address: &str, gate: &Gate) -> Result<
     } else {
         format!("\n{WAIT}killed{WAIT:#}: {} (lift it with `countersign resume`)", status.killed.join(", "))
     };
+    let unknown = gate.unknown_at_start();
+    let left_open = if unknown == 0 {
+        String::new()
+    } else {
+        format!(
+            "\n{WAIT}unknown{WAIT:#}: the outcome of {unknown} actions is not known; `countersign log unknown` lists them"
+        )
+    };
     out.result(
-        &json!({"url": url, "log": gate.origin(), "size": status.size, "killed": status.killed, "profile": profile}),
+        &json!({
+            "url": url,
+            "log": gate.origin(),
+            "size": status.size,
+            "unknown": unknown,
+            "killed": status.killed,
+            "profile": profile,
+        }),
         &format!(
             "{GOOD}up{GOOD:#} at {url}, log {} with {} records\n\
-             profile: {promise}{killed}",
+             profile: {promise}{killed}{left_open}",
             gate.origin(),
             status.size
         ),

@@ -1,6 +1,7 @@
 //! The index follows its log, and notices another log and one that was rolled back.
 
 use countersign_index::{Filter, Index, Options};
+use countersign_ledger::vault::{Scopes, Vault};
 use countersign_ledger::{Config, Entry, Ledger, Reader, Store};
 use countersign_model::payload::{ActionPayload, Salt};
 use countersign_model::{Digest, Record};
@@ -15,6 +16,8 @@ fn ledger(dir: &std::path::Path, records: &[(u64, Record)], word: &str) -> Store
         Ledger::create(&store, "example.com/log").unwrap();
     }
     let (ledger, _) = Ledger::open(&store, Config::default(), &mut |_| Ok(())).unwrap();
+    let vault = Vault::open(&store).unwrap();
+    vault.refill().unwrap();
     for (_, record) in records {
         let payload = ActionPayload {
             digest_salt: Salt([0; 32]),
@@ -23,8 +26,12 @@ fn ledger(dir: &std::path::Path, records: &[(u64, Record)], word: &str) -> Store
             arguments: word.as_bytes().to_vec(),
             meta: Vec::new(),
         };
-        let payload = record.body.attempt().map(|_| payload.encode().unwrap());
-        ledger.append(Entry { leaf: record.to_leaf().unwrap(), payload }).wait().unwrap();
+        let leaf = record.to_leaf().unwrap();
+        let payload = record.body.attempt().map(|attempt| {
+            let scopes = Scopes { run: attempt.principal.run.clone(), subject: None };
+            vault.sealer(&scopes).unwrap().seal(&payload.encode().unwrap(), &leaf).unwrap()
+        });
+        ledger.append(Entry { leaf, payload }).wait().unwrap();
     }
     ledger.close().unwrap();
     store

@@ -185,7 +185,7 @@ fn the_image_of_a_known_log_is_known() {
     assert!(!state.parked.is_empty() && !state.refused.is_empty() && !state.open.is_empty());
     assert!(!state.freezes.is_empty() && !state.kill.scopes.is_empty() && state.clock_doubt.is_some());
     let digest = image_digest(&folded.image().unwrap()).hex();
-    expect_test::expect!["61924fed14561f245d5b80eeecc9319d9a543459f7467a168f03a90d8ef8e6df"].assert_eq(&digest);
+    expect_test::expect!["e9809253565fe532bf0853866a6025475d81dff4b1cc9e4ebe514e56e353e260"].assert_eq(&digest);
 }
 
 #[test]

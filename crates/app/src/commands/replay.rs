@@ -1,0 +1,234 @@
+//! `replay`: every recorded decision is made again, and what differs is named.
+//!
+//! It verifies what it reads on the way and asks nobody. Decisions of another configuration or policy than the one given
+//! follow from their own inputs and no more: they are outdated. Kernel versions are compared by what was recorded.
+
+use anyhow::Result;
+use countersign_gate::leaf_of;
+use countersign_kernel::policy::Bundle;
+use countersign_kernel::replay::{Found, Line, Replayer};
+use countersign_kernel::{Kernel, Settings};
+use countersign_ledger::verify::{self, Readers};
+use countersign_ledger::{Rebuild, Record, Resumed, Store, Vault, VisitError};
+use countersign_model::Body;
+use countersign_model::unit::LeafIndex;
+use countersign_receipt::VerifierKey;
+use countersign_receipt::merkle::TreeHead;
+use serde_json::{Value, json};
+
+use super::log::read_key;
+use super::policy;
+use crate::cli;
+use crate::compose;
+use crate::context::{Context, progress, when};
+use crate::payloads;
+use crate::terminal::{BAD, Exit, GOOD, WAIT, unverified, visible_lines};
+
+/// How many differing records are named one by one.
+const NAMED_MAX: usize = 1_000;
+
+/// Runs the command.
+pub(crate) fn run(asked: &cli::Replay, context: &Context) -> Result<Exit> {
+    let (config, bundle) = policy::load(&context.layout)?;
+    let store = Store::real(asked.ledger.clone().unwrap_or_else(|| context.layout.ledger()));
+    // A copy for an auditor has no vault: then every payload is as good as erased.
+    let vault = store.vault().exists().then(|| Vault::open(&store)).transpose()?;
+    let key = asked.key.as_deref().map(read_key).transpose()?;
+    // What a start promised is on its record, and no decision rests on it.
+    let settings = compose::settings(&config, bundle.hash(), compose::SAME_USER);
+    let mut replaying = Replaying::new((&settings, &bundle, vault.as_ref()), asked);
+    let (from, head) = if asked.from_snapshot || asked.from.is_some() {
+        verify::resume(&store, key.as_ref(), &mut replaying).map_err(|error| unverified(error.to_string()))?
+    } else {
+        (0, walk(&store, key.as_ref(), &mut replaying, context)?)
+    };
+    let tally = replaying.finish();
+    context.out.result(&tally.value(from, &head, &settings), &visible_text(&tally, from, &head, &settings));
+    Ok(if tally.differs == 0 { Exit::Done } else { Exit::Unverified })
+}
+
+fn walk(
+    store: &Store,
+    key: Option<&VerifierKey>,
+    replaying: &mut Replaying<'_>,
+    context: &Context,
+) -> Result<TreeHead> {
+    let bar = progress(!context.out.json);
+    let moved = |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    };
+    let vault = replaying.vault;
+    let readers =
+        Readers { check: &|record| payloads::check(vault, record), visit: &mut |record| replaying.visit(record) };
+    let walked = verify::walk_records(store, key, readers, moved);
+    bar.finish_and_clear();
+    Ok(walked.map_err(|error| unverified(error.to_string()))?.head)
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Tally {
+    identical: u64,
+    differs: u64,
+    erased: u64,
+    outdated: u64,
+    named: Vec<Line>,
+    lifetimes: Vec<Lifetime>,
+    from: u64,
+}
+
+/// One process that wrote to the log.
+struct Lifetime {
+    leaf: u64,
+    at_ms: u64,
+    version: String,
+    is_same_version: bool,
+    is_same_configuration: bool,
+    is_same_policy: bool,
+}
+
+struct Replaying<'a> {
+    settings: &'a Settings,
+    bundle: &'a Bundle,
+    vault: Option<&'a Vault>,
+    replayer: Replayer<'a>,
+    /// The latest snapshot that may be begun at.
+    from_max: u64,
+    tally: Tally,
+}
+
+impl<'a> Replaying<'a> {
+    fn new((settings, bundle, vault): (&'a Settings, &'a Bundle, Option<&'a Vault>), asked: &cli::Replay) -> Self {
+        let replayer = Replayer::new(Kernel::new(settings.clone()), 0, bundle);
+        let tally = Tally { from: asked.from.unwrap_or(0), ..Tally::default() };
+        Self { settings, bundle, vault, replayer, from_max: asked.from.unwrap_or(u64::MAX), tally }
+    }
+
+    fn finish(self) -> Tally {
+        let Self { replayer, mut tally, .. } = self;
+        replayer.finish(&mut |line| tally.take(line));
+        tally.named.sort_by_key(|line| line.leaf);
+        tally
+    }
+}
+
+impl Rebuild for Replaying<'_> {
+    fn takes_snapshots(&self) -> bool {
+        true
+    }
+
+    fn restart(&mut self) {
+        self.replayer = Replayer::new(Kernel::new(self.settings.clone()), 0, self.bundle);
+        self.tally = Tally { from: self.tally.from, ..Tally::default() };
+    }
+
+    fn resume(&mut self, resumed: &Resumed<'_>) -> Result<(), VisitError> {
+        if resumed.size > self.from_max {
+            return Err(VisitError::new("it lies above the record that was asked for"));
+        }
+        let mut read = |leaf: LeafIndex| {
+            let stored = resumed.record(leaf.0).ok()?;
+            let stored = Record { index: stored.index, leaf: &stored.leaf, payload: stored.payload.as_deref() };
+            leaf_of(self.vault, stored).ok()
+        };
+        let kernel = Kernel::restore(self.settings.clone(), resumed.state, &mut read)?;
+        self.restart();
+        self.replayer = Replayer::new(kernel, resumed.size, self.bundle);
+        Ok(())
+    }
+
+    fn visit(&mut self, record: Record<'_>) -> Result<(), VisitError> {
+        let leaf = leaf_of(self.vault, record)?;
+        if let Body::Started(started) = &leaf.record.body {
+            self.tally.lifetimes.push(Lifetime {
+                leaf: leaf.leaf.0,
+                at_ms: leaf.record.at.0,
+                version: started.version.clone(),
+                is_same_version: started.version == self.settings.version,
+                is_same_configuration: started.configuration == self.settings.configuration,
+                is_same_policy: started.policy == self.settings.policy,
+            });
+        }
+        let tally = &mut self.tally;
+        self.replayer.feed(leaf, &mut |line| tally.take(line));
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), VisitError> {
+        // That a record commits to the snapshot is a finding like any other: replay checks each.
+        Ok(())
+    }
+}
+
+impl Tally {
+    fn take(&mut self, line: Line) {
+        if line.leaf.0 < self.from {
+            return;
+        }
+        match line.found {
+            Found::Identical => self.identical += 1,
+            Found::Erased => self.erased += 1,
+            Found::Outdated => self.outdated += 1,
+            Found::Differs { .. } => {
+                self.differs += 1;
+                if self.named.len() < NAMED_MAX {
+                    self.named.push(line);
+                }
+            }
+        }
+    }
+
+    fn value(&self, from: u64, head: &TreeHead, settings: &Settings) -> Value {
+        let lifetimes = self.lifetimes.iter().map(|lifetime| {
+            json!({
+                "leaf": lifetime.leaf, "at_ms": lifetime.at_ms, "version": lifetime.version,
+                "same_version": lifetime.is_same_version, "same_configuration": lifetime.is_same_configuration,
+                "same_policy": lifetime.is_same_policy,
+            })
+        });
+        let differing = self
+            .named
+            .iter()
+            .map(|line| json!({"leaf": line.leaf.0, "seq": line.seq.0, "kind": line.kind, "what": differences(line)}));
+        json!({
+            "clean": self.differs == 0, "version": settings.version, "from": from, "size": head.size,
+            "root": head.root.to_string(), "identical": self.identical, "differs": self.differs,
+            "erased": self.erased, "outdated": self.outdated,
+            "lifetimes": lifetimes.collect::<Vec<_>>(), "differing": differing.collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn differences(line: &Line) -> &[String] {
+    match &line.found {
+        Found::Differs { what } => what,
+        _ => &[],
+    }
+}
+
+fn visible_text(tally: &Tally, from: u64, head: &TreeHead, settings: &Settings) -> String {
+    let mut lines = Vec::new();
+    for line in &tally.named {
+        lines.push(format!("{BAD}record {} ({}) differs{BAD:#}", line.leaf.0, line.kind));
+        lines.extend(differences(line).iter().map(|what| format!("  {}", visible_lines(what))));
+    }
+    if tally.differs > tally.named.len() as u64 {
+        lines.push(format!("… and {} more", tally.differs - tally.named.len() as u64));
+    }
+    for lifetime in tally.lifetimes.iter().filter(|lifetime| !lifetime.is_same_version) {
+        lines.push(format!(
+            "{WAIT}version{WAIT:#}: the start at record {} ({}) was of version {}, this is {}",
+            lifetime.leaf,
+            when(lifetime.at_ms),
+            visible_lines(&lifetime.version),
+            settings.version
+        ));
+    }
+    let word = if tally.differs == 0 { format!("{GOOD}clean{GOOD:#}") } else { format!("{BAD}differs{BAD:#}") };
+    lines.push(format!(
+        "{word}: {} identical, {} different, {} erased, {} outdated; records {from} to {}, root {}",
+        tally.identical, tally.differs, tally.erased, tally.outdated, head.size, head.root
+    ));
+    lines.join("\n")
+}
