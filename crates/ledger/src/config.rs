@@ -46,7 +46,9 @@ impl Default for Config {
             queue_bytes: 128 << 20,
             slots: 4_096,
             max_unpublished: 1 << 20,
-            publish: PublishMode::Background { interval: Duration::from_millis(100) },
+            // Each publication replaces a few small files. More of them in a minute make every new file dear on ext4, which
+            // passes over inodes deleted in the last minutes one by one.
+            publish: PublishMode::Background { interval: Duration::from_secs(1) },
             idle_sync: Some(Duration::from_millis(100)),
         }
     }

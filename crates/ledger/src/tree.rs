@@ -52,7 +52,10 @@ impl Tile {
 
     /// Row 0 as it lies in a tile file.
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        self.rows.first().into_iter().flatten().flat_map(|hash| *hash.as_bytes()).collect()
+        let hashes = self.rows.first().map_or(&[][..], Vec::as_slice);
+        let mut bytes = Vec::with_capacity(hashes.len() * Hash::BYTES);
+        hashes.iter().for_each(|hash| bytes.extend_from_slice(hash.as_bytes()));
+        bytes
     }
 
     /// Reads a tile file; `None` if it is not whole hashes.

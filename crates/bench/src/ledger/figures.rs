@@ -65,10 +65,35 @@ pub(crate) struct Verified {
     pub(crate) records: u64,
     /// Records of each group commit.
     pub(crate) batch: u64,
-    /// Bytes of the segments: what both read.
-    pub(crate) bytes: u64,
-    /// Seconds of a full verification and of reading and hashing, round by round.
-    pub(crate) rounds: Vec<[f64; 2]>,
+    /// Bytes of the segments.
+    pub(crate) segment_bytes: u64,
+    /// Bytes that a verification reads: of the segments, and of the public folder that it compares with them.
+    pub(crate) read_bytes: u64,
+    /// Seconds, round by round.
+    pub(crate) rounds: Vec<Walk>,
+}
+
+/// One round of a verification.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Walk {
+    /// Seconds of a full verification.
+    pub(crate) verified_s: f64,
+    /// Seconds of reading and hashing all that it reads.
+    pub(crate) hashed_s: f64,
+    /// Seconds of reading and hashing the segments alone.
+    pub(crate) segments_hashed_s: f64,
+}
+
+/// Medians of the rounds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct WalkSummary {
+    pub(crate) verified_bytes_per_s: f64,
+    pub(crate) verified_records_per_s: f64,
+    pub(crate) hashed_bytes_per_s: f64,
+    /// Speed of the verification over that of reading and hashing the same bytes.
+    pub(crate) ratio: f64,
+    /// As if it read nothing but the segments.
+    pub(crate) ratio_to_segments: f64,
 }
 
 impl Figures {
@@ -122,13 +147,16 @@ impl Level {
 }
 
 impl Verified {
-    /// Medians: bytes a second of the verification and of reading and hashing, and the ratio inside a round.
     #[expect(clippy::cast_precision_loss, reason = "lengths of files are far below 2^52")]
-    pub(crate) fn medians(&self) -> [f64; 3] {
-        let speed = |which: fn(&[f64; 2]) -> f64| {
-            median(self.rounds.iter().map(|round| self.bytes as f64 / which(round)).collect())
-        };
-        let ratio = median(self.rounds.iter().map(|[walk, hash]| hash / walk).collect());
-        [speed(|[walk, _]| *walk), speed(|[_, hash]| *hash), ratio]
+    pub(crate) fn summary(&self) -> WalkSummary {
+        let each = |of: &dyn Fn(&Walk) -> f64| median(self.rounds.iter().map(of).collect());
+        let (bytes, records) = (self.read_bytes as f64, self.records as f64);
+        WalkSummary {
+            verified_bytes_per_s: each(&|walk| bytes / walk.verified_s),
+            verified_records_per_s: each(&|walk| records / walk.verified_s),
+            hashed_bytes_per_s: each(&|walk| bytes / walk.hashed_s),
+            ratio: each(&|walk| walk.hashed_s / walk.verified_s),
+            ratio_to_segments: each(&|walk| walk.segments_hashed_s / walk.verified_s),
+        }
     }
 }

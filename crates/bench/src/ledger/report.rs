@@ -22,13 +22,9 @@ pub(crate) fn print(plan: &LedgerPlan, measured: &Measured) -> Result<()> {
 fn as_json(plan: &LedgerPlan, measured: &Measured) -> String {
     let level = |level: &Level| json!({ "writers": level.writers, "summary": level.summary(), "raw": level.raw() });
     let levels: Vec<_> = measured.levels.iter().map(level).collect();
-    let [verified, hashed, ratio] = measured.verified.medians();
-    let verification = json!({
-        "verified_bytes_per_s": verified, "read_and_hashed_bytes_per_s": hashed, "ratio": ratio,
-    });
     json!({
         "command": command(plan), "record_bytes": plan.record_bytes, "measured": measured, "levels": levels,
-        "verification": verification,
+        "verification": measured.verified.summary(),
     })
     .to_string()
 }
@@ -81,22 +77,23 @@ fn table(text: &mut String, writers: u32, summary: &Summary, mark: &str) -> Resu
 
 #[expect(clippy::cast_precision_loss, reason = "lengths of files are far below 2^52")]
 fn verification(text: &mut String, verified: &Verified) -> Result<()> {
-    let Verified { records, batch, bytes, rounds } = verified;
-    let [walked, hashed, ratio] = verified.medians();
-    let mebibyte = f64::from(1 << 20);
+    let Verified { records, batch, segment_bytes, read_bytes, rounds } = verified;
+    let summary = verified.summary();
+    let mebibytes = |bytes: f64| bytes / f64::from(1 << 20);
     writeln!(
         text,
-        "\nverification of {records} records in batches of {batch}, {:.0} MiB of segments, {} rounds, from the page cache\n\
-         {:36}{:>8.0} MiB/s\n{:36}{:>8.0} MiB/s, {:.0} records/s\n{:36}{ratio:>8.2}x",
-        *bytes as f64 / mebibyte,
-        rounds.len(),
-        "read and SHA-256, all cores",
-        hashed / mebibyte,
-        "full verification, all cores",
-        walked / mebibyte,
-        walked / *bytes as f64 * *records as f64,
-        "  verification over read and hash"
+        "\nverification of {records} records in batches of {batch}: {:.0} MiB of segments and public folder, {:.0} MiB of \
+         them segments; {} rounds, from the page cache",
+        mebibytes(*read_bytes as f64),
+        mebibytes(*segment_bytes as f64),
+        rounds.len()
     )?;
+    let speed = mebibytes(summary.hashed_bytes_per_s);
+    writeln!(text, "{:44}{speed:>8.0} MiB/s", "read and SHA-256 the same bytes, all cores")?;
+    let (speed, records) = (mebibytes(summary.verified_bytes_per_s), summary.verified_records_per_s);
+    writeln!(text, "{:44}{speed:>8.0} MiB/s, {records:.0} records/s", "full verification, all cores")?;
+    writeln!(text, "{:44}{:>8.2}x", "  verification over read and hash", summary.ratio)?;
+    writeln!(text, "{:44}{:>8.2}x", "  over read and hash of the segments alone", summary.ratio_to_segments)?;
     Ok(())
 }
 

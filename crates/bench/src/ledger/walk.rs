@@ -1,5 +1,5 @@
-//! Verification of a whole ledger beside reading and SHA-256-ing the bytes of its segments, both from the page cache and
-//! both on as many threads as there are cores.
+//! Verification of a whole ledger beside reading and SHA-256-ing the same bytes, those of its segments and of the public
+//! folder that they are compared with; both from the page cache and both on as many threads as there are cores.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -14,7 +14,7 @@ use countersign_ledger::{Config, Entry, Ledger, Store, verify};
 
 use super::LedgerPlan;
 use super::append::record;
-use super::figures::Verified;
+use super::figures::{Verified, Walk};
 
 /// How much the baseline reads at a time.
 const READ_BYTES: u64 = 1 << 20;
@@ -26,27 +26,33 @@ pub(crate) fn measure(plan: &LedgerPlan, folder: &Path) -> Result<Verified> {
     let records = u64::from(plan.verify_records).next_multiple_of(batch);
     eprintln!("making a log of {records} records");
     make(&store, records, batch, plan.record_bytes.into())?;
-    let segments = segments(&store.dir().join("segments"))?;
-    let bytes = segments.iter().map(|(_, length)| length).sum();
+    let (mut segments, mut all) = (Vec::new(), Vec::new());
+    files(&store.dir().join("segments"), &mut segments)?;
+    files(&store.dir().join("public"), &mut all)?;
+    all.extend_from_slice(&segments);
+    let bytes = |files: &[(PathBuf, u64)]| files.iter().map(|(_, length)| length).sum();
     let mut rounds = Vec::new();
     // The first of each only warms the cache.
     for number in 0..=plan.rounds {
         let begun = Instant::now();
         let report = verify::walk(&store, None, |_, _| {})?;
-        let walked = begun.elapsed().as_secs_f64();
+        let verified_s = begun.elapsed().as_secs_f64();
         if report.head.size != records {
             bail!("{} records were verified, not {records}", report.head.size);
         }
-        let begun = Instant::now();
-        read_and_hash(&segments)?;
-        let hashed = begun.elapsed().as_secs_f64();
+        let hashing = |files: &[(PathBuf, u64)]| -> Result<f64> {
+            let begun = Instant::now();
+            read_and_hash(files)?;
+            Ok(begun.elapsed().as_secs_f64())
+        };
+        let walk = Walk { verified_s, hashed_s: hashing(&all)?, segments_hashed_s: hashing(&segments)? };
         if number > 0 {
-            rounds.push([walked, hashed]);
+            rounds.push(walk);
         }
         eprint!("\rverification {number} of {}   ", plan.rounds);
     }
     eprintln!();
-    Ok(Verified { records, batch, bytes, rounds })
+    Ok(Verified { records, batch, segment_bytes: bytes(&segments), read_bytes: bytes(&all), rounds })
 }
 
 /// Appends so that every group commit has exactly `batch` records: the writer is held by a lock until all are there.
@@ -62,19 +68,24 @@ fn make(store: &Store, records: u64, batch: u64, bytes: usize) -> Result<()> {
     Ok(ledger.close()?)
 }
 
-fn segments(folder: &Path) -> Result<Vec<(PathBuf, u64)>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        found.push((entry.path(), entry.metadata()?.len()));
+/// Adds the files below a folder and their lengths, in order.
+fn files(folder: &Path, found: &mut Vec<(PathBuf, u64)>) -> Result<()> {
+    let mut entries = std::fs::read_dir(folder)?.collect::<std::io::Result<Vec<_>>>()?;
+    entries.sort_by_key(std::fs::DirEntry::path);
+    for entry in entries {
+        let about = entry.metadata()?;
+        if about.is_dir() {
+            files(&entry.path(), found)?;
+        } else {
+            found.push((entry.path(), about.len()));
+        }
     }
-    found.sort();
-    Ok(found)
+    Ok(())
 }
 
-fn read_and_hash(segments: &[(PathBuf, u64)]) -> Result<()> {
+fn read_and_hash(files: &[(PathBuf, u64)]) -> Result<()> {
     let mut pieces = Vec::new();
-    for (path, length) in segments {
+    for (path, length) in files {
         let file = File::open(path)?;
         for at in (0..*length).step_by(usize::try_from(READ_BYTES)?) {
             pieces.push((file.try_clone()?, at, READ_BYTES.min(length - at)));
