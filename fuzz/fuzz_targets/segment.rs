@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use countersign_ledger::disk::{Access, Mode};
-use countersign_ledger::{Config, Disk, Entry, Ledger, PublishMode, SignError, Signer, Store, verify};
+use countersign_ledger::{Config, Disk, Entry, Ledger, LocalSigner, PrivateKeys, PublishMode, SignError, Store, verify};
 use countersign_receipt::merkle::TreeHead;
-use countersign_receipt::{Checkpoint, VerifierKey, cose};
+use countersign_receipt::VerifierKey;
 use countersign_testkit::disk::FakeDisk;
 use ed25519_dalek::{Signer as _, SigningKey};
 use libfuzzer_sys::fuzz_target;
@@ -17,7 +17,7 @@ use libfuzzer_sys::fuzz_target;
 const RECORDS: u64 = 5;
 const CRC_BYTES: usize = 4;
 
-/// Signs whatever it is asked to: what it signed is known because only the honest log asks.
+/// Keys that are the same in every process, so that a corpus keeps its worth.
 struct Fixed(SigningKey, VerifierKey);
 
 impl Fixed {
@@ -28,20 +28,24 @@ impl Fixed {
     }
 }
 
-impl Signer for Fixed {
-    fn verifier_key(&self) -> &VerifierKey {
-        &self.1
+impl PrivateKeys for Fixed {
+    fn verifier_key(&self) -> VerifierKey {
+        self.1.clone()
     }
 
-    fn sign(&self, checkpoint: &Checkpoint) -> Result<[u8; 64], SignError> {
-        Ok(self.0.sign(checkpoint.signed_body().as_bytes()).to_bytes())
+    fn sign(&self, message: &[u8]) -> Result<[u8; 64], SignError> {
+        Ok(self.0.sign(message).to_bytes())
     }
 
-    fn sign_receipt(&self, head: &TreeHead) -> Result<[u8; 64], SignError> {
-        Ok(self.0.sign(&cose::to_be_signed(&self.1, head)).to_bytes())
+    fn next(&self) -> Result<VerifierKey, SignError> {
+        Err(SignError::Unavailable("there is one key".to_owned()))
     }
 
-    fn confirm(&self, _: &TreeHead) -> Result<(), SignError> {
+    fn promote(&self, _: &VerifierKey) -> Result<(), SignError> {
+        Err(SignError::Unavailable("there is one key".to_owned()))
+    }
+
+    fn forget_next(&self) -> Result<(), SignError> {
         Ok(())
     }
 }
@@ -58,6 +62,8 @@ impl World {
         let disk = FakeDisk::new();
         let store = Store::new(Arc::new(disk.clone()), "/ledger");
         Ledger::create(&store, "log").expect("a ledger");
+        let key = format!("{}\n", Fixed::new().1);
+        disk.plant(std::path::Path::new("/ledger/log.vkey"), key.as_bytes());
         let empty = disk.process_crash_image();
         let ledger = open(&store).expect("it opens");
         let mut heads = vec![ledger.head()];
@@ -72,7 +78,7 @@ impl World {
 
 fn open(store: &Store) -> Option<Ledger> {
     let config = Config { publish: PublishMode::Inline, idle_sync: None, chunk_bytes: 256, ..Config::default() };
-    Ledger::open_with(store, config, Arc::new(Fixed::new()), &mut |_| Ok(())).ok().map(|(ledger, _)| ledger)
+    Ledger::open_with(store, config, Arc::new(LocalSigner::new(Box::new(Fixed::new()))), &mut |_| Ok(())).ok().map(|(ledger, _)| ledger)
 }
 
 /// Gives every stretch that looks like a frame the checksum of its bytes.
@@ -106,7 +112,7 @@ fuzz_target!(|bytes: &[u8]| {
         let path = std::path::Path::new("/ledger/segments/00000000000000000000.seg");
         let file = disk.open(path, Mode::Replace(Access::Private)).expect("a file");
         file.write_at(0, &segment).expect("room");
-        if let Ok(report) = verify::walk(&store, Some(Fixed::new().verifier_key()), |_, _| ()) {
+        if let Ok(report) = verify::walk(&store, Some(&Fixed::new().1), |_, _| ()) {
             assert!(world.heads.contains(&report.head), "{report:?}");
         }
         if let Some(ledger) = open(&store) {

@@ -21,6 +21,8 @@ pub(crate) fn command(fuzz_seconds: Option<u32>) -> Result<bool> {
     let agrees = wasm::command()?;
     let targets = fuzz_targets(&Tree::read(&root)?);
     println!("== fuzz targets: {}", targets.len());
+    let compile =
+        shell::cargo(&root).args(["check", "--quiet", "--manifest-path", "fuzz/Cargo.toml"]).status()?.success();
     for target in &targets {
         println!("  {target}: {} s so far", hours::so_far(&root, target)?);
     }
@@ -28,7 +30,7 @@ pub(crate) fn command(fuzz_seconds: Option<u32>) -> Result<bool> {
         None => true,
         Some(seconds) => fuzz(&root, &targets, seconds)?,
     };
-    Ok(clean && agrees && survived)
+    Ok(clean && agrees && compile && survived)
 }
 
 /// What the ledger's attackers and faults do in full: far more than fits between two commits.
