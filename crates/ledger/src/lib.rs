@@ -59,6 +59,8 @@ pub use signer::{
     FileKeys, History, LocalSigner, Peers, PrivateKeys, ReadOnly, RemoteSigner, ServeError, Signer, SignerServer,
     load_verifier, take_key,
 };
+#[cfg(feature = "pkcs11")]
+pub use signer::{TokenKeys, TokenPlace};
 pub use snapshot::{Follower, MAX_SNAPSHOT_BYTES, SNAPSHOTS_KEPT, SnapshotError, delete_snapshots};
 pub use store::Store;
 pub use vault::{Scopes, Sealer, Vault, VaultError};

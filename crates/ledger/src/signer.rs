@@ -15,6 +15,8 @@ use crate::store::Store;
 
 mod files;
 mod guard;
+#[cfg(feature = "pkcs11")]
+mod pkcs11;
 mod remote;
 mod server;
 #[cfg(test)]
@@ -24,6 +26,8 @@ mod wire;
 pub(crate) use files::generate;
 pub use files::{FileKeys, take_key};
 pub(crate) use guard::Guard;
+#[cfg(feature = "pkcs11")]
+pub use pkcs11::{TokenKeys, TokenPlace};
 pub use remote::RemoteSigner;
 pub use server::{Peers, ServeError, SignerServer};
 

@@ -116,6 +116,11 @@ impl Store {
         self.dir.join("stated")
     }
 
+    /// A signer's: which keys of its token are its own, and which of them is in force.
+    pub(crate) fn token_notes(&self) -> PathBuf {
+        self.dir.join("token.keys")
+    }
+
     /// The ledger's mark as a file of two slots.
     pub(crate) fn mark_file(&self) -> MarkFile<'_> {
         MarkFile { disk: self.disk(), path: self.mark() }

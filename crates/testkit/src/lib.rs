@@ -7,5 +7,6 @@ pub mod disk;
 pub mod policy;
 pub mod scenario;
 pub mod simulator;
+pub mod softhsm;
 pub mod upstream;
 pub mod world;

@@ -3,13 +3,17 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
 
+#[cfg(feature = "pkcs11")]
+#[path = "ledger_keys/token.rs"]
+mod token;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_ledger::{
-    Config, Entry, FileKeys, Ledger, OpenError, Peers, PublishMode, RemoteSigner, Signer, SignerServer, Store,
-    load_verifier, take_key, verify,
+    Config, Entry, FileKeys, Ledger, OpenError, Peers, PrivateKeys, PublishMode, RemoteSigner, Signer, SignerServer,
+    Store, load_verifier, take_key, verify,
 };
 use countersign_receipt::{KeyChain, TlogProof, keys};
 use countersign_testkit::disk::{FakeDisk, Fault};
@@ -148,9 +152,11 @@ fn a_crash_at_every_step_of_a_change_leaves_one_key_for_each_size() {
 
 /// A signer on `disk`, served by a thread as long as its disk lasts.
 fn serve(disk: &FakeDisk, socket: &Path) -> bool {
-    let signer = signer_store(disk);
-    let Ok(keys) = FileKeys::load(&signer) else { return false };
-    let Ok(server) = SignerServer::bind(&signer, Box::new(keys), socket, Peers::new(&[])) else { return false };
+    FileKeys::load(&signer_store(disk)).is_ok_and(|keys| serve_with(disk, socket, Box::new(keys)))
+}
+
+fn serve_with(disk: &FakeDisk, socket: &Path, keys: Box<dyn PrivateKeys>) -> bool {
+    let Ok(server) = SignerServer::bind(&signer_store(disk), keys, socket, Peers::new(&[])) else { return false };
     std::thread::spawn(move || drop(server.serve()));
     true
 }
@@ -164,9 +170,10 @@ fn separated() -> (FakeDisk, FakeDisk) {
 }
 
 fn separated_workload(ledger: &FakeDisk, signer: &FakeDisk, socket: &Path) -> Vec<Acked> {
-    if !serve(signer, socket) {
-        return Vec::new();
-    }
+    if serve(signer, socket) { served_workload(ledger, socket) } else { Vec::new() }
+}
+
+fn served_workload(ledger: &FakeDisk, socket: &Path) -> Vec<Acked> {
     let Ok((ledger, _)) = open(ledger, Some(socket)) else { return Vec::new() };
     let acked = work(&ledger);
     drop(ledger.close());

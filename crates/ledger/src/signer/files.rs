@@ -11,7 +11,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use countersign_receipt::{KeyError, VerifierKey};
 
 use super::{PrivateKeys, load_verifier, unavailable};
-use crate::disk::{Access, Mode, read_file, replace_file};
+use crate::disk::{Access, DiskFile, Mode, read_file, replace_file};
 use crate::error::{OpenError, SignError};
 use crate::mark::Mark;
 use crate::store::Store;
@@ -42,8 +42,17 @@ impl FileKeys {
     /// Reads `log.key` in the store's folder; the log's name is that of `log.vkey`.
     ///
     /// # Errors
-    /// [`OpenError`] if a file is missing or is no key.
+    /// [`OpenError`] if a file is missing or is no key, or the key in force lies in a token.
     pub fn load(store: &Store) -> Result<Self, OpenError> {
+        if is_in_token(store)? {
+            let reason = "the key in force lies in a PKCS#11 token: start the signer with its `--pkcs11-…` flags";
+            return Err(OpenError::Signer(reason.to_owned()));
+        }
+        Self::read(store)
+    }
+
+    /// As [`FileKeys::load`] where the caller knows that the key in force lies in no token.
+    pub(super) fn read(store: &Store) -> Result<Self, OpenError> {
         let path = store.key();
         let bytes = read_file(store.disk(), &path, KEY_BYTES_MAX).map_err(OpenError::io("read", &path))?;
         let origin = load_verifier(store)?;
@@ -74,10 +83,7 @@ impl FileKeys {
         let der = read_file(disk, &self.store.next_key(), KEY_BYTES_MAX)?;
         replace_file(disk, &self.store.key(), &der, Access::Private)?;
         disk.sync_dir(self.store.dir())?;
-        let length = usize::try_from(old.size()?.min(KEY_BYTES_MAX)).unwrap_or(0);
-        if let Err(error) = old.write_at(0, &vec![0; length]).and_then(|()| old.sync_data()) {
-            tracing::warn!(%error, "the old key's bytes could not be overwritten; its file is removed");
-        }
+        overwrite(old.as_ref());
         // The name that is left behind is of the key in force, and counts for nothing.
         if let Err(error) = disk.remove(&self.store.next_key()) {
             tracing::debug!(%error, "`next.key` stays behind");
@@ -132,6 +138,40 @@ impl PrivateKeys for FileKeys {
     }
 }
 
+fn overwrite(key: &dyn DiskFile) {
+    let written = key.size().and_then(|size| {
+        let length = usize::try_from(size.min(KEY_BYTES_MAX)).unwrap_or(0);
+        key.write_at(0, &vec![0; length])?;
+        key.sync_data()
+    });
+    if let Err(error) = written {
+        tracing::warn!(%error, "the old key's bytes could not be overwritten; its file is removed");
+    }
+}
+
+/// Overwrites and removes `log.key`, for a signer whose key lies in a token; done twice it does nothing.
+#[cfg(feature = "pkcs11")]
+pub(super) fn destroy(store: &Store) -> io::Result<()> {
+    let old = match store.disk().open(&store.key(), Mode::Edit) {
+        Ok(old) => old,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    overwrite(old.as_ref());
+    store.disk().remove(&store.key())?;
+    store.disk().sync_dir(store.dir())
+}
+
+/// Whether `token.keys` names a key in force. Known without the feature too: an old `log.key` must not sign again.
+fn is_in_token(store: &Store) -> Result<bool, OpenError> {
+    let path = store.token_notes();
+    match read_file(store.disk(), &path, KEY_BYTES_MAX * 2) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).lines().any(|line| line.starts_with("in-force "))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(OpenError::io("read", &path)(error)),
+    }
+}
+
 fn decode(der: &[u8], origin: &str) -> Result<Pair, String> {
     let private = Ed25519KeyPair::from_pkcs8(der).map_err(|_| "not an Ed25519 key in PKCS#8".to_owned())?;
     let public = verifier(&private, origin).map_err(|error| error.to_string())?;
@@ -153,7 +193,7 @@ pub fn take_key(from: &Store, to: &Store) -> Result<VerifierKey, OpenError> {
     let disk = to.disk();
     disk.create_dir(to.dir(), Access::Private).map_err(io("creation", to.dir()))?;
     let names = disk.list(to.dir()).map_err(io("list", to.dir()))?;
-    if names.iter().any(|name| name == "log.key") {
+    if names.iter().any(|name| name == "log.key" || name == "token.keys") {
         return Err(OpenError::Exists { dir: to.dir().to_path_buf() });
     }
     let _lock = crate::take_lock(from)?;
