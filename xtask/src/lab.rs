@@ -1,10 +1,10 @@
 //! The lab: pinned MCP servers, the official client, and verifiers that others wrote, against which the tests run.
 //!
 //! What is pinned, and why, stands in `crates/app/tests/lab/README.md`. Everything goes into one folder outside the
-//! sources; nothing is installed for the whole machine except Python's `venv`, Git and Go where they are missing.
+//! sources; nothing is installed for the whole machine except Python's `venv`, Git, Go and SoftHSM where they are missing.
 
 mod foreign;
-
+mod softhsm;
 mod witness;
 
 use crate::{shell, workspace::Workspace};
@@ -65,6 +65,7 @@ pub(crate) fn ensure(root: &Path) -> Result<PathBuf> {
     let lock = File::create(lab.join("lock"))?;
     lock.lock().context("cannot lock the lab")?;
     system_packages()?;
+    softhsm::install();
     let stamp = stamp(root, &lab)?;
     if is_ready(&lab, &stamp) {
         return Ok(lab);
@@ -126,17 +127,18 @@ fn system_packages() -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let asked = missing.join(" ");
-    println!("installing through apt-get: {asked}");
-    let apt = |args: &[&str]| {
+    apt(&missing).with_context(|| format!("the lab needs {}: install them by hand", missing.join(" ")))
+}
+
+fn apt(packages: &[&str]) -> Result<()> {
+    println!("installing through apt-get: {}", packages.join(" "));
+    let run = |args: &[&str]| {
         let mut command = Command::new("apt-get");
         command.env("DEBIAN_FRONTEND", "noninteractive").args(args);
         shell::run(&mut command)
     };
-    let install = [&["install", "-y", "--no-install-recommends"], missing.as_slice()].concat();
-    apt(&["update"])
-        .and_then(|()| apt(&install))
-        .with_context(|| format!("the lab needs {asked}: install them by hand"))
+    run(&["update"])?;
+    run(&[&["install", "-y", "--no-install-recommends"], packages].concat())
 }
 
 fn venv(python: &Path, lab: &Path, pins: &Path, name: &str) -> Result<()> {

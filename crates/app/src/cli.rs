@@ -226,8 +226,30 @@ pub(crate) struct SignerProcess {
     #[arg(long, value_name = "UID")]
     pub(crate) allow_uid: Vec<u32>,
     /// Instead of serving: move the key of this ledger into DIR, which must hold none yet, and end.
-    #[arg(long, value_name = "LEDGER", conflicts_with_all = ["socket", "allow_uid"])]
+    #[arg(long, value_name = "LEDGER", conflicts_with_all = ["socket", "allow_uid", "pkcs11"])]
     pub(crate) take_key: Option<PathBuf>,
+    /// Where the keys lie, if not in files.
+    #[command(flatten)]
+    pub(crate) pkcs11: Pkcs11,
+}
+
+/// A PKCS#11 token to keep the log's keys in: all of these or none. A program that was built without the feature knows
+/// them too, and says so.
+#[derive(Debug, Args)]
+#[group(id = "pkcs11", multiple = true)]
+pub(crate) struct Pkcs11 {
+    /// Keep the keys in a token: its PKCS#11 module, a shared library. A log moves there at the next `log rotate-key`.
+    #[arg(long = "pkcs11-module", value_name = "PATH", requires_all = ["token", "key", "pin_file"])]
+    pub(crate) module: Option<PathBuf>,
+    /// The label of the token.
+    #[arg(long = "pkcs11-token", value_name = "LABEL", requires = "module")]
+    pub(crate) token: Option<String>,
+    /// The label of this log's keys in the token; no other log's keys may carry it.
+    #[arg(long = "pkcs11-key", value_name = "LABEL", requires = "module")]
+    pub(crate) key: Option<String>,
+    /// The file with the token's PIN; nobody but its owner may have any right to it.
+    #[arg(long = "pkcs11-pin-file", value_name = "FILE", requires = "module")]
+    pub(crate) pin_file: Option<PathBuf>,
 }
 
 /// Whose payloads are meant.

@@ -3,6 +3,8 @@
 #![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod support;
+#[path = "signer/token.rs"]
+mod token;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -20,14 +22,17 @@ struct Signer {
 
 impl Signer {
     fn start(at: &Installation) -> Self {
-        let mut child = Command::new(PROGRAM)
-            .args(["--json", "signer", "--dir"])
-            .arg(at.path("signer"))
-            .arg("--socket")
-            .arg(at.path("signer.sock"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::spawn(&mut Self::command(at))
+    }
+
+    fn command(at: &Installation) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.args(["--json", "signer", "--dir"]).arg(at.path("signer")).arg("--socket").arg(at.path("signer.sock"));
+        command
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         Self { said: serde_json::from_str(&line).unwrap(), child }

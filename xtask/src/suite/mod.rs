@@ -16,6 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// What the default build leaves out is on for all that is compiled here, so that there is one set of artifacts and not two.
+/// Clippy reads the default build as well.
+const FEATURES: &str = "--features=countersign-app/pkcs11,countersign-testkit/pkcs11";
+
 /// How much of the suite to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
@@ -48,14 +52,15 @@ pub(crate) fn test(extent: Extent) -> Result<bool> {
     if full {
         suite.step("clippy", |suite| {
             suite.component("clippy", "clippy")?;
-            suite.cargo_holds(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+            suite.cargo_holds(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+            suite.cargo_holds(&["clippy", "--workspace", "--all-targets", FEATURES, "--", "-D", "warnings"])
         });
     }
     suite.step("tidy", |_| held(tidy::command()?));
     suite.step("tests", Suite::tests);
     if full {
         suite.step("doc tests", |suite| {
-            suite.counted(Runner::Cargo, &["test", "--doc", "--workspace", "--no-fail-fast"])
+            suite.counted(Runner::Cargo, &["test", "--doc", "--workspace", FEATURES, "--no-fail-fast"])
         });
     }
     Ok(suite.report())
@@ -104,12 +109,15 @@ impl Suite {
 
     fn tests(&mut self) -> Result<Counts> {
         if shell::works(shell::cargo(&self.root).args(["nextest", "--version"])) {
-            self.counted(Runner::Nextest, &["nextest", "run", "--workspace", "--no-fail-fast", "--no-tests=pass"])
+            self.counted(
+                Runner::Nextest,
+                &["nextest", "run", "--workspace", FEATURES, "--no-fail-fast", "--no-tests=pass"],
+            )
         } else {
             println!("cargo-nextest is missing here: running `cargo test`");
             self.counted(
                 Runner::Cargo,
-                &["test", "--workspace", "--lib", "--bins", "--tests", "--examples", "--no-fail-fast"],
+                &["test", "--workspace", FEATURES, "--lib", "--bins", "--tests", "--examples", "--no-fail-fast"],
             )
         }
     }
