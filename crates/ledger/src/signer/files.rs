@@ -149,7 +149,8 @@ fn overwrite(key: &dyn DiskFile) {
     }
 }
 
-/// Overwrites and removes `log.key`, for a signer whose key lies in a token; done twice it does nothing.
+/// Overwrites and removes `log.key`, for a signer whose key lies in a token; done twice it does nothing. What says that it
+/// lies there is made durable first.
 #[cfg(feature = "pkcs11")]
 pub(super) fn destroy(store: &Store) -> io::Result<()> {
     let old = match store.disk().open(&store.key(), Mode::Edit) {
@@ -157,6 +158,7 @@ pub(super) fn destroy(store: &Store) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
+    store.disk().sync_dir(store.dir())?;
     overwrite(old.as_ref());
     store.disk().remove(&store.key())?;
     store.disk().sync_dir(store.dir())

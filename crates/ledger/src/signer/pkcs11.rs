@@ -116,12 +116,14 @@ impl Inner {
         Ok(notes)
     }
 
-    /// Destroys what is no longer in force. Done twice it does nothing.
+    /// Destroys what is no longer in force. Done twice it does nothing. Notes that were read may be a dead process's last
+    /// deed, and not durable: nothing is destroyed on their word before they are.
     fn retire(&mut self, store: &Store, mut notes: Notes) -> Result<Notes, SignError> {
         if notes.in_force.is_some() {
             files::destroy(store).map_err(|error| unavailable("`log.key` could not be destroyed", &error))?;
         }
         if let Some(old) = &notes.retired {
+            sync(store)?;
             self.token.destroy_key(old)?;
             notes.retired = None;
             write(store, &notes)?;
@@ -150,20 +152,22 @@ impl Inner {
         if let Some(key) = self.named(&id)? {
             return Ok(key);
         }
+        sync(store)?;
         self.token.destroy(&id)?;
         self.token.generate(&id)?;
         self.named(&id)?.ok_or_else(|| SignError::Unavailable("the token made a key and does not show it".to_owned()))
     }
 
     fn promote(&mut self, store: &Store, key: &VerifierKey) -> Result<(), SignError> {
-        let notes = read(store)?;
-        // Also where an earlier attempt failed after it had replaced the file.
-        if notes.in_force.as_ref() == Some(key) {
-            self.token.find(key)?;
-            self.current = Current::Token(key.clone());
+        if self.current.key() == *key {
             return Ok(());
         }
-        if self.current.key() == *key {
+        let noted = read(store)?;
+        // An earlier attempt failed after it had replaced the file.
+        if noted.in_force.as_ref() == Some(key) {
+            self.token.find(key)?;
+            sync(store)?;
+            self.begin(store, key, noted);
             return Ok(());
         }
         let notes = self.notes(store)?;
@@ -177,11 +181,16 @@ impl Inner {
         let retired = self.current.in_token().cloned().or(notes.retired);
         let notes = Notes { in_force: Some(key.clone()), next: None, retired };
         write(store, &notes)?;
+        self.begin(store, key, notes);
+        Ok(())
+    }
+
+    /// Uses the key that is noted, durably, to be in force.
+    fn begin(&mut self, store: &Store, key: &VerifierKey, notes: Notes) {
         self.current = Current::Token(key.clone());
         if let Err(error) = self.retire(store, notes) {
             tracing::warn!(%error, "the new key is in force; the old one is destroyed when the token allows it");
         }
-        Ok(())
     }
 
     fn forget_next(&mut self, store: &Store) -> Result<(), SignError> {
@@ -222,6 +231,11 @@ impl PrivateKeys for TokenKeys {
 
 fn read(store: &Store) -> Result<Notes, SignError> {
     Notes::read(store).map_err(|error| unavailable("`token.keys` could not be read", &error))
+}
+
+/// Makes durable what names the files have.
+fn sync(store: &Store) -> Result<(), SignError> {
+    store.disk().sync_dir(store.dir()).map_err(|error| unavailable("`token.keys` could not be synced", &error))
 }
 
 fn write(store: &Store, notes: &Notes) -> Result<(), SignError> {

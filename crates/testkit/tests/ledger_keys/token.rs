@@ -209,6 +209,40 @@ fn what_a_crash_leaves_within_the_token_is_cleared() {
     });
 }
 
+/// The process dies at each step of a change, is started anew, and then the power fails.
+#[test]
+fn nothing_is_destroyed_on_the_word_of_a_file_that_may_be_lost() {
+    apart("token::nothing_is_destroyed_on_the_word_of_a_file_that_may_be_lost", |hsm| {
+        for from_token in [false, true] {
+            let begin = |label: &str| if from_token { moved(hsm, label).0 } else { separated().1 };
+            let change = |label: &str, disk: &FakeDisk| {
+                let keys = load(hsm, disk, label)?;
+                let next = keys.next().map_err(|error| error.to_string())?;
+                keys.promote(&next).map_err(|error| error.to_string())
+            };
+            let whole = begin("whole");
+            let first = whole.ops();
+            change("whole", &whole).unwrap();
+            for step in first..whole.ops() {
+                let label = format!("{from_token}-{step}");
+                let disk = begin(&label);
+                disk.fault_at(step, Fault::CrashDuring);
+                // The last steps only clear up: their failure is not the change's.
+                let _ = change(&label, &disk);
+                let image = disk.process_crash_image();
+                let before = load(hsm, &image, &label).unwrap();
+                // It may die again before it has synced anything else.
+                for seed in 0..8 {
+                    let keys = load(hsm, &image.crash_image(seed), &label);
+                    let keys = keys.unwrap_or_else(|error| panic!("{label}, seed {seed}: {error}"));
+                    assert!(signs(&keys), "{label}, seed {seed}");
+                }
+                assert!(signs(&before));
+            }
+        }
+    });
+}
+
 #[test]
 fn an_old_file_never_signs_again() {
     apart("token::an_old_file_never_signs_again", |hsm| {

@@ -77,12 +77,13 @@ fn said(what: &'static str) -> impl Fn(Error) -> Fault {
 /// A token, and the session with it if one is open.
 pub(super) struct Token {
     place: TokenPlace,
+    /// Once loaded it stays: some modules do not survive being unloaded.
+    module: Option<Pkcs11>,
     session: Option<LoggedIn>,
     is_pin_refused: bool,
 }
 
 struct LoggedIn {
-    module: Pkcs11,
     session: Session,
     /// The private half that signed last.
     signing: Option<(VerifierKey, ObjectHandle)>,
@@ -97,7 +98,7 @@ struct Public {
 
 impl Token {
     pub(super) fn new(place: TokenPlace) -> Self {
-        Self { place, session: None, is_pin_refused: false }
+        Self { place, module: None, session: None, is_pin_refused: false }
     }
 
     /// Opens a session, if none is open.
@@ -181,9 +182,8 @@ impl Token {
             }
             Err(fault) => {
                 // A module that lost its token may see it again only if it begins anew.
-                let LoggedIn { module, session, .. } = session;
                 drop(session);
-                let _ = module.finalize();
+                self.finalize();
                 Err(fault)
             }
         }
@@ -197,19 +197,27 @@ impl Token {
         let pin = read_pin(pin_file)
             .map_err(|reason| Fault::PinFile { file: pin_file.display().to_string(), reason: reason.to_string() })?;
         let unloaded = |error| Fault::Found(format!("PKCS#11 module `{}`: {}", path.display(), words(&error)));
-        let module = Pkcs11::new(path).map_err(unloaded)?;
+        let module = match &self.module {
+            Some(module) => module,
+            None => self.module.insert(Pkcs11::new(path).map_err(unloaded)?),
+        };
         match module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
             Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
             Err(error) => return Err(unloaded(error)),
         }
-        let opened = log_in(&module, &self.place, &pin);
-        match opened {
-            Ok(session) => Ok(LoggedIn { module, session, signing: None }),
+        match log_in(module, &self.place, &pin) {
+            Ok(session) => Ok(LoggedIn { session, signing: None }),
             Err(fault) => {
                 self.is_pin_refused = matches!(fault, Fault::Pin { .. });
-                let _ = module.finalize();
+                self.finalize();
                 Err(fault)
             }
+        }
+    }
+
+    fn finalize(&self) {
+        if let Some(Err(error)) = self.module.clone().map(Pkcs11::finalize) {
+            tracing::debug!(error = words(&error), "the module does not end");
         }
     }
 }
