@@ -149,19 +149,24 @@ fn overwrite(key: &dyn DiskFile) {
     }
 }
 
-/// Overwrites and removes `log.key`, for a signer whose key lies in a token; done twice it does nothing. What says that it
+/// Overwrites and removes both files, for a signer whose key lies in a token; done twice it does nothing. What says that it
 /// lies there is made durable first.
 #[cfg(feature = "pkcs11")]
 pub(super) fn destroy(store: &Store) -> io::Result<()> {
-    let old = match store.disk().open(&store.key(), Mode::Edit) {
-        Ok(old) => old,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    store.disk().sync_dir(store.dir())?;
-    overwrite(old.as_ref());
-    store.disk().remove(&store.key())?;
-    store.disk().sync_dir(store.dir())
+    let disk = store.disk();
+    for path in [store.key(), store.next_key()] {
+        match disk.open(&path, Mode::Edit) {
+            Ok(old) => {
+                disk.sync_dir(store.dir())?;
+                overwrite(old.as_ref());
+                disk.remove(&path)?;
+                disk.sync_dir(store.dir())?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Whether `token.keys` names a key in force. Known without the feature too: an old `log.key` must not sign again.

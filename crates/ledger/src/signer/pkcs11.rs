@@ -120,7 +120,7 @@ impl Inner {
     /// deed, and not durable: nothing is destroyed on their word before they are.
     fn retire(&mut self, store: &Store, mut notes: Notes) -> Result<Notes, SignError> {
         if notes.in_force.is_some() {
-            files::destroy(store).map_err(|error| unavailable("`log.key` could not be destroyed", &error))?;
+            files::destroy(store).map_err(|error| unavailable("the key in a file could not be destroyed", &error))?;
         }
         if let Some(old) = &notes.retired {
             sync(store)?;
@@ -176,7 +176,11 @@ impl Inner {
             None => None,
         };
         if next.as_ref() != Some(key) {
-            return Err(SignError::Rotation(format!("`{key}` is not the next key")));
+            return match &self.current {
+                // The change was begun before the signer had a token.
+                Current::File(keys) => keys.promote(key),
+                Current::Token(_) => Err(SignError::Rotation(format!("`{key}` is not the next key"))),
+            };
         }
         let retired = self.current.in_token().cloned().or(notes.retired);
         let notes = Notes { in_force: Some(key.clone()), next: None, retired };
@@ -196,6 +200,9 @@ impl Inner {
     fn forget_next(&mut self, store: &Store) -> Result<(), SignError> {
         let notes = self.notes(store)?;
         let mut notes = self.retire(store, notes)?;
+        if let Current::File(keys) = &self.current {
+            keys.forget_next()?;
+        }
         let Some(id) = notes.next else { return Ok(()) };
         self.token.destroy(&id)?;
         notes.next = None;

@@ -70,19 +70,26 @@ impl Stranger {
         (count(ObjectClass::PRIVATE_KEY), count(ObjectClass::PUBLIC_KEY))
     }
 
+    /// Destroys all of them: a full token is a slow one.
+    fn clear(&self, label: &str) {
+        for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
+            self.objects(label, class).into_iter().for_each(|key| self.0.destroy_object(key).unwrap());
+        }
+    }
+
     fn id(&self, object: ObjectHandle) -> Attribute {
         self.0.get_attributes(object, &[AttributeType::Id]).unwrap().remove(0)
     }
 
-    fn generate(&self, label: &str, id: Attribute, is_extractable: bool) -> VerifierKey {
+    fn generate(&self, label: &str, id: Attribute, (sensitive, extractable): (bool, bool)) -> VerifierKey {
         let common = [Attribute::Token(true), Attribute::Label(label.as_bytes().to_vec()), id];
         let curve = Attribute::EcParams(b"\x06\x03\x2b\x65\x70".to_vec());
         let public = [&common[..], &[curve, Attribute::Verify(true)]].concat();
         let secrecy = [
             Attribute::Private(true),
             Attribute::Sign(true),
-            Attribute::Extractable(is_extractable),
-            Attribute::Sensitive(!is_extractable),
+            Attribute::Extractable(extractable),
+            Attribute::Sensitive(sensitive),
         ];
         let private = [&common[..], &secrecy].concat();
         let (made, _) = self.0.generate_key_pair(&Mechanism::EccEdwardsKeyPairGen, &public, &private).unwrap();
@@ -154,7 +161,9 @@ fn a_signer_that_dies_at_every_step_finds_its_keys_again() {
                 assert!(serve_with(&image, &socket, Box::new(keys)), "{what}: the signer does not start");
                 check(&ledger.process_crash_image(), Some(&socket), &acked, &what);
                 // `check` changed the key: one is in force, and no other is left over.
-                assert_eq!(Stranger::new(hsm).count(&label), (1, 1), "{what}");
+                let stranger = Stranger::new(hsm);
+                assert_eq!(stranger.count(&label), (1, 1), "{what}");
+                stranger.clear(&label);
             }
         }
     });
@@ -223,23 +232,55 @@ fn nothing_is_destroyed_on_the_word_of_a_file_that_may_be_lost() {
             let whole = begin("whole");
             let first = whole.ops();
             change("whole", &whole).unwrap();
-            for step in first..whole.ops() {
-                let label = format!("{from_token}-{step}");
-                let disk = begin(&label);
+            let died = |label: &str, step| {
+                let disk = begin(label);
                 disk.fault_at(step, Fault::CrashDuring);
                 // The last steps only clear up: their failure is not the change's.
-                let _ = change(&label, &disk);
-                let image = disk.process_crash_image();
-                let before = load(hsm, &image, &label).unwrap();
-                // It may die again before it has synced anything else.
-                for seed in 0..8 {
+                let _ = change(label, &disk);
+                disk.process_crash_image()
+            };
+            for step in first..whole.ops() {
+                let label = format!("{from_token}-{step}");
+                let again = died(&label, step);
+                let second = again.ops();
+                load(hsm, &again, &label).unwrap();
+                // Each in a world of its own. One seed keeps the new name that was not synced, the other the old one.
+                for (second, seed) in (second..again.ops()).flat_map(|second| [0, 2].map(|seed| (second, seed))) {
+                    let label = format!("{label}-{second}-{seed}");
+                    let image = died(&label, step);
+                    image.fault_at(second, Fault::Crash);
+                    let _ = load(hsm, &image, &label);
                     let keys = load(hsm, &image.crash_image(seed), &label);
-                    let keys = keys.unwrap_or_else(|error| panic!("{label}, seed {seed}: {error}"));
-                    assert!(signs(&keys), "{label}, seed {seed}");
+                    assert!(signs(&keys.unwrap_or_else(|error| panic!("{label}: {error}"))), "{label}");
+                    Stranger::new(hsm).clear(&label);
                 }
-                assert!(signs(&before));
             }
         }
+    });
+}
+
+/// A change that was begun with the next key in a file ends there, although the signer has a token by now.
+#[test]
+fn a_change_begun_in_files_ends_in_files() {
+    apart("token::a_change_begun_in_files_ends_in_files", |hsm| {
+        let (_, signer) = separated();
+        let next = FileKeys::load(&signer_store(&signer)).unwrap().next().unwrap();
+        let keys = load(hsm, &signer, "log").unwrap();
+        keys.promote(&next).unwrap();
+        assert!(!keys.is_in_token() && signs(&keys));
+        assert_eq!(keys.verifier_key(), next);
+        // One that is given up is forgotten, wherever it lies.
+        let files = FileKeys::load(&signer_store(&signer)).unwrap();
+        let (given_up, in_token) = (files.next().unwrap(), keys.next().unwrap());
+        keys.forget_next().unwrap();
+        assert!(keys.promote(&given_up).is_err() && keys.promote(&in_token).is_err());
+        assert_eq!(Stranger::new(hsm).count("log"), (0, 0));
+        // And no private key stays in a file when the log moves.
+        files.next().unwrap();
+        keys.promote(&keys.next().unwrap()).unwrap();
+        let left: Vec<_> =
+            signer.paths().into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "key")).collect();
+        assert_eq!(left, Vec::<PathBuf>::new());
     });
 }
 
@@ -272,10 +313,13 @@ fn a_key_never_leaves_the_token() {
         let expected = [Attribute::NeverExtractable(true), Attribute::AlwaysSensitive(true), Attribute::Local(true)];
         assert_eq!(told, expected);
         // One that could be taken out is not used, whoever names it.
-        let loose = stranger.generate("log", Attribute::Id(vec![7]), true);
-        noted(&signer, &format!("in-force {loose}\n"));
-        let refused = load(hsm, &signer, "log").err().unwrap();
-        assert!(refused.contains("away"), "{refused}");
+        for (id, secrecy) in [(7, (false, true)), (8, (true, true)), (9, (false, false))] {
+            // A refusal has ended the stranger's session as well: the module is one.
+            let loose = Stranger::new(hsm).generate("log", Attribute::Id(vec![id]), secrecy);
+            noted(&signer, &format!("in-force {loose}\n"));
+            let refused = load(hsm, &signer, "log").err().unwrap();
+            assert!(refused.contains("away"), "{secrecy:?}: {refused}");
+        }
         drop(keys);
     });
 }
@@ -286,7 +330,7 @@ fn a_label_alone_decides_nothing() {
         let (signer, keys) = moved(hsm, "log");
         let stranger = Stranger::new(hsm);
         // A second key of the label: the first is still the one, and a change of the key leaves the stranger's alone.
-        let other = stranger.generate("log", Attribute::Id(vec![7]), false);
+        let other = stranger.generate("log", Attribute::Id(vec![7]), (true, false));
         let again = load(hsm, &signer, "log").unwrap();
         assert_eq!(again.verifier_key(), keys.verifier_key());
         assert!(signs(&again));
@@ -299,7 +343,7 @@ fn a_label_alone_decides_nothing() {
         let publics = stranger.objects("log", ObjectClass::PUBLIC_KEY);
         let ids: Vec<_> = publics.iter().map(|object| stranger.id(*object)).collect();
         let id = ids.into_iter().find(|id| *id != Attribute::Id(vec![7])).unwrap();
-        stranger.generate("log", id, false);
+        stranger.generate("log", id, (true, false));
         let refused = load(hsm, &signer, "log").err().unwrap();
         assert!(refused.contains("`2` private and `2` public keys"), "{refused}");
         // Absent, or under another label.
