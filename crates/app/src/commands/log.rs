@@ -125,6 +125,7 @@ fn print_bytes(bytes: &[u8], context: &Context) -> Result<()> {
 }
 
 fn verify_ledger(key: Option<&str>, context: &Context) -> Result<Exit> {
+    must_exist(&context.layout)?;
     let key = key.map(read_key).transpose()?;
     let bar = progress(!context.out.json);
     let mut walked = walk(context, key.as_ref(), &bar);
@@ -287,8 +288,13 @@ fn opened(
 
 /// Refuses an installation without a ledger.
 pub(crate) fn must_exist(layout: &Layout) -> Result<()> {
-    if !layout.ledger().exists() {
-        bail!("there is no ledger at `{}`; make one with `countersign init`", layout.ledger().display());
+    is_there(&layout.ledger())
+}
+
+/// Refuses a folder that is not there: that is no verdict on a record.
+pub(super) fn is_there(ledger: &Path) -> Result<()> {
+    if !ledger.exists() {
+        bail!("there is no ledger at `{}`; make one with `countersign init`", ledger.display());
     }
     Ok(())
 }

@@ -5,24 +5,25 @@
 
 use anyhow::Result;
 use countersign_gate::leaf_of;
+use countersign_kernel::image::image_digest;
 use countersign_kernel::policy::Bundle;
 use countersign_kernel::replay::{Found, Line, Replayer};
 use countersign_kernel::{Kernel, Settings};
 use countersign_ledger::verify::{self, Readers};
 use countersign_ledger::{Rebuild, Record, Resumed, Store, Vault, VisitError};
-use countersign_model::Body;
 use countersign_model::unit::LeafIndex;
+use countersign_model::{Body, Digest};
 use countersign_receipt::VerifierKey;
 use countersign_receipt::merkle::TreeHead;
 use serde_json::{Value, json};
 
-use super::log::read_key;
+use super::log::{is_there, read_key};
 use super::policy;
 use crate::cli;
 use crate::compose;
 use crate::context::{Context, progress, when};
 use crate::payloads;
-use crate::terminal::{BAD, Exit, GOOD, WAIT, unverified, visible_lines};
+use crate::terminal::{BAD, Exit, GOOD, WAIT, unverified, usage, visible_lines};
 
 /// How many differing records are named one by one.
 const NAMED_MAX: usize = 1_000;
@@ -30,7 +31,11 @@ const NAMED_MAX: usize = 1_000;
 /// Runs the command.
 pub(crate) fn run(asked: &cli::Replay, context: &Context) -> Result<Exit> {
     let (config, bundle) = policy::load(&context.layout)?;
-    let store = Store::real(asked.ledger.clone().unwrap_or_else(|| context.layout.ledger()));
+    let ledger = asked.ledger.clone().unwrap_or_else(|| context.layout.ledger());
+    is_there(&ledger)?;
+    let store = Store::real(ledger);
+    // A snapshot that is passed over is told of on standard error.
+    crate::logging::start();
     // A copy for an auditor has no vault: then every payload is as good as erased.
     let vault = store.vault().exists().then(|| Vault::open(&store)).transpose()?;
     let key = asked.key.as_deref().map(read_key).transpose()?;
@@ -42,6 +47,9 @@ pub(crate) fn run(asked: &cli::Replay, context: &Context) -> Result<Exit> {
     } else {
         (0, walk(&store, key.as_ref(), &mut replaying, context)?)
     };
+    if let Some(from) = asked.from.filter(|from| *from >= head.size) {
+        return Err(usage(format!("`--from {from}` is not in a log of {} records", head.size)));
+    }
     let tally = replaying.finish();
     context.out.result(&tally.value(from, &head, &settings), &visible_text(&tally, from, &head, &settings));
     Ok(if tally.differs == 0 { Exit::Done } else { Exit::Unverified })
@@ -95,6 +103,8 @@ struct Replaying<'a> {
     replayer: Replayer<'a>,
     /// The latest snapshot that may be begun at.
     from_max: u64,
+    /// The snapshot that it went on from, and whether a record has committed to it.
+    resumed: Option<(u64, Digest, bool)>,
     tally: Tally,
 }
 
@@ -102,7 +112,8 @@ impl<'a> Replaying<'a> {
     fn new((settings, bundle, vault): (&'a Settings, &'a Bundle, Option<&'a Vault>), asked: &cli::Replay) -> Self {
         let replayer = Replayer::new(Kernel::new(settings.clone()), 0, bundle);
         let tally = Tally { from: asked.from.unwrap_or(0), ..Tally::default() };
-        Self { settings, bundle, vault, replayer, from_max: asked.from.unwrap_or(u64::MAX), tally }
+        let from_max = asked.from.unwrap_or(u64::MAX);
+        Self { settings, bundle, vault, replayer, from_max, resumed: None, tally }
     }
 
     fn finish(self) -> Tally {
@@ -121,6 +132,7 @@ impl Rebuild for Replaying<'_> {
     fn restart(&mut self) {
         self.replayer = Replayer::new(Kernel::new(self.settings.clone()), 0, self.bundle);
         self.tally = Tally { from: self.tally.from, ..Tally::default() };
+        self.resumed = None;
     }
 
     fn resume(&mut self, resumed: &Resumed<'_>) -> Result<(), VisitError> {
@@ -135,6 +147,7 @@ impl Rebuild for Replaying<'_> {
         let kernel = Kernel::restore(self.settings.clone(), resumed.state, &mut read)?;
         self.restart();
         self.replayer = Replayer::new(kernel, resumed.size, self.bundle);
+        self.resumed = Some((resumed.size, image_digest(resumed.state), false));
         Ok(())
     }
 
@@ -150,14 +163,20 @@ impl Rebuild for Replaying<'_> {
                 is_same_policy: started.policy == self.settings.policy,
             });
         }
+        if let (Some((size, digest, is_recorded)), Body::Snapshot(found)) = (&mut self.resumed, &leaf.record.body) {
+            *is_recorded |= found.size == *size && found.state == *digest;
+        }
         let tally = &mut self.tally;
         self.replayer.feed(leaf, &mut |line| tally.take(line));
         Ok(())
     }
 
     fn finish(&mut self) -> Result<(), VisitError> {
-        // That a record commits to the snapshot is a finding like any other: replay checks each.
-        Ok(())
+        match self.resumed {
+            // Whoever can write the file could otherwise choose the state that everything behind it follows from.
+            Some((_, _, false)) => Err(VisitError::new("no record of the log commits to it")),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use countersign_model::record::{Attempt, Status};
 use countersign_model::{Body, Record};
 use serde_json::{Value, json};
 
-use super::log::is_running;
+use super::log::{is_running, must_exist};
 use crate::context::{Context, progress, when};
 use crate::terminal::{Exit, GOOD, WAIT, unverified, visible_lines};
 
@@ -21,6 +21,7 @@ const TRIES: usize = 5;
 
 /// Runs the command.
 pub(crate) fn run(context: &Context) -> Result<Exit> {
+    must_exist(&context.layout)?;
     let mut found = collect(context);
     for _ in 0..TRIES {
         if found.is_ok() || !is_running(context) {

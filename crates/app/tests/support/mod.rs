@@ -6,6 +6,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod agent;
+pub(crate) mod forge;
 pub(crate) mod gateway;
 pub(crate) mod human;
 pub(crate) mod log;

@@ -131,8 +131,9 @@ fn slot(id: u64) -> Option<u64> {
 }
 
 fn secret(header: &[u8]) -> Option<Key> {
-    let (body, crc) = header.get(..44)?.split_last_chunk::<4>()?;
-    if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
+    let (checked, rest) = header.split_at_checked(44)?;
+    let (body, crc) = checked.split_last_chunk::<4>()?;
+    if crc32c::crc32c(body) != u32::from_le_bytes(*crc) || rest.iter().any(|byte| *byte != 0) {
         return None;
     }
     body.strip_prefix(&MAGIC)?.try_into().ok()
