@@ -167,6 +167,40 @@ async fn a_snapshot_is_begun_at_only_if_the_log_commits_to_it() {
     assert!(ran.stderr.contains("no record of the log commits to it"), "{ran:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_begins_at_snapshots_from_before_and_after_a_change_of_the_key() {
+    let at = Installation::new(&Setup::lab());
+    let calls = async |count: u32, rotates: bool| {
+        let gateway = at.up().await;
+        let agent = Agent::connect(&gateway.url, &at.token()).await;
+        let key = rotates.then(|| at.owner(&["log", "rotate-key"])["key"].as_str().unwrap().to_owned());
+        for call in 0..count {
+            assert_eq!(agent.call("look", &call.to_string()).await.end, End::Ran("done".to_owned()));
+        }
+        gateway.stop().await;
+        key
+    };
+    let from = || clean(&at, &["--from-snapshot"])["from"].as_u64().unwrap();
+    calls(510, false).await;
+    let before = from();
+    assert!(before > 1_000);
+    calls(3, true).await;
+    assert_eq!(from(), before, "records under both keys lie behind it");
+    calls(510, false).await;
+    let after = from();
+    assert!(after > before + 1_000, "{after}");
+    let last = calls(3, true).await;
+    let said = clean(&at, &["--from-snapshot"]);
+    assert_eq!(said["from"], after);
+    // The first key leads to the newest by the list; the newest vouches for what the older ones signed.
+    let first = at.path("ledger/log.vkey").display().to_string();
+    for key in [first.as_str(), last.as_deref().unwrap()] {
+        assert_eq!(clean(&at, &["--from-snapshot", "--key", key]), said);
+    }
+    let whole = clean(&at, &["--key", &first]);
+    assert_eq!((&said["root"], &said["size"]), (&whole["root"], &whole["size"]));
+}
+
 fn only_file(folder: &Path) -> PathBuf {
     let files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(files.len(), 1, "{files:?}");

@@ -5,11 +5,13 @@ use countersign_gate::call::Answer;
 use countersign_gate::{Gate, SnapshotRules};
 use countersign_kernel::replay::{Found, Leaf, replay};
 use countersign_ledger::disk::{Access, Disk, Mode};
+use countersign_ledger::verify;
+use countersign_model::command::Deed;
 use countersign_model::id::TicketId;
 use countersign_model::record::Status;
 use countersign_model::unit::LeafIndex;
 use countersign_model::{Body, Digest};
-use countersign_testkit::world::{CHANGE, READ, Rules, World};
+use countersign_testkit::world::{CHANGE, READ, Rules, World, store};
 
 fn world() -> World {
     let snapshots = SnapshotRules { every_records: 10, at_stop_records: 5 };
@@ -44,11 +46,29 @@ fn with_snapshot() -> (World, TicketId) {
     for _ in 0..6 {
         assert!(matches!(world.call(READ), Answer::Ran { .. }));
     }
+    take_snapshot(&world);
+    (world, parked)
+}
+
+fn take_snapshot(world: &World) {
     // The public folder may still be on its way: then it is tried again.
     while !world.gate.snapshot_if_due() {
         std::thread::yield_now();
     }
-    (world, parked)
+}
+
+fn change_key(world: &World) {
+    let key = world.wait(world.gate.next_key()).unwrap();
+    world.command(Deed::RotateKey { key: key.to_string() }).unwrap();
+}
+
+/// A start from the snapshot of `size` records that holds what a start from the first record holds.
+fn starts_from(world: &World, size: u64) -> World {
+    let next = restarted(world);
+    assert_eq!(next.recovered.from, size);
+    assert_eq!(next.gate.budgets(), next.refolded().budgets());
+    assert!(matches!(next.call(READ), Answer::Ran { status: Status::Done, receipt: Some(_), .. }));
+    next
 }
 
 #[test]
@@ -149,4 +169,39 @@ fn a_file_without_its_record_counts_for_nothing() {
     let file = image.open(path(leaf).as_ref(), Mode::Replace(Access::Private)).unwrap();
     file.write_at(0, &bytes).unwrap();
     assert_eq!(world.restart(image).unwrap().recovered.from, size);
+}
+
+#[test]
+fn snapshots_from_before_and_after_a_change_of_the_key_are_begun_at() {
+    let (world, parked) = with_snapshot();
+    let before = snapshots(&world)[0].0;
+    change_key(&world);
+    world.call(READ);
+    // The snapshot is under the first key, what is read behind it under both.
+    let world = starts_from(&world, before);
+    for _ in 0..6 {
+        world.call(READ);
+    }
+    take_snapshot(&world);
+    let after = snapshots(&world)[1].0;
+    let rotated = world.records().iter().position(|stored| matches!(stored.record.body, Body::KeyRotated(_))).unwrap();
+    assert!(before < rotated as u64 && (rotated as u64) < after);
+    let world = starts_from(&world, after);
+    // A second change, behind a snapshot that is itself behind the first.
+    change_key(&world);
+    let world = starts_from(&world, after);
+    world.approve(&parked).unwrap();
+    assert!(matches!(world.call(CHANGE), Answer::Ran { status: Status::Done, .. }));
+    // The list of keys counts from a snapshot on as it does from the first record on.
+    let keys = "/ledger/log.keys";
+    let text = countersign_ledger::disk::read_file(&world.disk, keys.as_ref(), u64::MAX).unwrap();
+    let half = String::from_utf8(text.clone()).unwrap().rfind(countersign_receipt::keys::HEADER).unwrap();
+    for (what, left) in [("none", &text[..0]), ("the first alone", &text[..half - 1])] {
+        let image = world.disk.process_crash_image();
+        image.plant(keys.as_ref(), left);
+        assert!(world.restart(image).is_err(), "{what} of the statements is left");
+    }
+    world.gate.close().unwrap();
+    let report = verify::walk(&store(&world.disk), None, |_, _| {}).unwrap();
+    assert_eq!(report.head.size, world.gate.status().size);
 }
