@@ -181,8 +181,9 @@ impl Scanner<'_> {
             }
         }
         if let Some((frame, offset)) = newest {
-            // One signature covers all before it, because every root was recomputed.
-            if let Err(error) = self.keys.open(frame.note()) {
+            // One signature covers all before it, because every root was recomputed. Who trusts a later key alone
+            // (`verify::resume`) looks at the end whether that key signed it.
+            if let Err(error) = self.keys.open_covered(frame.note()) {
                 return Err(FrameError::Fault(FrameFault::Checkpoint(error)).at(self, &reader, offset));
             }
             self.scan.note = Some(frame.note().into());
@@ -223,7 +224,7 @@ impl Scanner<'_> {
         let io = |operation| OpenError::io(operation, reader.path.clone());
         let later = reader.later_frame(size).map_err(io("read"))?;
         // A frame is written only after the sync of the one before: a signed later one means damage, not a torn write.
-        let followed = later.is_some_and(|frame| self.keys.open(frame.note()).is_ok());
+        let followed = later.is_some_and(|frame| self.keys.open_covered(frame.note()).is_ok());
         if !last || size < self.confirmed || followed {
             return Err(self.corrupt(reader, fault));
         }
@@ -319,7 +320,7 @@ pub(crate) fn published(store: &Store, keys: &KeyChain) -> Result<Option<Anchor>
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(OpenError::io("read", &path)(error)),
     };
-    let opened = keys.open(&String::from_utf8_lossy(&bytes));
+    let opened = keys.open_covered(&String::from_utf8_lossy(&bytes));
     let checkpoint = opened.map_err(|source| OpenError::Checkpoint { path, source })?;
     Ok(Some(Anchor { witness: "the published checkpoint", head: checkpoint.head() }))
 }

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_ledger::{
-    Config, Entry, FileKeys, Ledger, OpenError, Peers, PrivateKeys, PublishMode, RemoteSigner, Signer, SignerServer,
-    Store, load_verifier, take_key, verify,
+    Config, Entry, FileKeys, Ledger, OpenError, Peers, PrivateKeys, PublishMode, Rebuild, Record, RemoteSigner, Resumed,
+    Signer, SignerServer, Store, VisitError, load_verifier, take_key, verify,
 };
 use countersign_receipt::{KeyChain, TlogProof, keys};
 use countersign_testkit::disk::{FakeDisk, Fault};
@@ -271,5 +271,51 @@ fn forged_and_rolled_back_lists_of_keys_are_refused() {
         assert!(opened.is_err(), "{what}: opened");
         write(&image, &text);
         open(&image, None).unwrap().0.close().unwrap();
+    }
+}
+
+/// Reads the whole log and remembers nothing.
+struct Ignoring;
+
+impl Rebuild for Ignoring {
+    fn takes_snapshots(&self) -> bool {
+        false
+    }
+
+    fn restart(&mut self) {}
+
+    fn resume(&mut self, _: &Resumed<'_>) -> Result<(), VisitError> {
+        Ok(())
+    }
+
+    fn visit(&mut self, _: Record<'_>) -> Result<(), VisitError> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), VisitError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn any_key_of_the_list_vouches_for_segments_that_older_ones_signed() {
+    let disk = FakeDisk::new();
+    let files = store(&disk);
+    Ledger::create(&files, "example.com/log").unwrap();
+    let small = Config { segment_bytes: 900, chunk_bytes: 1, ..config() };
+    let (ledger, _) = Ledger::open(&files, small, &mut |_| Ok(())).unwrap();
+    let mut acked = Vec::new();
+    for text in 0..20 {
+        append(&ledger, &text.to_string(), &mut acked);
+        assert!(text != 12 || rotate(&ledger, &mut acked));
+    }
+    assert!(ledger.flush(Duration::from_secs(5)).unwrap());
+    ledger.close().unwrap();
+    let segments = disk.paths().into_iter().filter(|path| path.extension().is_some_and(|kind| kind == "seg"));
+    assert!(segments.count() > 3);
+    let (first, newest) = (load_verifier(&files).unwrap(), ledger.keys().newest().clone());
+    for key in [&first, &newest] {
+        let report = verify::walk(&files, Some(key), |_, _| {}).unwrap();
+        assert_eq!(verify::resume(&files, Some(key), &mut Ignoring).unwrap(), (0, report.head), "{key}");
     }
 }
