@@ -400,16 +400,20 @@ pub(crate) fn stored(record: segment::Record<'_>) -> StoredRecord {
 }
 
 /// Records from some index on. `None` means that nothing further is confirmed yet: ask again later.
+///
+/// An error ends it: it comes once, and after it there is only `None`. Begin another one at the record that is missing.
 pub struct Tail {
     shared: Arc<Shared>,
     next: u64,
     cursor: Option<FrameCursor>,
     ready: VecDeque<StoredRecord>,
+    /// The disk said no: where the cursor stands is not known any more.
+    has_failed: bool,
 }
 
 impl Tail {
     pub(crate) fn new(shared: Arc<Shared>, from: u64) -> Self {
-        Self { shared, next: from, cursor: None, ready: VecDeque::new() }
+        Self { shared, next: from, cursor: None, ready: VecDeque::new(), has_failed: false }
     }
 
     fn fill(&mut self) -> io::Result<()> {
@@ -432,10 +436,11 @@ impl Iterator for Tail {
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ready.is_empty() {
-            if self.next >= self.shared.confirmed().head.size {
+            if self.has_failed || self.next >= self.shared.confirmed().head.size {
                 return None;
             }
             if let Err(error) = self.fill() {
+                self.has_failed = true;
                 return Some(Err(error.into()));
             }
         }
