@@ -109,6 +109,33 @@ async fn an_obliged_call_runs_only_when_a_witness_has_seen_its_record() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_witness_that_nobody_configured_is_warned_of_before_calls_are_denied() {
+    let setup = setup();
+    let at = Installation::new(&setup);
+    let checked = at.run(&["policy", "check"]);
+    assert_eq!(checked.code, 0, "it is no error: {checked:?}");
+    let warnings = checked.json()["warnings"].clone();
+    let [warning] = warnings.as_array().unwrap().as_slice() else { panic!("{checked:?}") };
+    for words in ["`witness-first`", "is denied", "`witnesses:`"] {
+        assert!(warning.as_str().unwrap().contains(words), "{warning}");
+    }
+    let config = format!("--config={}", at.path("countersign.yaml").display());
+    let people = support::run(&[&config, "policy", "check"]);
+    assert!(people.stdout.contains("warning: policy `witness-first`"), "{people:?}");
+    assert_eq!(at.owner(&["policy", "activate"])["warnings"], warnings);
+    let gateway = at.up().await;
+    assert_eq!(gateway.said["warnings"], warnings);
+    let agent = Agent::connect(&gateway.url, &at.token()).await;
+    assert_eq!(agent.call("put", "never").await.denied(), "witness_unavailable");
+    gateway.stop().await;
+
+    let (witnessed, _place, _witness) = witnessed("1s").await;
+    assert_eq!(witnessed.run(&["policy", "check"]).json()["warnings"], json!([]));
+    at.configure(&Setup::lab());
+    assert_eq!(at.run(&["policy", "check"]).json()["warnings"], json!([]), "nothing demands one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_kill_wins_over_the_wait_for_a_witness() {
     let (at, _place, witness) = witnessed("60s").await;
     let gateway = at.up().await;

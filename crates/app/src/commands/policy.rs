@@ -10,6 +10,7 @@ use countersign_console::wire;
 use countersign_gate::Gate;
 use countersign_kernel::policy::Bundle;
 use countersign_model::command::{Deed, Signed};
+use countersign_model::verdict::Obligation;
 use countersign_model::{Body, Digest, from_canonical, to_canonical};
 use serde_json::json;
 
@@ -19,7 +20,7 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::keys::HumanKey;
 use crate::layout::Layout;
-use crate::terminal::{Exit, denied, usage};
+use crate::terminal::{Exit, WAIT, denied, usage};
 
 /// Runs the command.
 pub(crate) async fn run(command: Policy, context: &Context) -> Result<Exit> {
@@ -36,13 +37,34 @@ pub(crate) fn load(layout: &Layout) -> Result<(Config, Bundle)> {
     Ok((config, bundle))
 }
 
+/// What is well formed and yet cannot be what anybody wants, for people.
+pub(crate) fn warnings(config: &Config, bundle: &Bundle) -> Vec<String> {
+    if !config.witnesses.is_empty() {
+        return Vec::new();
+    }
+    let denied = bundle.demanding(&Obligation::Witness).map(|id| {
+        format!(
+            "policy `{id}` demands a witness and the configuration lists none: every call that it covers is denied; \
+             add one under `witnesses:`, or remove the obligation"
+        )
+    });
+    denied.collect()
+}
+
+/// The same as lines to put under a result.
+pub(crate) fn warning_lines(warnings: &[String]) -> String {
+    warnings.iter().map(|warning| format!("\n{WAIT}warning{WAIT:#}: {warning}")).collect()
+}
+
 fn check(context: &Context) -> Result<Exit> {
     let (config, bundle) = load(&context.layout)?;
     let now = InForce { configuration: config.hash, policy: bundle.hash() };
+    let warnings = warnings(&config, &bundle);
     let accepted = read(&context.layout)?.is_some_and(|signed| accepts(&signed, now));
     let value = json!({
         "configuration": now.configuration.hex(), "policy": now.policy.hex(), "acceptance_found": accepted,
         "agents": config.agents.len(), "upstreams": config.upstreams.len(), "policies": config.policies.len(),
+        "warnings": warnings,
     });
     let state = if accepted {
         "an acceptance of both is there; `countersign up` checks its signature and runs them"
@@ -52,9 +74,10 @@ fn check(context: &Context) -> Result<Exit> {
     context.out.result(
         &value,
         &format!(
-            "configuration {} and policy {} are well formed\n{state}",
+            "configuration {} and policy {} are well formed\n{state}{}",
             now.configuration.short(),
-            now.policy.short()
+            now.policy.short(),
+            warning_lines(&warnings)
         ),
     );
     Ok(Exit::Done)
@@ -67,9 +90,10 @@ async fn activate(human: &str, context: &Context) -> Result<Exit> {
     let serial = recorded_serial(context).await?.saturating_add(1);
     let key = context.open_key(human)?;
     write(&context.layout, &sign(&key, &config.origin, now, serial)?)?;
+    let warnings = warnings(&config, &bundle);
     context.out.result(
-        &json!({"accepted": true, "serial": serial, "policy": now.policy.hex()}),
-        &format!("accepted by {human} as number {serial}; restart the gateway to run it"),
+        &json!({"accepted": true, "serial": serial, "policy": now.policy.hex(), "warnings": warnings}),
+        &format!("accepted by {human} as number {serial}; restart the gateway to run it{}", warning_lines(&warnings)),
     );
     Ok(Exit::Done)
 }

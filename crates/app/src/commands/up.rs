@@ -57,6 +57,7 @@ pub(crate) async fn serve(layout: &Layout, out: Output, stop: CancellationToken)
     crate::logging::start();
     let (config, bundle) = policy::load(layout)?;
     let now = InForce { configuration: config.hash, policy: bundle.hash() };
+    let warnings = policy::warnings(&config, &bundle);
     let (config, gate, recovered) = opened(config, bundle, layout.clone()).await?;
     if let Some(cut) = &recovered.cut {
         anstream::eprintln!(
@@ -65,7 +66,8 @@ pub(crate) async fn serve(layout: &Layout, out: Output, stop: CancellationToken)
         );
     }
     let feed = Feed::start(layout, Options { full_text: config.full_text })?;
-    let served = serve_gate(&gate, layout, (&config, now), out, stop).await;
+    let loaded = Loaded { config: &config, now, warnings };
+    let served = serve_gate(&gate, layout, &loaded, out, stop).await;
     tokio::task::spawn_blocking(move || feed.stop()).await?;
     let closing = gate.clone();
     let closed = tokio::task::spawn_blocking(move || closing.close()).await?;
@@ -81,14 +83,23 @@ async fn opened(config: Config, bundle: Bundle, layout: Layout) -> Result<(Confi
     .await?
 }
 
+/// What is served.
+struct Loaded<'a> {
+    config: &'a Config,
+    now: InForce,
+    /// What whoever starts it should know.
+    warnings: Vec<String>,
+}
+
 async fn serve_gate(
     gate: &Gate,
     layout: &Layout,
-    (config, now): (&Config, InForce),
+    loaded: &Loaded<'_>,
     out: Output,
     stop: CancellationToken,
 ) -> Result<()> {
-    policy::enforce(gate, layout, now).await?;
+    let config = loaded.config;
+    policy::enforce(gate, layout, loaded.now).await?;
     plane::listen(&layout.kill_socket(), gate.switch().clone(), recorder(gate))
         .with_context(|| format!("cannot make the kill plane `{}`", layout.kill_socket().display()))?;
     // A kill that came before the plane listened found no socket and wrote the file.
@@ -106,7 +117,7 @@ async fn serve_gate(
         .await
         .with_context(|| format!("cannot listen on `{}`; is another gateway running there?", config.listen))?;
     let address = listener.local_addr()?;
-    announce(layout, out, &address.to_string(), gate)?;
+    announce(layout, out, &address.to_string(), (gate, &loaded.warnings))?;
     let tick = tokio::spawn(ticking(gate.clone()));
     tokio::select! {
         () = server.serve(listener, stop) => {}
@@ -120,7 +131,7 @@ async fn serve_gate(
     Ok(())
 }
 
-fn announce(layout: &Layout, out: Output, address: &str, gate: &Gate) -> Result<()> {
+fn announce(layout: &Layout, out: Output, address: &str, (gate, warnings): (&Gate, &[String])) -> Result<()> {
     let url = format!("http://{address}/mcp");
     std::fs::write(layout.address(), &url).with_context(|| format!("cannot write `{}`", layout.address().display()))?;
     let status = gate.status();
@@ -152,12 +163,14 @@ fn announce(layout: &Layout, out: Output, address: &str, gate: &Gate) -> Result<
             "unknown": unknown,
             "killed": status.killed,
             "profile": profile,
+            "warnings": warnings,
         }),
         &format!(
             "{GOOD}up{GOOD:#} at {url}, log {} with {} records\n\
-             profile: {promise}{killed}{left_open}",
+             profile: {promise}{killed}{left_open}{}",
             gate.origin(),
-            status.size
+            status.size,
+            policy::warning_lines(warnings)
         ),
     );
     Ok(())

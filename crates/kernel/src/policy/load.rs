@@ -133,6 +133,11 @@ impl Bundle {
         self.hash
     }
 
+    /// The ids of the policies that demand `obligation`, in order.
+    pub fn demanding<'a>(&'a self, obligation: &'a Obligation) -> impl Iterator<Item = &'a str> {
+        self.obligations.iter().filter(move |(_, demanded)| *demanded == obligation).map(|(id, _)| id.as_str())
+    }
+
     /// Answers one question. A pure function of the request and the bundle.
     #[must_use]
     pub fn evaluate(&self, asked: &EvaluationRequest) -> Evaluation {
