@@ -133,17 +133,26 @@ fn judge_cose(receipt: &[u8], keys: &KeyChain) -> Result<Verdict, Refusal> {
     Ok(Verdict { form: Form::Cose, log: tree.origin, records: vec![proved] })
 }
 
-/// As [`judge`], with everything as text: the key as `<name>+<hash>+<base64>`, the answer as one JSON object, whose
-/// `verified` is true only if all holds.
+/// As [`judge`], with everything as text: the key as `<name>+<hash>+<base64>`, the log's list of keys as `log.keys` holds it
+/// or nothing, the answer as one JSON object, whose `verified` is true only if all holds.
 #[must_use]
-pub fn judge_to_json(receipt: &[u8], key: &str) -> String {
+pub fn judge_to_json(receipt: &[u8], key: &str, keys: &str) -> String {
     let refused = |error: String| json!({"verified": false, "error": error});
-    let verdict = match VerifierKey::parse(key.trim()) {
-        Err(error) => refused(error.to_string()),
-        Ok(key) => judge(receipt, &KeyChain::of(key))
-            .map_or_else(|error| refused(error.to_string()), |verdict| shown(&verdict)),
+    let verdict = match chain(key, keys) {
+        Err(error) => refused(error),
+        Ok(keys) => judge(receipt, &keys).map_or_else(|error| refused(error.to_string()), |verdict| shown(&verdict)),
     };
     verdict.to_string()
+}
+
+/// The keys that follow from the trusted one. What was pasted may have lost the line's end, or have got more of them.
+fn chain(key: &str, keys: &str) -> Result<KeyChain, String> {
+    let key = VerifierKey::parse(key.trim()).map_err(|error| error.to_string())?;
+    let keys = keys.trim();
+    if keys.is_empty() {
+        return Ok(KeyChain::of(key));
+    }
+    KeyChain::parse(key, &format!("{keys}\n")).map_err(|error| format!("the list of keys: {error}"))
 }
 
 fn shown(verdict: &Verdict) -> Value {

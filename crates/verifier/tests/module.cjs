@@ -8,6 +8,6 @@ vm.runInContext(fs.readFileSync(script, 'utf8'), context);
 context.bytes = fs.readFileSync(wasm);
 vm.runInContext('countersignModule(bytes)', context).then((judge) => {
   const asked = JSON.parse(fs.readFileSync(0, 'utf8'));
-  const answers = asked.map(({ receipt, key }) => judge(Buffer.from(receipt, 'base64'), key));
+  const answers = asked.map(({ receipt, key, keys }) => judge(Buffer.from(receipt, 'base64'), key, keys));
   process.stdout.write(JSON.stringify(answers));
 });
