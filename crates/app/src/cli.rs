@@ -321,7 +321,7 @@ pub(crate) enum Log {
     },
     /// Find calls by agent, run, tool, verdict, reason, time and more.
     Query(Box<Query>),
-    /// Write the record in a format of other tools: OCSF or OpenTelemetry, one JSON object a line.
+    /// Write the record in a format of other tools: OCSF or OpenTelemetry, one JSON object a line, or Parquet.
     Export(Export),
     /// Show chosen fields of one call's arguments, provably and without the others.
     Disclose(Disclose),
@@ -453,7 +453,7 @@ pub(crate) struct Query {
 /// `log export`.
 #[derive(Debug, Args)]
 pub(crate) struct Export {
-    /// The format: ocsf or otel.
+    /// The format: ocsf, otel, or parquet where that was built in.
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: String,
     /// Calls proposed at or after this time: RFC 3339, or how long ago, such as `1d`.

@@ -92,7 +92,8 @@ fn bad_questions(at: &Installation) {
     check(at, &["log", "query", "--limit", "0"], 2, &["--limit"]);
     check(at, &["log", "show", "r-none"], 1, &["no record of run `r-none`", "--top runs"]);
     check(at, &["log", "show", "no such"], 2, &["run id", "record's index"]);
-    check(at, &["log", "export", "--format", "xml"], 2, &["`xml` is no format", "ocsf, otel"]);
+    check(at, &["log", "export", "--format", "xml"], 2, &["`xml` is no format", "ocsf, otel, parquet"]);
+    parquet(at);
     let taken = at.path("countersign.yaml").display().to_string();
     check(at, &["log", "export", "--format", "ocsf", "--out", &taken], 1, &["countersign.yaml", "not taken"]);
     // Without the setting nothing readable is left, and the question is refused.
@@ -101,4 +102,22 @@ fn bad_questions(at: &Installation) {
     check(at, &["log", "query", "--text", "xylophone"], 1, &["not indexed", "full_text: true"]);
     let bytes = std::fs::read(at.path("index.sqlite")).unwrap();
     assert!(!bytes.windows(9).any(|window| window == b"xylophone"), "text is left in the index");
+}
+
+/// A feature of the build: there it writes a file, elsewhere it says which feature is missing.
+fn parquet(at: &Installation) {
+    let file = at.path("calls.parquet");
+    let name = file.display().to_string();
+    let args = ["log", "export", "--format", "parquet", "--out", &name];
+    if !cfg!(feature = "parquet") {
+        check(at, &args, 2, &["without Parquet", "`cargo build --features parquet`"]);
+        assert!(!file.exists());
+        return;
+    }
+    check(at, &args[..4], 2, &["is no text", "--out"]);
+    let said = at.run(&args).json();
+    assert_eq!(said["lines"].as_u64(), Some(at.run(&["log", "query"]).json()["rows"].as_array().unwrap().len() as u64));
+    let bytes = std::fs::read(&file).unwrap();
+    assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
+    check(at, &args, 1, &["calls.parquet", "not taken"]);
 }

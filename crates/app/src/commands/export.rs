@@ -1,18 +1,20 @@
 //! `log export`: streams the record through a format, to a file or to standard output.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use countersign_ledger::{Reader, Store};
 use countersign_model::Record;
+use countersign_receipt::merkle::TreeHead;
 use serde_json::json;
 
 use super::query::{covered_value, moment};
 use crate::cli::Export;
 use crate::context::{Context, wall};
-use crate::export::{Exporter, FORMATS};
+use crate::export::{self, FORMATS, Format, Joiner, Line};
 use crate::terminal::{Exit, unverified, usage};
 
 /// Runs the command.
@@ -22,6 +24,7 @@ pub(crate) fn run(export: &Export, context: &Context) -> Result<Exit> {
         let words = FORMATS.map(|(_, word)| word).join(", ");
         return Err(usage(format!("`{}` is no format; use one of {words}", export.format)));
     };
+    is_possible(format, export)?;
     let now = wall();
     let since = export.since.as_deref().map(|text| moment(text, now)).transpose()?;
     let until = export.until.as_deref().map(|text| moment(text, now)).transpose()?;
@@ -33,31 +36,21 @@ pub(crate) fn run(export: &Export, context: &Context) -> Result<Exit> {
     };
     let head = reader.head()?;
     let key = super::log::read_key(&context.layout.log_vkey().display().to_string())?;
-    let mut exporter = Exporter::new(format, key.name(), until);
-    let mut out = sink(export)?;
-    let mut lines = 0_u64;
+    let mut joiner = Joiner::new(key.name(), until);
+    let mut writer = Writer::new(format, export, (key.name(), &head))?;
     let mut failed: Option<anyhow::Error> = None;
     reader.each(from, head.size, &mut |stored| {
         let line = Record::from_leaf(stored.leaf)
             .map_err(|error| unverified(format!("record `{}`: {error}", stored.index)))
-            .and_then(|record| match exporter.take(stored.index, record) {
-                Some(line) => {
-                    lines += 1;
-                    Ok(writeln!(out, "{line}")?)
-                }
-                None => Ok(()),
-            });
+            .and_then(|record| joiner.take(stored.index, record, |line| writer.line(line)).transpose());
         failed = line.err();
         failed.is_none()
     })?;
     if let Some(error) = failed {
         return Err(error.context("the export is not complete"));
     }
-    for line in exporter.rest() {
-        lines += 1;
-        writeln!(out, "{line}")?;
-    }
-    out.flush()?;
+    joiner.rest(|line| writer.line(line)).into_iter().collect::<Result<()>>()?;
+    let lines = writer.finish()?;
     let said = format!("{lines} lines of records {from} to {} written", head.size);
     match &export.out {
         Some(path) => context.out.result(
@@ -70,11 +63,77 @@ pub(crate) fn run(export: &Export, context: &Context) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn sink(export: &Export) -> Result<Box<dyn Write>> {
-    let Some(path) = &export.out else {
-        return Ok(Box::new(BufWriter::new(std::io::stdout())));
-    };
+/// Refuses what this build, or the place that it goes to, cannot take.
+fn is_possible(format: Format, export: &Export) -> Result<()> {
+    if format != Format::Parquet {
+        return Ok(());
+    }
+    if !cfg!(feature = "parquet") {
+        return Err(usage(
+            "this program was built without Parquet; build it with `cargo build --features parquet`, or use another format",
+        ));
+    }
+    if export.out.is_none() {
+        return Err(usage("a Parquet file is no text; write it to a file with `--out FILE`"));
+    }
+    Ok(())
+}
+
+/// Where lines go.
+enum Writer {
+    Json {
+        format: Format,
+        out: Box<dyn Write>,
+        lines: u64,
+    },
+    #[cfg(feature = "parquet")]
+    Parquet(Box<export::parquet::Table<BufWriter<File>>>),
+}
+
+impl Writer {
+    #[cfg_attr(not(feature = "parquet"), expect(unused_variables, reason = "JSON lines name the log themselves"))]
+    fn new(format: Format, export: &Export, (log, head): (&str, &TreeHead)) -> Result<Self> {
+        let file = export.out.as_deref().map(new_file).transpose()?.map(BufWriter::new);
+        match (format, file) {
+            #[cfg(feature = "parquet")]
+            (Format::Parquet, Some(file)) => Ok(Self::Parquet(Box::new(export::parquet::Table::new(file, log, head)?))),
+            (format, Some(file)) => Ok(Self::Json { format, out: Box::new(file), lines: 0 }),
+            (format, None) => Ok(Self::Json { format, out: Box::new(BufWriter::new(std::io::stdout())), lines: 0 }),
+        }
+    }
+
+    fn line(&mut self, line: &Line<'_>) -> Result<()> {
+        match self {
+            Self::Json { format, out, lines } => {
+                if let Some(value) = export::json(*format, line) {
+                    writeln!(out, "{value}")?;
+                    *lines += 1;
+                }
+                Ok(())
+            }
+            #[cfg(feature = "parquet")]
+            Self::Parquet(table) => table.push(line).map(drop),
+        }
+    }
+
+    /// Says how many lines there are.
+    fn finish(self) -> Result<u64> {
+        match self {
+            Self::Json { mut out, lines, .. } => {
+                out.flush()?;
+                Ok(lines)
+            }
+            #[cfg(feature = "parquet")]
+            Self::Parquet(table) => {
+                let (mut out, rows) = table.finish()?;
+                out.flush()?;
+                Ok(rows)
+            }
+        }
+    }
+}
+
+fn new_file(path: &Path) -> Result<File> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let file = file.with_context(|| format!("cannot make `{}`; choose a name that is not taken", path.display()))?;
-    Ok(Box::new(BufWriter::new(file)))
+    file.with_context(|| format!("cannot make `{}`; choose a name that is not taken", path.display()))
 }

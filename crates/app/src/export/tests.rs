@@ -3,14 +3,15 @@
 use countersign_model::TimeMs;
 use serde_json::Value;
 
-use super::{Exporter, Format};
+use super::{Format, Joiner, json};
 use crate::json::at;
 use crate::sample::{START, TRACE, run};
 
 fn exported(format: Format, until: Option<TimeMs>) -> Vec<Value> {
-    let mut exporter = Exporter::new(format, "example.com/log", until);
-    let mut lines: Vec<Value> = run().into_iter().filter_map(|(leaf, record)| exporter.take(leaf, record)).collect();
-    lines.extend(exporter.rest());
+    let mut joiner = Joiner::new("example.com/log", until);
+    let take = |(leaf, record)| joiner.take(leaf, record, |line| json(format, line));
+    let mut lines: Vec<Value> = run().into_iter().filter_map(take).flatten().collect();
+    lines.extend(joiner.rest(|line| json(format, line)).into_iter().flatten());
     lines
 }
 
