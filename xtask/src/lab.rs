@@ -148,7 +148,16 @@ fn venv(python: &Path, lab: &Path, pins: &Path, name: &str) -> Result<()> {
     }
     shell::run(Command::new(python).args(["-m", "venv"]).arg(&folder))?;
     let mut pip = Command::new(folder.join("bin/python"));
-    pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "-r"]);
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--require-hashes",
+        "-r",
+    ]);
     shell::run(pip.arg(pins.join(format!("requirements-{name}.txt"))))
 }
 

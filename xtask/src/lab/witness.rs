@@ -29,7 +29,16 @@ pub(super) fn install(lab: &Path, pins: &Path) -> Result<()> {
     }
     shell::run(Command::new(python).args(["-m", "venv"]).arg(&folder))?;
     let mut pip = Command::new(folder.join("bin/python"));
-    pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "-r"]);
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--require-hashes",
+        "-r",
+    ]);
     shell::run(pip.arg(pins.join(PINNED)))?;
     fs::write(&path, script(&[&folder.join("bin").join(PROGRAM)])?)?;
     Ok(fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?)
