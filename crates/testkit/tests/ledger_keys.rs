@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_ledger::{
-    Config, Entry, FileKeys, Ledger, OpenError, Peers, PrivateKeys, PublishMode, Rebuild, Record, RemoteSigner, Resumed,
-    Signer, SignerServer, Store, VisitError, load_verifier, take_key, verify,
+    Config, Entry, FileKeys, Ledger, OpenError, Peers, PrivateKeys, PublishMode, Rebuild, Record, RemoteSigner,
+    Resumed, Signer, SignerServer, Store, VisitError, load_verifier, take_key, verify,
 };
 use countersign_receipt::{KeyChain, TlogProof, keys};
 use countersign_testkit::disk::{FakeDisk, Fault};
