@@ -301,6 +301,29 @@ pub(crate) enum Hold {
     },
 }
 
+/// `log prune`.
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// Up to where; rounded down to whole segments of the log.
+    #[command(flatten)]
+    pub(crate) up_to: UpTo,
+    /// Who signs.
+    #[command(flatten)]
+    pub(crate) signer: Signer,
+}
+
+/// Up to where the log is pruned.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct UpTo {
+    /// Prune below this record.
+    #[arg(long, value_name = "INDEX")]
+    pub(crate) below: Option<u64>,
+    /// Prune what is older than this, such as `200d`.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) older_than: Option<String>,
+}
+
 /// `log`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Log {
@@ -327,6 +350,8 @@ pub(crate) enum Log {
     Disclose(Disclose),
     /// List actions whose outcome is not known: what the gateway left open when it ended, and what was lost on the way.
     Unknown,
+    /// Stop keeping old records: the log then begins later, and all that is left still verifies. Needs a human's signature.
+    Prune(Prune),
     /// Check the whole ledger, or one receipt or disclosure, offline.
     Verify {
         /// A receipt (JSON or COSE) or a disclosure to check; without one the whole ledger is walked.

@@ -37,20 +37,29 @@ pub(crate) fn catch_up(index: &mut Index, reader: &Reader, watch: &mut Watch<'_>
         let covered = index.head()?;
         // Read after the index: whoever else feeds it cannot be ahead of this.
         let head = reader.head()?;
-        if covered.size == 0 {
-            index.clear(options, head.size)?;
+        if covered.size == 0 || covered.size < reader.minimum()? {
+            clear(index, options, (reader, head))?;
         }
         if !follow(index, reader, head, watch)? {
             tracing::warn!("the index is of another log, or of one that was rolled back; it is made again");
-            index.clear(options, head.size)?;
+            clear(index, options, (reader, head))?;
             continue;
         }
         if !index.is_stale()? {
             return Ok(index.head()?);
         }
-        index.clear(options, head.size)?;
+        clear(index, options, (reader, head))?;
     }
     Err(unverified("the records do not lead to the confirmed root; check them with `countersign log verify`"))
+}
+
+/// Empties the index, to be fed from the first record that is kept.
+fn clear(index: &mut Index, options: Options, (reader, head): (&Reader, TreeHead)) -> Result<()> {
+    index.clear(options, head.size)?;
+    if let Some(base) = reader.base()? {
+        index.begin(base.minimum, base.subtrees.clone())?;
+    }
+    Ok(())
 }
 
 /// Feeds the index up to `head`. False where what it covers is not what the log holds.

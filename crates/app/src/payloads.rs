@@ -10,11 +10,11 @@ use countersign_model::payload::{ActionPayload, OutcomePayload};
 use countersign_model::record::Outcome;
 use countersign_model::{Body, Record};
 
-/// Checks one stored record. Without a vault its payload stays closed, and only the leaf is read.
+/// Checks one stored record and gives it. Without a vault its payload stays closed, and only the leaf is read.
 ///
 /// # Errors
 /// What is wrong with it, for people.
-pub(crate) fn check(vault: Option<&Vault>, stored: Stored<'_>) -> Result<(), String> {
+pub(crate) fn check(vault: Option<&Vault>, stored: Stored<'_>) -> Result<Record, String> {
     let opened = match (vault, stored.payload) {
         (Some(vault), Some(sealed)) => vault.unseal(sealed, stored.leaf).map_err(|error| error.to_string())?,
         _ => None,
@@ -23,9 +23,9 @@ pub(crate) fn check(vault: Option<&Vault>, stored: Stored<'_>) -> Result<(), Str
 }
 
 /// Whether the leaf commits to the payload. One that is not there is no fault: it may have been erased.
-fn opens(leaf: &[u8], payload: Option<&[u8]>) -> Result<(), String> {
+fn opens(leaf: &[u8], payload: Option<&[u8]>) -> Result<Record, String> {
     let record = Record::from_leaf(leaf).map_err(|error| format!("the leaf is no record: {error}"))?;
-    let Some(payload) = payload else { return Ok(()) };
+    let Some(payload) = payload else { return Ok(record) };
     let unread = |error| format!("the payload cannot be read: {error}");
     let opens = match &record.body {
         Body::Outcome(outcome) => opens_outcome(outcome, &from_canonical(payload).map_err(unread)?),
@@ -34,7 +34,7 @@ fn opens(leaf: &[u8], payload: Option<&[u8]>) -> Result<(), String> {
             None => false,
         },
     };
-    if opens { Ok(()) } else { Err("the payload is not the one that the leaf commits to".to_owned()) }
+    if opens { Ok(record) } else { Err("the payload is not the one that the leaf commits to".to_owned()) }
 }
 
 fn opens_outcome(outcome: &Outcome, payload: &OutcomePayload) -> bool {

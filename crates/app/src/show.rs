@@ -154,7 +154,10 @@ pub(crate) fn describe(index: u64, record: &Record) -> Value {
             json!({"keys": erased.keys, "payloads": erased.payloads, "command": erased.command.0})
         }
         Body::Pruned(pruned) => {
-            json!({"minimum": pruned.minimum.0, "newest_ms": pruned.newest.0, "command": pruned.command.0})
+            json!({
+                "minimum": pruned.minimum.0, "newest_ms": pruned.newest.0, "command": pruned.command.0,
+                "state": pruned.state.hex(),
+            })
         }
         Body::Snapshot(snapshot) => json!({"size": snapshot.size, "state": snapshot.state.hex()}),
         Body::KeyRotated(rotated) => json!({"statement": rotated.statement, "command": rotated.command.0}),

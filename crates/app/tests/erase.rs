@@ -109,6 +109,7 @@ fn a_wrong_class_of_retention_is_named() {
     };
     wrong("{ environments: [] }", &["names no `environments`"]);
     wrong("{ environments: [a, a] }", &["`a` twice"]);
+    wrong("{ default: true }, { default: true }", &["two classes with `default: true`"]);
     wrong(
         "{ environments: [a], keep_days: 30 }",
         &["`keep_days: 30`", "183 days", "`below_minimum: true`", "`reason`"],

@@ -8,10 +8,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use countersign_gate::Gate;
 use countersign_gate::view::{self, ViewError};
+use countersign_gate::{Below, Gate, Plan};
 use countersign_model::command;
 use countersign_model::record::VaultScope;
+use countersign_model::unit::LeafIndex;
 use countersign_model::{Reason, ReasonCode, from_canonical};
 use serde::Deserialize;
 
@@ -28,6 +29,7 @@ pub(crate) fn router(gate: Gate) -> Router {
         .route("/challenge", post(challenge))
         .route("/command", post(run))
         .route("/next-key", post(next_key))
+        .route("/prune-plan", post(prune_plan))
         .route("/holds", get(holds))
         .route("/subject", post(subject))
         .route("/log", get(tail))
@@ -112,7 +114,7 @@ async fn consent(
     let human = consent.human.parse().map_err(Fault::bad)?;
     let signature = STANDARD.decode(&consent.signature).map_err(Fault::bad)?;
     let leaf = gate.consent(ticket, human, consent.approved, signature).await?;
-    Ok(Json(wire::Recorded { leaf, token: None, session: None, erased: None }))
+    Ok(Json(wire::Recorded { leaf, token: None, session: None, erased: None, pruned: None }))
 }
 
 async fn challenge(State(gate): State<Gate>) -> Answer<wire::Challenge> {
@@ -134,7 +136,26 @@ async fn run(State(gate): State<Gate>, Json(body): Json<wire::Signed>) -> Answer
         token: carried.token,
         session: carried.session.map(|session| session.to_string()),
         erased: carried.erased.map(|erased| wire::Erased { keys: erased.keys, payloads: erased.payloads }),
+        pruned: carried.pruned.map(|cut| wire::Pruned {
+            minimum: cut.minimum,
+            records: cut.records,
+            newest_ms: cut.newest.0,
+        }),
     }))
+}
+
+async fn prune_plan(State(gate): State<Gate>, Json(asked): Json<wire::PruneBelow>) -> Answer<wire::PrunePlan> {
+    let below = match (asked.index, asked.older_than_ms) {
+        (Some(index), None) => Below::Index(LeafIndex(index)),
+        (None, Some(ms)) => Below::Age(ms),
+        _ => return Err(Fault::bad("say either below which record, or how old")),
+    };
+    let Plan { begins, minimum } = gate.prunable(below).await?;
+    let (minimum, why) = match minimum {
+        Ok(minimum) => (Some(minimum), None),
+        Err(why) => (None, Some(why)),
+    };
+    Ok(Json(wire::PrunePlan { begins, minimum, why }))
 }
 
 async fn subject(State(gate): State<Gate>, Json(subject): Json<wire::Subject>) -> Json<wire::SubjectHash> {

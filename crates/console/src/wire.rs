@@ -55,6 +55,47 @@ pub struct Recorded {
     /// What was destroyed, where something was erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub erased: Option<Erased>,
+    /// What is no longer kept, where the log was pruned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruned: Option<Pruned>,
+}
+
+/// What a pruning took.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pruned {
+    /// The first record that is kept.
+    pub minimum: u64,
+    /// How many records went.
+    pub records: u64,
+    /// The time of the newest of them, in milliseconds since the Unix epoch.
+    pub newest_ms: u64,
+}
+
+/// Up to where somebody wants to prune: exactly one of both.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PruneBelow {
+    /// Below this record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u64>,
+    /// As long as records are older than this many milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub older_than_ms: Option<u64>,
+}
+
+/// What could be ordered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrunePlan {
+    /// The first record that is kept now.
+    pub begins: u64,
+    /// The first one that would be kept; absent where nothing can go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum: Option<u64>,
+    /// Why nothing can go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// What an erasure destroyed.

@@ -20,6 +20,7 @@ use crate::clock::nonce;
 use crate::erase::Destroyed;
 use crate::kill::{KillAck, KillFileError};
 use crate::pipeline::{STALLED, why_unwritten};
+use crate::prune::Cut;
 use crate::state::Recording;
 
 /// How long a challenge is good for.
@@ -61,6 +62,8 @@ pub struct Carried {
     pub session: Option<SessionId>,
     /// What was destroyed, where it was to erase.
     pub erased: Option<Destroyed>,
+    /// What is no longer kept, where it was to prune.
+    pub pruned: Option<Cut>,
 }
 
 impl Gate {
@@ -126,7 +129,10 @@ impl Gate {
         if let Deed::Erase { scope } = deed {
             return self.erase(signed, scope).await;
         }
-        // A hold comes before an erasure or after it, never in the middle.
+        if let Deed::Prune { minimum } = deed {
+            return self.prune(signed, minimum).await;
+        }
+        // A hold comes before an erasure or a pruning or after it, never in the middle.
         let _turn = match deed {
             Deed::Hold { .. } => Some(self.0.erasing.lock().await),
             _ => None,
@@ -149,7 +155,7 @@ impl Gate {
             }
             _ => None,
         };
-        Ok(Carried { leaf: committed.index, token, session, erased: None })
+        Ok(Carried { leaf: committed.index, token, session, erased: None, pruned: None })
     }
 
     /// Records an acknowledged kill and tells the kernel. Returns whether it is on record.

@@ -37,6 +37,8 @@ struct Survey {
     tag: Tag,
     /// The first record that was not read yet.
     next: u64,
+    /// Whether the records were read that a pruned log still has of what it begins behind.
+    has_carried: bool,
     keys: BTreeSet<u64>,
     payloads: u64,
     tickets: BTreeSet<TicketId>,
@@ -74,7 +76,7 @@ impl Gate {
             let why = format!("the erasure is ordered on record at {} and not done: {why}", committed.index);
             Reason::because(ReasonCode::LedgerUnavailable, &why)
         })?;
-        Ok(Carried { leaf: committed.index, token: None, session: None, erased: Some(erased) })
+        Ok(Carried { leaf: committed.index, token: None, session: None, erased: Some(erased), pruned: None })
     }
 
     /// An order that could not be written at once is on record now.
@@ -156,7 +158,8 @@ impl Survey {
         Self {
             tag: gate.vault().tag(&scope),
             scope,
-            next: 0,
+            next: gate.ledger().minimum(),
+            has_carried: false,
             keys: BTreeSet::new(),
             payloads: 0,
             tickets: BTreeSet::new(),
@@ -168,21 +171,27 @@ impl Survey {
 
     /// Reads the log from where this survey ended to the newest confirmed record.
     fn read(&mut self, gate: &Gate) -> Result<(), String> {
+        if !std::mem::replace(&mut self.has_carried, true)
+            && let Some(base) = gate.ledger().base()
+        {
+            base.carried.iter().try_for_each(|stored| self.take_stored(gate, stored))?;
+        }
         for stored in gate.ledger().tail(self.next) {
             let stored = stored.map_err(|error| error.to_string())?;
-            match stored.payload.as_deref() {
-                None => self.take_bare(&stored)?,
-                Some(sealed) => {
-                    let header = Header::read(sealed)
-                        .ok_or_else(|| format!("the payload of record `{}` is not sealed", stored.index))?;
-                    if let Some(key) = header.key_of(self.tag) {
-                        self.take(gate, &stored, (header, key))?;
-                    }
-                }
-            }
+            self.take_stored(gate, &stored)?;
             self.next = stored.index.saturating_add(1);
         }
         Ok(())
+    }
+
+    fn take_stored(&mut self, gate: &Gate, stored: &StoredRecord) -> Result<(), String> {
+        let Some(sealed) = stored.payload.as_deref() else { return self.take_bare(stored) };
+        let header =
+            Header::read(sealed).ok_or_else(|| format!("the payload of record `{}` is not sealed", stored.index))?;
+        match header.key_of(self.tag) {
+            Some(key) => self.take(gate, stored, (header, key)),
+            None => Ok(()),
+        }
     }
 
     /// A record with a payload of this scope.

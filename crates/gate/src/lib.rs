@@ -15,6 +15,7 @@ pub mod kill;
 mod open;
 pub mod permit;
 mod pipeline;
+mod prune;
 mod refuse;
 mod rotate;
 mod sealing;
@@ -27,6 +28,7 @@ pub mod witness;
 
 pub use self::erase::Destroyed;
 pub use self::open::{GateError, Parts};
+pub use self::prune::{Below, Cut, Plan};
 pub use self::refuse::DENIALS_MAX;
 pub use self::sealing::payload_of;
 pub use self::snapshots::{SnapshotRules, leaf_of};

@@ -17,6 +17,7 @@ use crate::catalog::{Catalog, DigestKey};
 use crate::clock::{Clock, Entropy};
 use crate::identity::Identities;
 use crate::kill::{KillFileError, KillSwitch};
+use crate::prune::Pruning;
 use crate::snapshots::{Refold, SnapshotRules, Snapshots};
 use crate::state::{Evaluate, Inner};
 use crate::tick::Anchor;
@@ -81,6 +82,12 @@ pub enum GateError {
     /// An erasure that was ordered cannot be finished.
     #[error("an erasure that is ordered on record cannot be finished: {0}")]
     Erasure(String),
+    /// The log does not begin where its records say.
+    #[error("{0}: restore the ledger's newest copy; nothing was changed")]
+    Begin(String),
+    /// What was pruned cannot be deleted.
+    #[error("a pruning that is on record cannot be finished: {0}")]
+    Pruning(String),
 }
 
 impl Gate {
@@ -101,6 +108,13 @@ impl Gate {
             let _ = ledger.close();
             return Err(error);
         }
+        let pruning = match Pruning::left(&refold.kernel, &ledger) {
+            Ok(pruning) => pruning,
+            Err(why) => {
+                let _ = ledger.close();
+                return Err(GateError::Begin(why));
+            }
+        };
         let resumed_at = refold.resumed_at();
         let kernel = refold.kernel;
         parts.switch.merge(kernel.kills())?;
@@ -128,7 +142,7 @@ impl Gate {
             unknown_at_start: OnceLock::new(),
             witnesses,
         }));
-        if let Err(error) = gate.begin(&recovered) {
+        if let Err(error) = gate.begin(&recovered, &pruning) {
             // The ledger's threads and lock must not outlive a failed start.
             let _ = gate.ledger().close();
             return Err(error);
@@ -137,7 +151,8 @@ impl Gate {
         Ok((gate, recovered))
     }
 
-    fn begin(&self, recovered: &Recovered) -> Result<(), GateError> {
+    fn begin(&self, recovered: &Recovered, pruning: &Pruning) -> Result<(), GateError> {
+        pruning.finish(self.ledger()).map_err(|error| GateError::Pruning(error.to_string()))?;
         self.vault().refill()?;
         self.record_start(recovered)?;
         self.finish_erasures().map_err(GateError::Erasure)

@@ -22,7 +22,7 @@ use crate::state::Recording;
 #[derive(Default)]
 pub(crate) struct NextKey {
     key: Mutex<Option<VerifierKey>>,
-    turn: tokio::sync::Mutex<()>,
+    pub(crate) turn: tokio::sync::Mutex<()>,
 }
 
 impl Gate {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use countersign_kernel::image::{RestoreError, image_digest};
 use countersign_kernel::replay::Leaf;
-use countersign_kernel::{Event, Kernel, Settings};
+use countersign_kernel::{Begin, Event, Kernel, Settings};
 use countersign_ledger::{Follower, Ledger, Rebuild, Resumed, SnapshotError, Vault, VisitError};
 use countersign_model::payload::ActionPayload;
 use countersign_model::unit::LeafIndex;
@@ -89,6 +89,17 @@ impl Gate {
         self.follow(&mut shadow, self.0.snapshots.rules.every_records)
     }
 
+    /// Calls `work` while nothing follows the log, and what follows it is past record `size`.
+    pub(crate) fn followed_past<T>(&self, size: u64, work: impl FnOnce() -> T) -> T {
+        let mut shadow = self.0.snapshots.shadow.lock().unwrap_or_else(PoisonError::into_inner);
+        let behind = shadow.as_mut().filter(|following| following.follower.size() < size);
+        if let Some(Err(error)) = behind.map(|following| following.follow(u64::MAX)) {
+            tracing::warn!(%error, "the log cannot be followed: no more snapshots until a restart");
+            *shadow = None;
+        }
+        work()
+    }
+
     /// The snapshot of an orderly stop.
     pub(crate) fn snapshot_at_stop(&self) {
         let mut shadow = self.0.snapshots.shadow.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,16 +176,19 @@ pub(crate) struct Refold {
     pub(crate) kernel: Kernel,
     /// The snapshot that it went on from, and whether a record has committed to it.
     resumed: Option<(u64, Digest, bool)>,
+    /// The base that it went on from.
+    begun: Option<Begin>,
 }
 
 impl Refold {
     pub(crate) fn new(settings: Settings, vault: Arc<Vault>) -> Self {
-        Self { kernel: Kernel::new(settings.clone()), settings, vault, resumed: None }
+        Self { kernel: Kernel::new(settings.clone()), settings, vault, resumed: None, begun: None }
     }
 
-    /// The size of the snapshot that it went on from.
+    /// The size of the snapshot or base that it went on from.
     pub(crate) fn resumed_at(&self) -> u64 {
-        self.resumed.map_or(0, |(size, ..)| size)
+        let begun = self.begun.map_or(0, |begin| begin.minimum.0);
+        self.resumed.map_or(begun, |(size, ..)| size)
     }
 }
 
@@ -185,22 +199,23 @@ impl Rebuild for Refold {
 
     fn restart(&mut self) {
         self.kernel = Kernel::new(self.settings.clone());
-        self.resumed = None;
+        (self.resumed, self.begun) = (None, None);
     }
 
     fn resume(&mut self, resumed: &Resumed<'_>) -> Result<(), VisitError> {
-        let mut read = |leaf: LeafIndex| {
-            let stored = resumed.record(leaf.0).ok()?;
-            let stored = countersign_ledger::Record {
-                index: stored.index,
-                leaf: &stored.leaf,
-                payload: stored.payload.as_deref(),
-            };
-            folded(&self.vault, stored).ok()
-        };
+        let mut read = |leaf: LeafIndex| folded(&self.vault, resumed.record(leaf.0).ok()?.as_record()).ok();
         let kernel: Result<_, RestoreError> = Kernel::restore(self.settings.clone(), resumed.state, &mut read);
         self.kernel = kernel?;
-        self.resumed = Some((resumed.size, image_digest(resumed.state), false));
+        (self.resumed, self.begun) = (Some((resumed.size, image_digest(resumed.state), false)), None);
+        Ok(())
+    }
+
+    fn rebase(&mut self, base: &Resumed<'_>) -> Result<(), VisitError> {
+        let mut read = |leaf: LeafIndex| folded(&self.vault, base.record(leaf.0).ok()?.as_record()).ok();
+        let kernel: Result<_, RestoreError> = Kernel::restore_base(self.settings.clone(), base.state, &mut read);
+        self.kernel = kernel?;
+        let begin = Begin { minimum: LeafIndex(base.size), state: image_digest(base.state) };
+        (self.resumed, self.begun) = (None, Some(begin));
         Ok(())
     }
 
@@ -213,10 +228,12 @@ impl Rebuild for Refold {
     }
 
     fn finish(&mut self) -> Result<(), VisitError> {
-        match self.resumed {
-            Some((_, _, false)) => Err(VisitError::new("no record of the log commits to it")),
-            _ => Ok(()),
+        let is_uncommitted = matches!(self.resumed, Some((_, _, false)));
+        // The last pruning counts: it is the one whose minimum the log begins with.
+        if is_uncommitted || (self.begun.is_some() && self.kernel.pruned() != self.begun) {
+            return Err(VisitError::new("no record of the log commits to it"));
         }
+        Ok(())
     }
 }
 
@@ -226,19 +243,24 @@ fn fold(
     vault: &Vault,
     stored: countersign_ledger::Record<'_>,
 ) -> Result<Option<countersign_model::record::Snapshot>, VisitError> {
-    let Leaf { record, leaf, leaf_hash, payload } = folded(vault, stored)?;
-    let snapshot = match &record.body {
+    let leaf = folded(vault, stored)?;
+    let snapshot = match &leaf.record.body {
         Body::Snapshot(snapshot) => Some(snapshot.clone()),
         _ => None,
     };
-    // Time is the record's own: the kernel takes the later of both.
-    kernel.step(TimeMs(0), Event::Recovered { record, leaf, leaf_hash, payload });
+    take_in(kernel, leaf);
     Ok(snapshot)
+}
+
+/// Takes one leaf in. Time is the record's own: the kernel takes the later of both.
+pub(crate) fn take_in(kernel: &mut Kernel, leaf: Leaf) {
+    let Leaf { record, leaf, leaf_hash, payload } = leaf;
+    kernel.step(TimeMs(0), Event::Recovered { record, leaf, leaf_hash, payload });
 }
 
 /// A stored record, read as far as a fold needs it: no fold reads the payload of anything but a proposal. An erased one is no
 /// error: what waited for it is gone, and fails closed. Nor does one that cannot be read keep everything else from starting.
-fn folded(vault: &Vault, stored: countersign_ledger::Record<'_>) -> Result<Leaf, VisitError> {
+pub(crate) fn folded(vault: &Vault, stored: countersign_ledger::Record<'_>) -> Result<Leaf, VisitError> {
     let mut leaf = leaf_of(None, stored)?;
     if let (Body::Proposal(_), Some(sealed)) = (&leaf.record.body, stored.payload) {
         leaf.payload = opened(vault, sealed, stored.leaf).unwrap_or_else(|error| {

@@ -97,13 +97,13 @@ impl Gate {
         self.read(stored)
     }
 
-    /// The last `count` records, oldest first.
+    /// The last `count` records of those that are kept, oldest first.
     ///
     /// # Errors
     /// Where the log cannot be read.
     pub fn tail(&self, count: u64) -> Result<Vec<Stored>, ViewError> {
         let size = self.ledger().head().size;
-        (size.saturating_sub(count)..size).map(|index| self.stored(index)).collect()
+        (size.saturating_sub(count).max(self.ledger().minimum())..size).map(|index| self.stored(index)).collect()
     }
 
     /// The receipt of the call whose intent or decision is at `index`, at the log's present size.

@@ -191,6 +191,18 @@ impl Index {
         Ok(())
     }
 
+    /// Lets an empty index begin behind the first `size` records, over which `subtrees` are the roots of the complete
+    /// subtrees, largest first: those of a log that was pruned. That the tree is right shows in the root at the end.
+    ///
+    /// # Errors
+    /// [`IndexError::Damaged`] where the two do not fit, or the index is not empty.
+    pub fn begin(&mut self, size: u64, subtrees: Vec<Hash>) -> Result<(), IndexError> {
+        let mut covered = covered(&self.connection)?;
+        let edge = Frontier::restore(size, subtrees).filter(|_| covered.edge.size() == 0);
+        covered.edge = edge.ok_or(IndexError::Damaged { what: "it cannot begin there" })?;
+        cover(&self.connection, &covered)
+    }
+
     /// The tree that the index covers: how many records, and the root over them as computed from what was read.
     ///
     /// # Errors

@@ -155,7 +155,12 @@ fn what_was_pruned_has_no_rows() {
     let mut log = Log::default();
     let first = log.allow(attempt("ada", "r-1", "query"));
     log.allow(attempt("ada", "r-2", "query"));
-    log.push(Body::Pruned(Pruned { minimum: LeafIndex(1), newest: TimeMs(0), command: LeafIndex(0) }));
+    log.push(Body::Pruned(Pruned {
+        minimum: LeafIndex(1),
+        newest: TimeMs(0),
+        command: LeafIndex(0),
+        state: Digest([0; 32]),
+    }));
     // The outcome of a pruned intent has nowhere to go, and that is no error.
     log.end(first, Status::Done, None);
     let (_folder, mut index) = fresh(false);

@@ -12,7 +12,7 @@ use countersign_model::{Body, Digest, Principal, Record, TimeMs};
 
 use crate::parked::{Parked, RefusedAs};
 use crate::settings::Settings;
-use crate::state::{Activation, Human, Lifetime, Open, State};
+use crate::state::{Activation, Begin, Human, Lifetime, Open, State};
 
 /// A record with what goes with it. The leaf is known at recovery and comes later when live.
 #[derive(Clone, Copy)]
@@ -59,12 +59,10 @@ impl State {
                 }
                 self.refused.retain(|_, refusal| !erased.tickets.contains(&refusal.ticket));
             }
-            Body::Stopped
-            | Body::Refused(_)
-            | Body::Gap(_)
-            | Body::Pruned(_)
-            | Body::Snapshot(_)
-            | Body::KeyRotated(_) => {}
+            Body::Pruned(pruned) => {
+                self.pruned = Some(Begin { minimum: pruned.minimum, state: pruned.state });
+            }
+            Body::Stopped | Body::Refused(_) | Body::Gap(_) | Body::Snapshot(_) | Body::KeyRotated(_) => {}
         }
     }
 

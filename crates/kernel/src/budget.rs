@@ -37,7 +37,7 @@ pub(crate) struct Budgets {
 }
 
 /// Counters and holds as an image has them. What the rules are is said elsewhere.
-#[derive(Encode, Decode)]
+#[derive(Default, Encode, Decode)]
 #[cbor(map)]
 pub(crate) struct BudgetsImage {
     #[n(0)]
@@ -95,10 +95,34 @@ impl Budgets {
         }
     }
 
+    /// As [`Budgets::restore`], from an image that was made under rules that counted `counted`. What a rule of now counts
+    /// as well goes on; what nobody counted then begins at nothing.
+    pub(crate) fn adopt(&mut self, image: BudgetsImage, counted: &[String]) -> Result<(), &'static str> {
+        let ours: Vec<String> = self.rules.iter().map(BudgetRule::counts).collect();
+        let same = |key: &Key| {
+            let words = counted.get(key.rule);
+            let (window, scope) = (key.window, key.scope.clone());
+            let rules = ours.iter().enumerate().filter(move |(_, ours)| Some(*ours) == words);
+            rules.map(move |(rule, _)| Key { rule, window, scope: scope.clone() })
+        };
+        let mut theirs = Self { rules: Vec::new(), ..Self::default() };
+        theirs.fill(image, counted.len())?;
+        for (key, counter) in &theirs.counters {
+            self.counters.extend(same(key).map(|key| (key, *counter)));
+        }
+        for (call, keys) in &theirs.held {
+            self.held.insert(*call, keys.iter().flat_map(same).collect());
+        }
+        Ok(())
+    }
+
     /// Takes counters and holds from an image that was made under the same rules.
     pub(crate) fn restore(&mut self, image: BudgetsImage) -> Result<(), &'static str> {
+        self.fill(image, self.rules.len())
+    }
+
+    fn fill(&mut self, image: BudgetsImage, rules: usize) -> Result<(), &'static str> {
         let wrong = "a counter belongs to no budget";
-        let rules = self.rules.len();
         for CounterImage { key, spent, reserved } in image.counters {
             let key = key.key(rules).ok_or(wrong)?;
             if self.counters.last_key_value().is_some_and(|(last, _)| *last >= key) {

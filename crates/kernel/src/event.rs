@@ -11,7 +11,7 @@ use countersign_model::id::{HumanId, SessionId, TicketId};
 use countersign_model::payload::{ActionPayload, Commitment, Salt};
 use countersign_model::record::{Evaluation, KillScope, Status, VaultScope};
 use countersign_model::unit::{Bytes, LeafIndex, Rows};
-use countersign_model::{Action, Caller, Digest, Principal, Reason, Record, Seq};
+use countersign_model::{Action, Caller, Digest, Principal, Reason, Record, Seq, TimeMs};
 
 use crate::kill::KillState;
 use crate::policy::EvaluationRequest;
@@ -183,6 +183,18 @@ pub enum Event {
         payloads: u64,
         /// Tickets of proposals among them.
         tickets: BTreeSet<TicketId>,
+    },
+    /// The state of the first `minimum` records is on disk and leads on without them, as a human ordered: from this
+    /// record on they may be deleted.
+    Pruned {
+        /// The first record that is kept.
+        minimum: LeafIndex,
+        /// The time of the newest one that is not.
+        newest: TimeMs,
+        /// The leaf of the order.
+        command: LeafIndex,
+        /// [`crate::image::image_digest`].
+        state: Digest,
     },
     /// Time passes.
     Tick,

@@ -3,8 +3,8 @@
 //! An image holds what leaves say and nothing more. Of a proposal it holds the leaf and the leaf's hash: record and payload
 //! are read back from the log, so an image gives away nothing that was erased, and erasing needs to touch no image.
 //! Only a fold of records has an image, for only then do all machines agree on it; a kernel with calls in flight has none.
-//! It must not know files. It does not cover a state under other budgets: counters of rules that changed mean nothing,
-//! and the log has to be folded anew.
+//! It must not know files. Under other budgets an image of a snapshot is refused, and the log folded anew; where there is no
+//! log to fold because it was pruned, counters of what is still counted go on and others begin at nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,13 +22,19 @@ use crate::kill::KillState;
 use crate::parked::{Parked, RefusedAs};
 use crate::replay::Leaf;
 use crate::settings::Settings;
-use crate::state::{Activation, Human, Lifetime, Open, Session, State};
+use crate::state::{Activation, Begin, Human, Lifetime, Open, Session, State};
 
 #[cfg(test)]
 mod tests;
 
 /// The version of the image and of what records mean to the fold. It changes with either, whatever the release is called.
-pub const IMAGE_VERSION: u32 = 2;
+///
+/// From version 3 on an image can be all that is left of pruned records. So every later version must go on reading images
+/// of version 3 and after in [`Kernel::restore_base`], also where it refuses them in [`Kernel::restore`].
+pub const IMAGE_VERSION: u32 = 3;
+
+/// The oldest version that a pruned log can begin with.
+const BASE_VERSION_MIN: u32 = 3;
 
 /// Why a kernel has no image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -135,6 +141,11 @@ struct Image {
     erasures: BTreeSet<VaultScope>,
     #[n(20)]
     lifetime: Option<Lifetime>,
+    /// What each budget counts, in the order of their numbers.
+    #[n(21)]
+    counted: Vec<String>,
+    #[n(22)]
+    pruned: Option<Begin>,
 }
 
 #[derive(Encode, Decode)]
@@ -232,34 +243,76 @@ impl Kernel {
         image: &[u8],
         read: &mut dyn FnMut(LeafIndex) -> Option<Leaf>,
     ) -> Result<Self, RestoreError> {
-        let image: Image = from_canonical(image)?;
+        let mut image: Image = from_canonical(image)?;
         fits(&image, &settings)?;
         let mut state = State::new(settings.budgets.clone());
-        state.now = image.now;
-        state.next = image.next;
-        state.budgets.restore(image.budgets).map_err(RestoreError::Inconsistent)?;
-        state.open =
-            image.open.into_iter().map(|(call, leaf)| (call, Open { leaf: Some(leaf), lost: false })).collect();
-        state.kill = KillState { epoch: image.kill_epoch, scopes: image.killed };
-        state.freezes = image.freezes;
-        state.humans =
-            image.humans.into_iter().map(|(id, h)| (id, Human { key: h.key, enrolled: h.enrolled })).collect();
-        state.restore_sessions(image.sessions.into_iter().map(|(id, s)| (id, s.into())).collect(), image.runs);
-        state.activation =
-            image.activation.map(|a| Activation { configuration: a.configuration, policy: a.policy, serial: a.serial });
-        state.clock_doubt = image.clock_doubt;
-        let hold = |HoldImage { scope, since, human }| Hold { scope, since, human };
-        state.keep.holds = image.holds.into_iter().map(|(name, held)| (name, hold(held))).collect();
-        state.keep.erasures = image.erasures;
-        state.lifetime = image.lifetime;
-        for (ticket, parked) in image.parked {
-            park(&mut state, ticket, parked, read)?;
-        }
-        for (leaf, refused) in image.refused {
-            refuse(&mut state, leaf, refused, read)?;
-        }
-        Ok(Self::of(settings, state))
+        let counters = std::mem::take(&mut image.budgets);
+        state.budgets.restore(counters).map_err(RestoreError::Inconsistent)?;
+        fill(state, image, settings, read)
     }
+
+    /// The kernel with which a pruned log begins. As [`Kernel::restore`], but by any later release and under any settings:
+    /// counters go on for what is still counted, whatever its cap, and begin at nothing for what was not counted then.
+    ///
+    /// # Errors
+    /// [`RestoreError`]: then there is nothing to fold the log from.
+    pub fn restore_base(
+        settings: Settings,
+        image: &[u8],
+        read: &mut dyn FnMut(LeafIndex) -> Option<Leaf>,
+    ) -> Result<Self, RestoreError> {
+        let mut image: Image = from_canonical(image)?;
+        if !(BASE_VERSION_MIN..=IMAGE_VERSION).contains(&image.version) {
+            return Err(RestoreError::Version { found: image.version });
+        }
+        is_of_this_log(&image, &settings)?;
+        let mut state = State::new(settings.budgets.clone());
+        let counters = std::mem::take(&mut image.budgets);
+        state.budgets.adopt(counters, &image.counted).map_err(RestoreError::Inconsistent)?;
+        fill(state, image, settings, read)
+    }
+
+    /// The proposals that an image points to, waiting or refused, with their leaf hashes: whoever wants to restore it needs
+    /// their records.
+    ///
+    /// # Errors
+    /// [`RestoreError::Malformed`] where the bytes are no image.
+    pub fn leaves_of_image(image: &[u8]) -> Result<BTreeMap<LeafIndex, Digest>, RestoreError> {
+        let image: Image = from_canonical(image)?;
+        let waiting = image.parked.values().map(|parked| (parked.leaf, parked.leaf_hash));
+        Ok(waiting.chain(image.refused.iter().map(|(leaf, refused)| (*leaf, refused.leaf_hash))).collect())
+    }
+}
+
+/// Everything but budgets, which depend on the settings.
+fn fill(
+    mut state: State,
+    image: Image,
+    settings: Settings,
+    read: &mut dyn FnMut(LeafIndex) -> Option<Leaf>,
+) -> Result<Kernel, RestoreError> {
+    state.now = image.now;
+    state.next = image.next;
+    state.open = image.open.into_iter().map(|(call, leaf)| (call, Open { leaf: Some(leaf), lost: false })).collect();
+    state.kill = KillState { epoch: image.kill_epoch, scopes: image.killed };
+    state.freezes = image.freezes;
+    state.humans = image.humans.into_iter().map(|(id, h)| (id, Human { key: h.key, enrolled: h.enrolled })).collect();
+    state.restore_sessions(image.sessions.into_iter().map(|(id, s)| (id, s.into())).collect(), image.runs);
+    state.activation =
+        image.activation.map(|a| Activation { configuration: a.configuration, policy: a.policy, serial: a.serial });
+    state.clock_doubt = image.clock_doubt;
+    let hold = |HoldImage { scope, since, human }| Hold { scope, since, human };
+    state.keep.holds = image.holds.into_iter().map(|(name, held)| (name, hold(held))).collect();
+    state.keep.erasures = image.erasures;
+    state.lifetime = image.lifetime;
+    state.pruned = image.pruned;
+    for (ticket, parked) in image.parked {
+        park(&mut state, ticket, parked, read)?;
+    }
+    for (leaf, refused) in image.refused {
+        refuse(&mut state, leaf, refused, read)?;
+    }
+    Ok(Kernel::of(settings, state))
 }
 
 fn image_of(state: &State, settings: &Settings) -> Option<Image> {
@@ -300,6 +353,8 @@ fn image_of(state: &State, settings: &Settings) -> Option<Image> {
         holds: state.keep.holds.iter().map(|(name, hold)| (name.clone(), hold.clone().into())).collect(),
         erasures: state.keep.erasures.clone(),
         lifetime: state.lifetime.clone(),
+        counted: counted(settings),
+        pruned: state.pruned,
     })
 }
 
@@ -311,13 +366,20 @@ fn fits(image: &Image, settings: &Settings) -> Result<(), RestoreError> {
     if image.release != settings.version {
         return Err(RestoreError::Release { found: image.release.clone(), ours: settings.version.clone() });
     }
-    if image.log != settings.log {
-        return Err(RestoreError::Log { found: image.log.clone() });
-    }
-    if image.rules != rules(settings) {
+    is_of_this_log(image, settings)?;
+    if image.rules != rules(settings) || image.counted != counted(settings) {
         return Err(RestoreError::Rules);
     }
     Ok(())
+}
+
+fn is_of_this_log(image: &Image, settings: &Settings) -> Result<(), RestoreError> {
+    if image.log == settings.log { Ok(()) } else { Err(RestoreError::Log { found: image.log.clone() }) }
+}
+
+/// What each budget counts.
+fn counted(settings: &Settings) -> Vec<String> {
+    settings.budgets.iter().map(crate::BudgetRule::counts).collect()
 }
 
 /// The digest of all settings that the fold of a record reads: budgets, and how long a revocation is remembered.

@@ -10,8 +10,8 @@ use countersign_model::encoding::{Bounded, clipped};
 use countersign_model::id::{Environment, HoldName, HumanId, SessionId, TenantId, TicketId};
 use countersign_model::payload::ActionPayload;
 use countersign_model::record::{
-    BudgetReading, ClockJump, Erased, Expired, Gap, KeyRotated, Killed, Outcome, Refused, Snapshot, Started, Status,
-    VaultScope,
+    BudgetReading, ClockJump, Erased, Expired, Gap, KeyRotated, Killed, Outcome, Pruned, Refused, Snapshot, Started,
+    Status, VaultScope,
 };
 use countersign_model::unit::{Bytes, LeafIndex};
 use countersign_model::{Body, Caller, Digest, Reason, ReasonCode, Record, Seq, TimeMs};
@@ -25,7 +25,7 @@ use crate::kill::KillState;
 use crate::parked::Parked;
 use crate::policy::EvaluationRequest;
 use crate::settings::Settings;
-use crate::state::{Activation, Human, Session, State};
+use crate::state::{Activation, Begin, Human, Session, State};
 
 /// The longest note of an outcome in bytes.
 const NOTE_BYTES_MAX: usize = 240;
@@ -219,6 +219,9 @@ impl Kernel {
             }
             Event::Gap { size, bytes } => Body::Gap(Gap { size, bytes }),
             Event::Snapshot { size, state } => Body::Snapshot(Snapshot { size, state }),
+            Event::Pruned { minimum, newest, command, state } => {
+                Body::Pruned(Pruned { minimum, newest, command, state })
+            }
             Event::KeyRotated { command } => Body::KeyRotated(KeyRotated { statement: String::new(), command }),
             Event::Erased { scope, command, keys, payloads, tickets } => {
                 // What has been answered or has lapsed needs no further word.
@@ -387,6 +390,12 @@ impl Kernel {
     /// Erasures that were ordered and are not on record as done.
     pub fn erasures(&self) -> impl Iterator<Item = &VaultScope> {
         self.state.keep.erasures.iter()
+    }
+
+    /// Where the log begins, and what the record that says so commits to; none while nothing was pruned.
+    #[must_use]
+    pub const fn pruned(&self) -> Option<Begin> {
+        self.state.pruned
     }
 
     /// Whether leases are suspended because the clock jumped.

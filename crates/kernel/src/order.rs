@@ -87,9 +87,8 @@ impl Kernel {
             }
             Deed::Lease { session, name, until } => self.can_lend(session, name, *until),
             Deed::Activate { serial, .. } => self.is_later_serial(*serial),
-            Deed::Erase { .. } | Deed::Hold { .. } | Deed::Release { .. } | Deed::Prune { .. } => {
-                self.state.keep.is_meant(deed)
-            }
+            Deed::Erase { .. } | Deed::Hold { .. } | Deed::Release { .. } => self.state.keep.is_meant(deed),
+            Deed::Prune { minimum } => self.can_prune(*minimum),
             Deed::RotateKey { key } => self.is_key_of_this_log(key),
         }
     }

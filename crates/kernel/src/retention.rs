@@ -2,7 +2,8 @@
 //!
 //! A class belongs to an environment. Erasing takes payloads, and leaves record, commitment and proof: a class that is
 //! `erasable` allows it at any time, any other only once its time is over, which counts from the record's own. It must
-//! not know where settings come from. It does not cover records: they are all kept.
+//! not know where settings come from. A record itself may be pruned once its class's time is over, erasable or not; one without
+//! an environment (a start, an order) has the class of those that are not named.
 
 #[cfg(test)]
 mod tests;
@@ -36,8 +37,10 @@ impl Default for RetentionClass {
 /// Retention of every environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// Classes by environment; others have the default class.
+    /// Classes by environment; others have the class of the rest.
     pub classes: BTreeMap<Environment, RetentionClass>,
+    /// The class of environments that are not named, and of records that have none.
+    pub rest: RetentionClass,
 }
 
 impl Retention {
@@ -53,7 +56,20 @@ impl Retention {
         Some(format!("it is of `{environment}`, whose retention keeps it for {days} more days and is not `erasable`"))
     }
 
-    fn class(&self, environment: &Environment) -> RetentionClass {
-        self.classes.get(environment).cloned().unwrap_or_default()
+    /// Why a record of `at` may not be pruned at `now`, if it may not.
+    #[must_use]
+    pub fn forbids_pruning(&self, environment: Option<&Environment>, at: TimeMs, now: TimeMs) -> Option<String> {
+        let class = environment.map_or(&self.rest, |environment| self.class(environment));
+        let until = at.saturating_add_ms(class.keep_days.saturating_mul(DAY_MS));
+        if until <= now {
+            return None;
+        }
+        let days = until.since_ms(now).div_ceil(DAY_MS);
+        let whose = environment.map_or_else(|| "it has no environment".to_owned(), |name| format!("it is of `{name}`"));
+        Some(format!("{whose}, and retention keeps it for {days} more days"))
+    }
+
+    fn class(&self, environment: &Environment) -> &RetentionClass {
+        self.classes.get(environment).unwrap_or(&self.rest)
     }
 }

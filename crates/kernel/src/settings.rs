@@ -113,11 +113,17 @@ impl BudgetRule {
     /// The budget for people: `10 calls per run, every 60000 ms`.
     #[must_use]
     pub fn words(&self) -> String {
+        format!("{} {}", self.cap, self.counts())
+    }
+
+    /// What it counts, without how much: budgets with the same words have the same counters.
+    #[must_use]
+    pub(crate) fn counts(&self) -> String {
         let window = self.window_ms.map_or_else(String::new, |ms| format!(", every {ms} ms"));
         let only = self.agents.as_ref().map_or_else(String::new, |agents| {
             let names: Vec<_> = agents.iter().map(AgentId::as_str).collect();
             format!(", of {}", names.join(" "))
         });
-        format!("{} calls per {}{window}{only}", self.cap, self.scope.as_str())
+        format!("calls per {}{window}{only}", self.scope.as_str())
     }
 }

@@ -53,6 +53,18 @@ pub struct Activation {
     pub serial: u64,
 }
 
+/// Where a pruned log begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Begin {
+    /// The first record that is kept.
+    #[n(0)]
+    pub minimum: LeafIndex,
+    /// The digest of the state of everything before it.
+    #[n(1)]
+    pub state: Digest,
+}
+
 /// An intent without an outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Open {
@@ -104,6 +116,7 @@ pub(crate) struct State {
     /// Since when the clock is in doubt: leases do not hold, and freezes that held then go on.
     pub(crate) clock_doubt: Option<TimeMs>,
     pub(crate) keep: Keep,
+    pub(crate) pruned: Option<Begin>,
 }
 
 impl State {

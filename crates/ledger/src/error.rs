@@ -232,6 +232,17 @@ pub enum OpenError {
         /// What is wrong.
         fault: FrameFault,
     },
+    /// The log is pruned, and what it begins with does not hold.
+    #[error("the log is kept from record `{minimum}` on, and its base `{}` does not hold: {reason}: restore base and \
+             segments from one backup; nothing was changed", path.display())]
+    Base {
+        /// The file.
+        path: PathBuf,
+        /// The first record for which there is a segment, or at which the base says that the log begins.
+        minimum: u64,
+        /// What is wrong.
+        reason: String,
+    },
     /// The log is smaller than something that has seen it, or different.
     #[error(
         "log of `{found}` records was rolled back or replaced: {witness} has seen `{seen}` records: restore the \

@@ -6,8 +6,8 @@
 //! disk. It does not cover querying by content and retention.
 //!
 //! Layout of a ledger's directory: `segments/` (group commits, [`mod@segment`]), `mark` (what was confirmed), `public/`
-//! (C2SP tlog-tiles for auditors), `vault/` (keys of payloads, [`mod@vault`]), `log.key`, `log.vkey` and `log.keys`
-//! (`keys`), `lock`.
+//! (C2SP tlog-tiles for auditors), `snapshots/`, `base/` (what a pruned log begins with), `vault/` (keys of payloads,
+//! [`mod@vault`]), `log.key`, `log.vkey` and `log.keys` (`keys`), `lock`.
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -18,6 +18,7 @@ use countersign_receipt::merkle::TreeHead;
 use countersign_receipt::{Checkpoint, CoseReceipt, KeyChain, Note, TlogProof, VerifierKey};
 
 mod append;
+mod base;
 mod change;
 mod config;
 mod cosigned;
@@ -26,6 +27,7 @@ mod error;
 mod fresh;
 mod keys;
 mod mark;
+mod prune;
 mod publish;
 mod read;
 mod reader;
@@ -46,6 +48,7 @@ pub mod witness;
 mod writer;
 
 pub use append::{Committed, Entry, OUTCOME_LEAF_BYTES, OUTCOME_PAYLOAD_BYTES, Pending, Slot};
+pub use base::Base;
 pub use config::{Config, PublishMode};
 pub use cosigned::Cosigned;
 pub use disk::{Disk, RealDisk};
@@ -122,7 +125,9 @@ impl Ledger {
         Ok(key)
     }
 
-    /// Opens a ledger with its own key: reads the whole log, hands every record to `visit` in order, then serves.
+    /// Opens a ledger with its own key: reads all that is kept, hands every record to `visit` in order, then serves.
+    ///
+    /// Whether a record commits to the base of a pruned log only who can read records can tell: [`Ledger::resume`] asks.
     ///
     /// The visitor may see records of a log that is refused at the end; what it built is to be thrown away then.
     ///
@@ -178,6 +183,8 @@ impl Ledger {
         anchors.extend(recover::published(store, &keys)?);
         let scan = rebuild::scan(Source { store, keys: &keys, anchors: &anchors }, rebuild)?;
         change.judge(&keys, &scan.head)?;
+        let refused = |(minimum, reason)| OpenError::Base { path: store.base(minimum), minimum, reason };
+        let begin = base::begin(store).map_err(refused)?.map(|loaded| loaded.base);
         recover::settle(store, &scan)?;
         mark.write(&scan.head)
             .and_then(|()| mark.tidy(&store.mark_file()))
@@ -190,12 +197,12 @@ impl Ledger {
             repairs_tiles: scan.repair_from.is_some(),
         };
         let note = first_note(store, signer.as_ref(), &keys, &scan)?;
-        let ledger = Self::start(store, config, signer, Start { lock, mark, scan, note, keys, change })?;
+        let ledger = Self::start(store, config, signer, Start { lock, mark, scan, note, keys, change, begin })?;
         Ok((ledger, recovered))
     }
 
     fn start(store: &Store, config: Config, signer: Arc<dyn Signer>, start: Start) -> Result<Self, OpenError> {
-        let Start { lock, mark, scan, note, keys, change } = start;
+        let Start { lock, mark, scan, note, keys, change, begin } = start;
         let edge = scan.tiler.edge.clone();
         let segment = open_segment(store, &scan)?;
         let (first, offset) = scan.last.unwrap_or((0, 0));
@@ -210,6 +217,7 @@ impl Ledger {
         }
         let inline = config.publish == PublishMode::Inline;
         let shared = Arc::new(Shared::new(store, config, signer, confirmed, lock));
+        shared.begin_at(begin);
         change.settle(&shared)?;
         if let Err(error) = publisher.publish(&shared.confirmed(), None, &shared.fresh) {
             tracing::warn!(%error, "checkpoint is not published yet");
@@ -456,6 +464,7 @@ struct Start {
     note: Arc<str>,
     keys: KeyChain,
     change: Change,
+    begin: Option<Arc<Base>>,
 }
 
 fn own_signer(store: &Store) -> Result<Arc<dyn Signer>, OpenError> {

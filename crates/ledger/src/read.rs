@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,9 +16,9 @@ use countersign_receipt::merkle::{
 };
 use countersign_receipt::{CoseReceipt, Hash, HashReader, TlogProof, cose};
 
-use crate::disk::read_file;
+use crate::disk::{Disk, read_file};
 use crate::error::SignError;
-use crate::segment::{self, Found, Frame, SegmentReader};
+use crate::segment::{self, Found, Frame, Record, SegmentReader};
 use crate::shared::{Confirmed, Shared};
 use crate::signer::History;
 use crate::store::Store;
@@ -42,6 +43,16 @@ pub enum ReadError {
         /// The confirmed size.
         size: u64,
     },
+    /// It is not kept any more.
+    #[error(
+        "record `{index}` is pruned: the log is kept from record `{minimum}` on; receipts that were given out still verify"
+    )]
+    Pruned {
+        /// What was asked for.
+        index: u64,
+        /// The first record that is kept.
+        minimum: u64,
+    },
     /// The disk said no, or holds something else than what was confirmed.
     #[error("log could not be read: {0}")]
     Io(#[from] io::Error),
@@ -62,6 +73,14 @@ pub struct StoredRecord {
     pub leaf: Vec<u8>,
     /// What was stored beside it.
     pub payload: Option<Vec<u8>>,
+}
+
+impl StoredRecord {
+    /// The same, borrowed.
+    #[must_use]
+    pub fn as_record(&self) -> Record<'_> {
+        Record { index: self.index, leaf: &self.leaf, payload: self.payload.as_deref() }
+    }
 }
 
 /// The proof that the current tree extends an older one.
@@ -185,7 +204,8 @@ pub(crate) fn stored_record(
 
 /// Hashes of full tiles as they lie in the public folder, and of an edge. Whoever reads them has to check them.
 pub(crate) struct PublishedHashes<'a> {
-    pub(crate) store: &'a Store,
+    pub(crate) disk: &'a dyn Disk,
+    pub(crate) public: &'a Path,
     pub(crate) edge: &'a Edge,
 }
 
@@ -197,8 +217,8 @@ impl HashReader for PublishedHashes<'_> {
             return Ok(hash);
         }
         let (tile_level, number, row, at) = place(level, index);
-        let path = self.store.public().join(hash_path(tile_level, number, TILE_WIDTH));
-        let bytes = read_file(self.store.disk(), &path, 32 * TILE_WIDTH)?;
+        let path = self.public.join(hash_path(tile_level, number, TILE_WIDTH));
+        let bytes = read_file(self.disk, &path, 32 * TILE_WIDTH)?;
         let tile = Tile::from_bytes(&bytes).filter(|_| bytes.len() as u64 == 32 * TILE_WIDTH);
         tile.and_then(|tile| tile.hash(row, at)).ok_or_else(|| damaged("a tile is too short"))
     }
@@ -209,11 +229,17 @@ fn damaged(what: &str) -> io::Error {
 }
 
 impl Shared {
+    fn is_kept(&self, index: u64) -> Result<(), ReadError> {
+        let minimum = self.minimum();
+        if index < minimum { Err(ReadError::Pruned { index, minimum }) } else { Ok(()) }
+    }
+
     pub(crate) fn record(&self, index: u64) -> Result<StoredRecord, ReadError> {
         let size = self.confirmed().head.size;
         if index >= size {
             return Err(ReadError::OutOfRange { index, size });
         }
+        self.is_kept(index)?;
         stored_record(&self.store, index, &self.caches.positions)
     }
 
@@ -255,6 +281,7 @@ impl Shared {
         if index >= size {
             return Err(ReadError::OutOfRange { index, size });
         }
+        self.is_kept(index)?;
         let hashes = LogHashes { shared: self, confirmed };
         let path = inclusion_proof(&hashes, index, size).map_err(build_error)?;
         let leaf = hashes.hash(0, index)?;
@@ -269,8 +296,13 @@ impl Shared {
             return Err(ReadError::OutOfRange { index: old, size: new.size });
         }
         let hashes = LogHashes { shared: self, confirmed: &confirmed };
-        let old = TreeHead { size: old, root: merkle::root(&hashes, old).map_err(build_error)? };
-        let path = consistency_proof(&hashes, old.size, new.size).map_err(build_error)?;
+        // Smaller trees can still be proved where the hashes that are kept happen to do.
+        let read = |error| match self.is_kept(old) {
+            Err(pruned) if old > 0 => pruned,
+            _ => build_error(error),
+        };
+        let old = TreeHead { size: old, root: merkle::root(&hashes, old).map_err(read)? };
+        let path = consistency_proof(&hashes, old.size, new.size).map_err(read)?;
         verify_consistency(&old, &new, &path).map_err(|error| self.distrust(error))?;
         Ok(Consistency { old, new, path, checkpoint: confirmed.note.to_string() })
     }
@@ -439,9 +471,9 @@ impl Iterator for Tail {
             if self.has_failed || self.next >= self.shared.confirmed().head.size {
                 return None;
             }
-            if let Err(error) = self.fill() {
+            if let Err(error) = self.shared.is_kept(self.next).and_then(|()| Ok(self.fill()?)) {
                 self.has_failed = true;
-                return Some(Err(error.into()));
+                return Some(Err(error));
             }
         }
         let record = self.ready.pop_front()?;

@@ -6,14 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use countersign_receipt::merkle::TreeHead;
 
+use crate::base::{self, Base};
 use crate::error::OpenError;
 use crate::mark::Mark;
 use crate::read::{FrameCursor, ReadError, StoredRecord, seek, stored};
-use crate::segment::{Found, Record};
+use crate::segment::{self, Found, Record};
 use crate::store::Store;
 
 /// A ledger as its files show it.
@@ -68,6 +69,7 @@ impl Reader {
         if index >= size {
             return Err(ReadError::OutOfRange { index, size });
         }
+        self.is_kept(index)?;
         let (mut reader, first) = seek(&self.store, index, &self.positions)?;
         let missing = || io::Error::new(io::ErrorKind::InvalidData, format!("record `{index}` cannot be read"));
         let Found::Frame(frame) = reader.next(first)? else {
@@ -90,6 +92,7 @@ impl Reader {
         if from >= to {
             return Ok(());
         }
+        self.is_kept(from)?;
         let (reader, first) = seek(&self.store, from, &self.positions)?;
         let mut cursor = FrameCursor::at(&self.store, reader, first);
         let mut next = first;
@@ -103,6 +106,31 @@ impl Reader {
             next = frame.next_index();
         }
         Ok(())
+    }
+
+    /// The first record that is kept.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn minimum(&self) -> Result<u64, ReadError> {
+        Ok(segment::list(&self.store)?.first().copied().unwrap_or(0))
+    }
+
+    /// What a pruned log begins with; none for a log that begins with its first record.
+    ///
+    /// # Errors
+    /// [`ReadError`] where it cannot be read.
+    pub fn base(&self) -> Result<Option<Arc<Base>>, ReadError> {
+        let damaged = |(minimum, what): (u64, String)| {
+            let what = format!("base `{}`: {what}", self.store.base(minimum).display());
+            ReadError::Io(io::Error::new(io::ErrorKind::InvalidData, what))
+        };
+        Ok(base::begin(&self.store).map_err(damaged)?.map(|loaded| loaded.base))
+    }
+
+    fn is_kept(&self, index: u64) -> Result<(), ReadError> {
+        let minimum = self.minimum()?;
+        if index < minimum { Err(ReadError::Pruned { index, minimum }) } else { Ok(()) }
     }
 
     fn size(&self) -> Result<u64, ReadError> {

@@ -271,7 +271,9 @@ impl Scanner<'_> {
 
 /// Whether published tiles prove that the tree `new`, whose edge this is, extends `old`.
 fn extends(store: &Store, edge: &Edge, old: &TreeHead, new: &TreeHead) -> bool {
-    let proof = consistency_proof(&PublishedHashes { store, edge }, old.size, new.size);
+    let public = store.public();
+    let hashes = PublishedHashes { disk: store.disk(), public: &public, edge };
+    let proof = consistency_proof(&hashes, old.size, new.size);
     proof.is_ok_and(|path| verify_consistency(old, new, &path).is_ok())
 }
 

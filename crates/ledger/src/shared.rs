@@ -12,6 +12,7 @@ use countersign_receipt::{Hash, KeyChain, MAX_LEAF_BYTES};
 use tokio::sync::{Semaphore, watch};
 
 use crate::append::{Entry, Job, Pending, Slot};
+use crate::base::Base;
 use crate::config::Config;
 use crate::cosigned::Cosigned;
 use crate::disk::DiskLock;
@@ -90,6 +91,8 @@ pub(crate) struct Shared {
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
     /// Where a follower begins, and up to where the public folder is durable; gone once it is taken.
     pub(crate) follower: Mutex<Option<(Origin, u64)>>,
+    /// What a pruned log begins with.
+    begin: Mutex<Option<Arc<Base>>>,
     /// Held until `close`, so that no second process opens the ledger.
     pub(crate) lock: Mutex<Option<Box<dyn DiskLock>>>,
 }
@@ -127,6 +130,7 @@ impl Shared {
             settled: Condvar::new(),
             threads: Mutex::default(),
             follower: Mutex::default(),
+            begin: Mutex::default(),
             lock: Mutex::new(Some(lock)),
         }
     }
@@ -138,6 +142,20 @@ impl Shared {
 
     pub(crate) fn confirmed(&self) -> Arc<Confirmed> {
         Arc::clone(&self.state().confirmed)
+    }
+
+    /// What a pruned log begins with.
+    pub(crate) fn base(&self) -> Option<Arc<Base>> {
+        self.begin.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn begin_at(&self, base: Option<Arc<Base>>) {
+        *self.begin.lock().unwrap_or_else(PoisonError::into_inner) = base;
+    }
+
+    /// The first record that is kept.
+    pub(crate) fn minimum(&self) -> u64 {
+        self.base().map_or(0, |base| base.minimum)
     }
 
     /// Open actions whose outcome is not in a batch yet.

@@ -50,7 +50,7 @@ pub enum SnapshotError {
         bytes: u64,
     },
     /// The disk said no.
-    #[error("snapshot `{}` could not be written: {source}", path.display())]
+    #[error("`{}` could not be written: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -83,13 +83,18 @@ pub(crate) fn list(store: &Store) -> io::Result<Vec<u64>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         names => names?,
     };
+    Ok(numbered(&names, ".snap"))
+}
+
+/// The numbers that stand in names of 20 digits with this ending, largest first.
+pub(crate) fn numbered(names: &[String], ending: &str) -> Vec<u64> {
     let number = |name: &String| {
-        let digits = name.strip_suffix(".snap")?;
+        let digits = name.strip_suffix(ending)?;
         (digits.len() == 20).then(|| digits.parse().ok()).flatten()
     };
-    let mut sizes: Vec<u64> = names.iter().filter_map(number).collect();
-    sizes.sort_unstable_by(|a, b| b.cmp(a));
-    Ok(sizes)
+    let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
+    numbers.sort_unstable_by(|a, b| b.cmp(a));
+    numbers
 }
 
 /// Reads the snapshot of `size` records.
@@ -98,11 +103,11 @@ pub(crate) fn list(store: &Store) -> io::Result<Vec<u64>> {
 /// What is wrong with it, for people.
 pub(crate) fn load(store: &Store, size: u64) -> Result<Snapshot, String> {
     let bytes = read_file(store.disk(), &store.snapshot(size), MAX_SNAPSHOT_BYTES).map_err(|e| e.to_string())?;
-    let snapshot = decode(&bytes).ok_or("it is torn or damaged")?;
-    if snapshot.head.size != size {
-        return Err(format!("it is of `{}` records", snapshot.head.size));
+    let (origin, head, [state]) = decode(MAGIC, &bytes).ok_or("it is torn or damaged")?;
+    if head.size != size {
+        return Err(format!("it is of `{}` records", head.size));
     }
-    Ok(snapshot)
+    Ok(Snapshot { origin, head, state })
 }
 
 /// Removes every snapshot, durably. The next start-up reads the whole log.
@@ -114,7 +119,15 @@ pub fn delete_snapshots(store: &Store) -> io::Result<()> {
 }
 
 fn retain(store: &Store, count: usize) -> io::Result<()> {
-    let old: Vec<u64> = list(store)?.into_iter().skip(count).collect();
+    remove(store, list(store)?.into_iter().skip(count).collect())
+}
+
+/// Removes the snapshots of less than `minimum` records, durably: what lies behind them is pruned.
+pub(crate) fn remove_below(store: &Store, minimum: u64) -> io::Result<()> {
+    remove(store, list(store)?.into_iter().filter(|size| *size < minimum).collect())
+}
+
+fn remove(store: &Store, old: Vec<u64>) -> io::Result<()> {
     if old.is_empty() {
         return Ok(());
     }
@@ -122,26 +135,31 @@ fn retain(store: &Store, count: usize) -> io::Result<()> {
     store.disk().sync_dir(&store.snapshots())
 }
 
-fn encode(origin: &Origin, state: &[u8]) -> Vec<u8> {
-    let mut bytes = MAGIC.to_vec();
+/// A place in the log and what lies with it, as a file holds them.
+pub(crate) fn encode(magic: [u8; 4], origin: &Origin, parts: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = magic.to_vec();
     for number in [origin.tiler.size(), origin.segment, origin.offset] {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
-    for part in origin.tiler.edge.rows().chain([origin.tiler.bundle().to_vec(), state.to_vec()]) {
+    let mut push = |part: &[u8]| {
         bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(&part);
-    }
+        bytes.extend_from_slice(part);
+    };
+    origin.tiler.edge.rows().for_each(|row| push(&row));
+    push(origin.tiler.bundle());
+    parts.iter().for_each(|part| push(part));
     let crc = crc32c::crc32c(&bytes);
     bytes.extend_from_slice(&crc.to_le_bytes());
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<Snapshot> {
+/// What [`encode`] was given, with the head of the tree; none where anything is wrong with it.
+pub(crate) fn decode<const N: usize>(magic: [u8; 4], bytes: &[u8]) -> Option<(Origin, TreeHead, [Vec<u8>; N])> {
     let (body, crc) = bytes.split_last_chunk::<4>()?;
     if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
         return None;
     }
-    let mut rest = body.strip_prefix(&MAGIC)?;
+    let mut rest = body.strip_prefix(&magic)?;
     let mut number = || -> Option<u64> {
         let (number, after) = rest.split_first_chunk::<8>()?;
         rest = after;
@@ -159,12 +177,16 @@ fn decode(bytes: &[u8]) -> Option<Snapshot> {
         rows.push(Tile::from_bytes(part()?)?);
     }
     let edge = Edge::restore(size, rows)?;
-    let (bundle, state) = (part()?.to_vec(), part()?.to_vec());
+    let bundle = part()?.to_vec();
+    let mut parts = [const { Vec::new() }; N];
+    for one in &mut parts {
+        *one = part()?.to_vec();
+    }
     if !rest.is_empty() || !is_bundle_of(&bundle, &edge) {
         return None;
     }
     let head = edge.head().ok()?;
-    Some(Snapshot { origin: Origin { tiler: Tiler::restore(edge, bundle), segment, offset }, head, state })
+    Some((Origin { tiler: Tiler::restore(edge, bundle), segment, offset }, head, parts))
 }
 
 /// Whether the entries of the begun bundle are those whose hashes the edge holds.
@@ -183,8 +205,8 @@ fn is_bundle_of(bundle: &[u8], edge: &Edge) -> bool {
 /// It reads back what is durable, frame by frame, so it never holds up an append, and where it stands is always a size
 /// that was confirmed. After an error throw it away.
 pub struct Follower {
-    shared: Arc<Shared>,
-    origin: Origin,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) origin: Origin,
     reader: Option<SegmentReader>,
     /// Up to here the public folder is known to be on disk.
     synced: u64,
@@ -272,7 +294,7 @@ impl Follower {
         }
         let store = &self.shared.store;
         let path = store.snapshot(size);
-        let bytes = encode(&self.origin, state);
+        let bytes = encode(MAGIC, &self.origin, &[state]);
         if bytes.len() as u64 > MAX_SNAPSHOT_BYTES {
             return Err(SnapshotError::TooLarge { bytes: bytes.len() as u64 });
         }

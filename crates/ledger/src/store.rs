@@ -78,6 +78,16 @@ impl Store {
         self.snapshots().join(format!("{size:020}.snap"))
     }
 
+    pub(crate) fn bases(&self) -> PathBuf {
+        self.dir.join("base")
+    }
+
+    /// The base of a log that is kept from record `minimum` on.
+    #[must_use]
+    pub fn base(&self, minimum: u64) -> PathBuf {
+        self.bases().join(format!("{minimum:020}.base"))
+    }
+
     pub(crate) fn mark(&self) -> PathBuf {
         self.dir.join("mark")
     }

@@ -15,7 +15,7 @@ mod tests;
 /// How many hashes a full tile has.
 pub(crate) const TILE_WIDTH: u64 = 256;
 /// How many rows of the tree one tile spans.
-const TILE_HEIGHT: u8 = 8;
+pub(crate) const TILE_HEIGHT: u8 = 8;
 
 /// A hash that is not in the tiles at hand: a defect, or damaged tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -13,20 +13,22 @@ use std::sync::Arc;
 use std::thread;
 
 use countersign_receipt::keys::MAX_KEYS_BYTES;
-use countersign_receipt::merkle::TreeHead;
+use countersign_receipt::merkle::{TreeHead, empty_root};
 use countersign_receipt::note::MAX_NOTE_BYTES;
 use countersign_receipt::{ChainError, Checkpoint, CheckpointError, Hash, KeyChain, MAX_LEAF_BYTES, VerifierKey};
 
+use crate::base::{self, Base, Loaded};
 use crate::disk::{Disk, read_file};
 use crate::error::{FrameFault, OpenError};
 use crate::mark::Mark;
+use crate::prune;
 use crate::rebuild::{self, Rebuild, Source};
 use crate::recover::{self, Anchor, VisitError, judge};
 use crate::segment::{self, Found, Record, SegmentReader};
 use crate::signer::load_verifier;
 use crate::store::Store;
-use crate::tile::{PublicFile, Tiler, entries_path, split_entries};
-use crate::tree::TILE_WIDTH;
+use crate::tile::{PublicFile, Tiler, entries_path, hash_path, split_entries};
+use crate::tree::{Edge, TILE_HEIGHT, TILE_WIDTH, Tile};
 
 mod digest;
 
@@ -38,6 +40,8 @@ const PIECE_BYTES: usize = 1 << 20;
 
 /// Whoever can read records, to see every one of a log that is walked.
 pub struct Readers<'a> {
+    /// Judges the base of a log that was pruned, before any record.
+    pub begin: &'a mut dyn FnMut(&Base) -> Result<(), VisitError>,
     /// Judges a record; on several threads and in no order.
     pub check: RecordCheck<'a>,
     /// Takes the records in, in order, each once the frame that it lies in holds.
@@ -50,6 +54,8 @@ pub type Visit<'a> = dyn FnMut(Record<'_>) -> Result<(), VisitError> + 'a;
 /// What was found to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Report {
+    /// The first record that was verified: 0, or where a pruned log begins.
+    pub from: u64,
     /// The whole log.
     pub head: TreeHead,
     /// The confirmed mark; for an auditor, the published checkpoint.
@@ -91,6 +97,16 @@ pub enum WalkError {
         index: u64,
         /// What is wrong.
         fault: FrameFault,
+    },
+    /// The log is pruned, and what it begins with does not hold.
+    #[error("the log is kept from record `{minimum}` on, and its base `{}` does not hold: {reason}", path.display())]
+    Base {
+        /// The file.
+        path: PathBuf,
+        /// The first record that is kept.
+        minimum: u64,
+        /// What is wrong.
+        reason: String,
     },
     /// A record whose leaf is the log's, but that does not hold for another reason: its payload is not what the leaf
     /// commits to.
@@ -151,14 +167,15 @@ pub enum WalkError {
     },
 }
 
-/// Verifies a whole ledger. `key` is the key to trust; without one the ledger's own `log.vkey` is.
+/// Verifies a whole ledger, or all that is kept of a pruned one. `key` is the key to trust; without one the ledger's own
+/// `log.vkey` is. That a record commits to the base of a pruned log only who reads records can tell ([`walk_records`]).
 ///
 /// `progress` hears of bytes done and bytes in all. Uses all cores where the log is large.
 ///
 /// # Errors
 /// [`WalkError`]: the first thing that does not hold.
 pub fn walk(store: &Store, key: Option<&VerifierKey>, progress: impl FnMut(u64, u64)) -> Result<Report, WalkError> {
-    walk_records(store, key, Readers { check: &|_| Ok(()), visit: &mut |_| Ok(()) }, progress)
+    walk_records(store, key, Readers { begin: &mut |_| Ok(()), check: &|_| Ok(()), visit: &mut |_| Ok(()) }, progress)
 }
 
 /// As [`walk`], and asks others about every record.
@@ -171,13 +188,17 @@ pub fn walk_records(
     readers: Readers<'_>,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Report, WalkError> {
-    let Readers { check, visit } = readers;
+    let Readers { begin, check, visit } = readers;
     let trusted = match key {
         Some(key) => key.clone(),
         None => load_verifier(store)?,
     };
     let keys = key_list(store.disk(), &store.keys(), trusted)?;
-    let firsts = segment::list(store).map_err(at(&store.segments()))?;
+    let loaded = begun(store, begin)?;
+    let origin = loaded.as_ref().map(|loaded| (loaded.origin.tiler.clone(), loaded.head));
+    let (tiler, start) = origin.unwrap_or((Tiler::default(), TreeHead { size: 0, root: empty_root() }));
+    let mut firsts = segment::list(store).map_err(at(&store.segments()))?;
+    firsts.retain(|first| *first >= start.size);
     let mut total = 0;
     for first in &firsts {
         let path = store.segment(*first);
@@ -189,10 +210,12 @@ pub fn walk_records(
     let work = Work::new(&keys, check);
     thread::scope(|scope| {
         let crew = Crew::start(scope, &work, total);
-        let (seen, tiler) = (Seen::default(), Tiler::default());
-        let head = None;
-        let mut walk = Walk { store, keys: &keys, work: &work, crew: &crew, published, mark, seen, tiler, head, visit };
-        walk.boundary(&TreeHead { size: 0, root: countersign_receipt::merkle::empty_root() })?;
+        // The older of both slots may be of a tree that is pruned; the newer one never is.
+        let seen = Seen { mark: [false, mark.iter().skip(1).any(|older| older.size < start.size)], published: false };
+        let (head, from) = (None, start.size);
+        let (keys, work, crew) = (&keys, &work, &crew);
+        let mut walk = Walk { store, keys, work, crew, published, mark, seen, tiler, head, from, visit };
+        walk.boundary(&start)?;
         let mut done = 0;
         for first in &firsts {
             done += walk.segment(*first, |bytes| progress(done + bytes, total))?;
@@ -234,6 +257,8 @@ pub fn resume(
 
 /// Verifies a folder of C2SP tlog-tiles by itself: the checkpoint's signature, every entry and every tile.
 ///
+/// A folder may be pruned: then it begins with the first bundle that it has, and tiles of higher levels lead there.
+///
 /// `progress` hears of records done and records in all.
 ///
 /// # Errors
@@ -249,7 +274,8 @@ pub fn walk_public(
     let Some(checkpoint) = checkpoint(disk, &path, &keys)? else {
         return Err(WalkError::Io { path, source: io::ErrorKind::NotFound.into() });
     };
-    let mut tiler = Tiler::default();
+    let mut tiler = public_begin(disk, public, &checkpoint)?;
+    let from = tiler.size();
     while tiler.size() < checkpoint.size {
         let start = tiler.size();
         let width = (checkpoint.size - start).min(TILE_WIDTH);
@@ -273,7 +299,7 @@ pub fn walk_public(
         let Checkpoint { size, root, .. } = checkpoint;
         return Err(WalkError::Fork { path, seen: size, signed: root, found: size });
     }
-    Ok(Report { head: checkpoint.head(), confirmed: checkpoint.size, published: Some(checkpoint.size) })
+    Ok(Report { from, head: checkpoint.head(), confirmed: checkpoint.size, published: Some(checkpoint.size) })
 }
 
 /// Which of the sizes that the log must pass through were passed, with the right root.
@@ -294,6 +320,7 @@ struct Walk<'a> {
     seen: Seen,
     tiler: Tiler,
     head: Option<TreeHead>,
+    from: u64,
     visit: &'a mut Visit<'a>,
 }
 
@@ -398,8 +425,59 @@ impl Walk<'_> {
             let (seen, signed) = (published.size, published.root);
             return Err(WalkError::Fork { path: self.store.checkpoint(), seen, signed, found: head.size });
         }
-        Ok(Report { head, confirmed: mark.size, published: self.published.map(|published| published.size) })
+        Ok(Report {
+            from: self.from,
+            head,
+            confirmed: mark.size,
+            published: self.published.map(|published| published.size),
+        })
     }
+}
+
+/// What a pruned ledger begins with, once `judge` has taken it; none where it begins with its first record.
+fn begun(store: &Store, judge: &mut dyn FnMut(&Base) -> Result<(), VisitError>) -> Result<Option<Loaded>, WalkError> {
+    let wrong = |(minimum, reason)| WalkError::Base { path: store.base(minimum), minimum, reason };
+    let Some(loaded) = base::begin(store).map_err(wrong)? else { return Ok(None) };
+    let minimum = loaded.head.size;
+    judge(&loaded.base).map_err(|error| wrong((minimum, error.to_string())))?;
+    kept_tiles(store.disk(), &store.public(), &loaded.origin.tiler.edge)?;
+    Ok(Some(loaded))
+}
+
+fn kept_tiles(disk: &dyn Disk, public: &Path, edge: &Edge) -> Result<(), WalkError> {
+    prune::for_kept_tiles(disk, public, edge, &mut |_| Ok(())).map_err(|(path, source)| WalkError::Io { path, source })
+}
+
+/// Where a public folder begins: with its first bundle, under the edge that tiles of higher levels make.
+fn public_begin(disk: &dyn Disk, public: &Path, checkpoint: &Checkpoint) -> Result<Tiler, WalkError> {
+    let first = prune::first_bundle(disk, public).map_err(at(public))?.unwrap_or(0);
+    let start = first.saturating_mul(TILE_WIDTH);
+    if start == 0 || start > checkpoint.size {
+        return Ok(Tiler::default());
+    }
+    let mut tiles = vec![Tile::default()];
+    for level in 1..Edge::levels_of(start) {
+        let hashes = start >> (TILE_HEIGHT * level);
+        let (number, count) = (hashes / TILE_WIDTH, hashes % TILE_WIDTH);
+        let width = ((checkpoint.size >> (TILE_HEIGHT * level)) - number * TILE_WIDTH).min(TILE_WIDTH);
+        let mut bytes = Vec::new();
+        if count > 0 {
+            let partial = public.join(hash_path(level, number, width));
+            let full = public.join(hash_path(level, number, TILE_WIDTH));
+            let read = read_file(disk, &partial, 32 * TILE_WIDTH);
+            bytes = read.or_else(|_| read_file(disk, &full, 32 * TILE_WIDTH)).map_err(at(&partial))?;
+        }
+        bytes.truncate(usize::try_from(count * 32).unwrap_or(usize::MAX));
+        tiles.push(Tile::from_bytes(&bytes).unwrap_or_default());
+    }
+    let wrong = || WalkError::Public {
+        path: public.to_path_buf(),
+        what: "has no tiles that lead to its first bundle",
+        index: start,
+    };
+    let edge = Edge::restore(start, tiles).ok_or_else(wrong)?;
+    kept_tiles(disk, public, &edge)?;
+    Ok(Tiler::restore(edge, Vec::new()))
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> WalkError {

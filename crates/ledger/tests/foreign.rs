@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use countersign_ledger::{Config, Entry, Ledger, Store};
+use countersign_ledger::{Config, Entry, Ledger, RealDisk, Store, verify};
 use countersign_receipt::{Hash, VerifierKey};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -108,7 +108,8 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::real(dir.path().join("ledger"));
         let key = Ledger::create(&store, "example.com/log").unwrap();
-        let config = Config { queue_records: 1_000_000, queue_bytes: 1 << 30, ..Config::default() };
+        let config =
+            Config { queue_records: 1_000_000, queue_bytes: 1 << 30, segment_bytes: 200_000, ..Config::default() };
         let (ledger, _) = Ledger::open(&store, config, &mut |_| Ok(())).unwrap();
         let mut asking = Asking { key, ledger, cases: Vec::new(), older: Vec::new() };
         for size in SIZES {
@@ -118,6 +119,7 @@ impl World {
             asking.honest(size, &public);
             asking.tampered(size, &public);
         }
+        asking.pruned(&store, dir.path());
         asking.ledger.close().unwrap();
         Self { _dir: dir, cases: asking.cases }
     }
@@ -152,7 +154,14 @@ impl Asking {
         assert_eq!(note, self.ledger.checkpoint(), "the published checkpoint is the newest");
         self.ask(true, json!({"kind": "checkpoint", "name": format!("checkpoint {size}"), "note": note}));
         self.ask(true, json!({"kind": "tiles", "name": format!("tiles {size}"), "folder": public}));
-        for index in indexes(size) {
+        self.included(size, public, &indexes(size));
+        self.consistent(size);
+        self.older.push((size, note));
+    }
+
+    fn included(&mut self, size: u64, public: &Path, indexes: &[u64]) {
+        let note = self.ledger.checkpoint();
+        for index in indexes.iter().copied() {
             let name = format!("{index} of {size}");
             let proof = self.ledger.prove(index).unwrap();
             let (path, leaf) = (base64_of(&proof.path), STANDARD.encode(leaf(index)));
@@ -167,6 +176,10 @@ impl Asking {
             let cose = self.ledger.cose_receipt(index).unwrap().encode();
             self.cose((true, &name), (index, size), &cose, &leaf);
         }
+    }
+
+    fn consistent(&mut self, size: u64) {
+        let note = self.ledger.checkpoint();
         for (old, old_note) in self.older.clone() {
             let proof = self.ledger.consistency(old).unwrap();
             let path = base64_of(&proof.path);
@@ -176,7 +189,27 @@ impl Asking {
                 json!({"kind": "consistency", "name": name, "old_note": old_note, "note": note, "path": path}),
             );
         }
-        self.older.push((size, note));
+    }
+
+    /// Lets the log begin later and grow on: what is kept must be judged as before.
+    fn pruned(&mut self, store: &Store, dir: &Path) {
+        let cut = self.ledger.cuts().unwrap().into_iter().rfind(|cut| *cut < 50_000).unwrap();
+        assert!(cut > 1_000);
+        let mut follower = self.ledger.refollow().unwrap().0;
+        follower.advance(cut, &mut |_| Ok(())).unwrap();
+        follower.save_base(b"a state", &[]).unwrap();
+        self.ledger.prune(cut).unwrap();
+        self.older.retain(|(size, _)| *size >= cut);
+        let size = 70_500;
+        self.grow(size);
+        let public = dir.join("public-pruned");
+        copy(&store.public(), &public);
+        assert!(!public.join("tile/entries/000").exists() && public.join("tile/1/000").exists());
+        self.included(size, &public, &[cut, cut + 1, 69_999, size - 1]);
+        self.consistent(size);
+        assert!(self.ledger.prove(cut - 1).is_err());
+        let report = verify::walk_public(&RealDisk, &public, &self.key, |_, _| {}).unwrap();
+        assert_eq!(report.from, cut / 256 * 256);
     }
 
     fn cose(&mut self, (holds, name): (bool, &str), (index, size): (u64, u64), receipt: &[u8], leaf: &str) {

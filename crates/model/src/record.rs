@@ -451,6 +451,9 @@ pub struct Pruned {
     /// The leaf of the human's command.
     #[n(2)]
     pub command: LeafIndex,
+    /// The digest of the kernel's state after the first `minimum` records: whoever starts from there is held to it.
+    #[n(3)]
+    pub state: Digest,
 }
 
 /// The kernel's state after the first `size` records.

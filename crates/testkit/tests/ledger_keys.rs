@@ -288,6 +288,10 @@ impl Rebuild for Ignoring {
         Ok(())
     }
 
+    fn rebase(&mut self, _: &Resumed<'_>) -> Result<(), VisitError> {
+        Ok(())
+    }
+
     fn visit(&mut self, _: Record<'_>) -> Result<(), VisitError> {
         Ok(())
     }

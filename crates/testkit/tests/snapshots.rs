@@ -67,6 +67,10 @@ impl Rebuild for Chain {
         Ok(())
     }
 
+    fn rebase(&mut self, base: &Resumed<'_>) -> Result<(), VisitError> {
+        self.resume(base)
+    }
+
     fn visit(&mut self, record: Record<'_>) -> Result<(), VisitError> {
         if let Some((size, is_recorded)) = self.resumed {
             let claimed = String::from_utf8_lossy(record.leaf).into_owned();

@@ -34,6 +34,7 @@ pub(crate) fn run(export: &Export, context: &Context) -> Result<Exit> {
         Some(since) => super::query::open(context)?.first_at(since)?,
         None => 0,
     };
+    let from = from.max(reader.minimum()?);
     let head = reader.head()?;
     let key = super::log::read_key(&context.layout.log_vkey().display().to_string())?;
     let mut joiner = Joiner::new(key.name(), until);
@@ -54,7 +55,7 @@ pub(crate) fn run(export: &Export, context: &Context) -> Result<Exit> {
     let said = format!("{lines} lines of records {from} to {} written", head.size);
     match &export.out {
         Some(path) => context.out.result(
-            &json!({"file": path, "lines": lines, "covered": covered_value(&head)}),
+            &json!({"file": path, "lines": lines, "covered": covered_value(&head, context)}),
             &format!("{said} to {}", path.display()),
         ),
         // Standard output holds the lines alone.

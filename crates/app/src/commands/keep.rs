@@ -1,4 +1,4 @@
-//! `erase` and `hold`: what may no longer be read, and what must stay readable.
+//! `erase`, `hold` and `log prune`: what may no longer be read, what must stay readable, and what is no longer kept.
 
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
@@ -8,10 +8,12 @@ use countersign_model::Digest;
 use countersign_model::command::Deed;
 use countersign_model::id::RunId;
 use countersign_model::record::VaultScope;
+use countersign_model::unit::LeafIndex;
 use serde_json::json;
 
-use crate::cli::{Erase, Hold, Whose};
+use crate::cli::{Erase, Hold, Prune, Whose};
 use crate::commands::orders::order;
+use crate::config::duration_ms;
 use crate::context::{Context, when};
 use crate::terminal::{Exit, usage, visible_lines};
 
@@ -42,6 +44,34 @@ pub(crate) async fn hold(command: Hold, context: &Context) -> Result<Exit> {
         }
         Hold::List => list(context).await,
     }
+}
+
+/// `log prune`: lets the log begin later.
+pub(crate) async fn prune(Prune { up_to, signer }: Prune, context: &Context) -> Result<Exit> {
+    let older_than = up_to.older_than.as_deref().map(duration_ms).transpose();
+    let older_than_ms = older_than.map_err(|error| usage(error.to_string()))?;
+    let asked = wire::PruneBelow { index: up_to.below, older_than_ms };
+    let plan: wire::PrunePlan = context.admin().post("/prune-plan", &asked).await?;
+    let Some(minimum) = plan.minimum else {
+        let why = plan.why.unwrap_or_default();
+        let value = json!({"pruned": 0, "nothing_to_prune": true, "minimum": plan.begins, "why": why});
+        context.out.result(&value, &format!("nothing to prune: {why}"));
+        return Ok(Exit::Done);
+    };
+    let key = context.open_key(&signer.human)?;
+    let recorded = context.admin().command(&key, Deed::Prune { minimum: LeafIndex(minimum) }).await?;
+    let wire::Pruned { minimum, records, newest_ms } =
+        recorded.pruned.context("the gateway does not say what was pruned")?;
+    let done = format!(
+        "pruned: {records} records, the newest of {}; the log is kept from record {minimum} on, ordered on record at {}",
+        when(newest_ms),
+        recorded.leaf
+    );
+    let value = json!({
+        "pruned": records, "nothing_to_prune": false, "minimum": minimum, "newest_ms": newest_ms, "leaf": recorded.leaf,
+    });
+    context.out.result(&value, &done);
+    Ok(Exit::Done)
 }
 
 async fn list(context: &Context) -> Result<Exit> {

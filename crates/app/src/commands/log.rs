@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_console::wire;
 use countersign_gate::payload_of;
-use countersign_ledger::verify::{self, Readers};
+use countersign_ledger::verify;
 use countersign_ledger::{Ledger, ReadOnly, Store, Vault, VisitError};
 use countersign_model::Record;
 use countersign_receipt::receipt::MAX_RECEIPT_BYTES;
@@ -28,6 +28,7 @@ use crate::context::{Context, progress, when};
 use crate::layout::Layout;
 use crate::show::{describe, line};
 use crate::terminal::{Exit, GOOD, unverified, usage};
+use crate::walk::{self, Walker};
 
 /// How often a failed walk is repeated beside a running gateway.
 const RUNNING_TRIES: usize = 5;
@@ -42,6 +43,10 @@ pub(crate) fn run(command: Log, context: &Context) -> Result<Exit> {
         },
         Log::Query(query) => super::query::run(&query, context),
         Log::Export(export) => super::export::run(&export, context),
+        Log::Prune(prune) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(super::keep::prune(prune, context))
+        }
         Log::Unknown => super::unknown::run(context),
         Log::Verify { receipt: None, key, .. } => verify_ledger(key.as_deref(), context),
         Log::Verify { receipt: Some(file), key, keys, witnesses } => {
@@ -62,14 +67,15 @@ pub(crate) fn run(command: Log, context: &Context) -> Result<Exit> {
 }
 
 fn tail(count: u64, context: &Context) -> Result<Exit> {
-    let stored: Vec<wire::Stored> =
-        match ask(context, |admin| async move { admin.get(&format!("/log?count={count}")).await })? {
-            Some(stored) => stored,
-            None => offline(context, |ledger, vault| {
-                let size = ledger.head().size;
-                (size.saturating_sub(count)..size).map(|index| read(ledger, vault, index)).collect()
-            })?,
-        };
+    let stored: Vec<wire::Stored> = match ask(context, |admin| async move {
+        admin.get(&format!("/log?count={count}")).await
+    })? {
+        Some(stored) => stored,
+        None => offline(context, |ledger, vault| {
+            let size = ledger.head().size;
+            (size.saturating_sub(count).max(ledger.minimum())..size).map(|index| read(ledger, vault, index)).collect()
+        })?,
+    };
     let records = stored.iter().map(|stored| Ok((stored.index, decoded(stored)?))).collect::<Result<Vec<_>>>()?;
     let values: Vec<_> = records.iter().map(|(index, record)| describe(*index, record)).collect();
     let lines: Vec<_> = records.iter().map(|(index, record)| line(*index, record)).collect();
@@ -128,25 +134,30 @@ fn verify_ledger(key: Option<&str>, context: &Context) -> Result<Exit> {
     must_exist(&context.layout)?;
     let key = key.map(read_key).transpose()?;
     let bar = progress(!context.out.json);
-    let mut walked = walk(context, key.as_ref(), &bar);
+    let mut report = walked(context, key.as_ref(), &bar);
     // A running gateway is writing the very frame that is read last: look again before crying wolf.
     for _ in 0..RUNNING_TRIES {
-        if walked.is_ok() || !is_running(context) {
+        if report.is_ok() || !is_running(context) {
             break;
         }
         std::thread::sleep(std::time::Duration::from_millis(200));
-        walked = walk(context, key.as_ref(), &bar);
+        report = walked(context, key.as_ref(), &bar);
     }
     bar.finish_and_clear();
-    let report = walked.map_err(|error| unverified(error.to_string()))?;
+    let report = report.map_err(|error| unverified(error.to_string()))?;
+    let size = report.head.size;
+    let records = match report.from {
+        0 => format!("{size} records"),
+        from => format!("records {from} to {size}, what came before is pruned"),
+    };
     context.out.result(
-        &json!({"verified": true, "size": report.head.size, "root": report.head.root.to_string(), "confirmed": report.confirmed, "published": report.published}),
-        &format!("{GOOD}verified{GOOD:#}: {} records, root {}", report.head.size, report.head.root),
+        &json!({"verified": true, "from": report.from, "size": report.head.size, "root": report.head.root.to_string(), "confirmed": report.confirmed, "published": report.published}),
+        &format!("{GOOD}verified{GOOD:#}: {records}, root {}", report.head.root),
     );
     Ok(Exit::Done)
 }
 
-fn walk(
+fn walked(
     context: &Context,
     key: Option<&VerifierKey>,
     bar: &indicatif::ProgressBar,
@@ -154,9 +165,8 @@ fn walk(
     let store = Store::real(context.layout.ledger());
     // A copy for an auditor has no vault: then payloads stay closed, and the leaves alone are judged.
     let vault = store.vault().exists().then(|| Vault::open(&store)).transpose()?;
-    let check = |record: countersign_ledger::Record<'_>| crate::payloads::check(vault.as_ref(), record);
-    let readers = Readers { check: &check, visit: &mut |_| Ok(()) };
-    verify::walk_records(&store, key, readers, |done, total| {
+    let walker = Walker { vault: vault.as_ref(), begin: &mut |_| Ok(()), visit: &mut |_| Ok(()) };
+    walk::walk(&store, key, walker, |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     })
@@ -303,7 +313,7 @@ pub(super) fn is_there(ledger: &Path) -> Result<()> {
 fn intact(layout: &Layout) -> Result<Store> {
     must_exist(layout)?;
     let store = Store::real(layout.ledger());
-    verify::walk(&store, None, |_, _| {}).map_err(|error| {
+    walk::check(&store).map_err(|error| {
         unverified(format!("{error}; if the gateway was cut off, `countersign up` recovers and records what it cut"))
     })?;
     Ok(store)

@@ -155,9 +155,14 @@ fn by_word(text: &str) -> Result<By> {
     chosen("measure", text, By::ALL.into_iter())
 }
 
+/// The first record that is kept, where that can be said.
+fn begins(context: &Context) -> u64 {
+    Reader::new(&Store::real(context.layout.ledger())).minimum().unwrap_or(0)
+}
+
 /// What an answer covers, for programs.
-pub(crate) fn covered_value(covered: &TreeHead) -> Value {
-    json!({"size": covered.size, "root": covered.root.to_string()})
+pub(crate) fn covered_value(covered: &TreeHead, context: &Context) -> Value {
+    json!({"from": begins(context), "size": covered.size, "root": covered.root.to_string()})
 }
 
 /// What an answer covers, for people.
@@ -167,7 +172,11 @@ pub(crate) fn covered_line(covered: &TreeHead, context: &Context) -> String {
         0 => String::new(),
         behind => format!("; {behind} newer records are not covered yet"),
     };
-    format!("covers the first {} records, root {}{behind}", covered.size, covered.root)
+    let records = match begins(context) {
+        0 => format!("the first {} records", covered.size),
+        from => format!("records {from} to {}, what came before is pruned", covered.size),
+    };
+    format!("covers {records}, root {}{behind}", covered.root)
 }
 
 fn answer_out(answer: &Answer, query: &Query, context: &Context) {
@@ -180,8 +189,7 @@ fn answer_out(answer: &Answer, query: &Query, context: &Context) {
         return;
     }
     let rows: Vec<Value> = answer.rows.iter().map(row_value).collect();
-    let value =
-        json!({"covered": covered_value(&answer.covered), "complete": !answer.more, "rows": rows, "note": CAVEAT});
+    let value = json!({"covered": covered_value(&answer.covered, context), "complete": !answer.more, "rows": rows, "note": CAVEAT});
     let text = format!(
         "{}{FAINT}{} rows{more}; {covered}\n{CAVEAT}{FAINT:#}",
         table::rows(&answer.rows, crate::terminal::width()),
@@ -200,7 +208,7 @@ fn ranking_out(ranking: &Ranking, query: &Query, context: &Context) {
     }
     let lines: Vec<Value> =
         ranking.lines.iter().map(|line| json!({"name": line.name, "amount": line.amount})).collect();
-    let value = json!({"covered": covered_value(&ranking.covered), "top": of, "by": by, "lines": lines});
+    let value = json!({"covered": covered_value(&ranking.covered, context), "top": of, "by": by, "lines": lines});
     let text = format!("{}{FAINT}{covered}{FAINT:#}", table::ranking(ranking, of, by));
     context.out.result(&value, &text);
 }

@@ -3,14 +3,16 @@
 //! It verifies what it reads on the way and asks nobody. Decisions of another configuration or policy than the one given
 //! follow from their own inputs and no more: they are outdated. Kernel versions are compared by what was recorded.
 
+use std::cell::RefCell;
+
 use anyhow::Result;
 use countersign_gate::leaf_of;
 use countersign_kernel::image::image_digest;
 use countersign_kernel::policy::Bundle;
 use countersign_kernel::replay::{Found, Line, Replayer};
-use countersign_kernel::{Kernel, Settings};
-use countersign_ledger::verify::{self, Readers};
-use countersign_ledger::{Rebuild, Record, Resumed, Store, Vault, VisitError};
+use countersign_kernel::{Begin, Kernel, Settings};
+use countersign_ledger::verify;
+use countersign_ledger::{Base, Rebuild, Record, Resumed, Store, StoredRecord, Vault, VisitError};
 use countersign_model::unit::LeafIndex;
 use countersign_model::{Body, Digest};
 use countersign_receipt::VerifierKey;
@@ -22,8 +24,8 @@ use super::policy;
 use crate::cli;
 use crate::compose;
 use crate::context::{Context, progress, when};
-use crate::payloads;
 use crate::terminal::{BAD, Exit, GOOD, WAIT, unverified, usage, visible_lines};
+use crate::walk::{self, Walker};
 
 /// How many differing records are named one by one.
 const NAMED_MAX: usize = 1_000;
@@ -45,7 +47,7 @@ pub(crate) fn run(asked: &cli::Replay, context: &Context) -> Result<Exit> {
     let (from, head) = if asked.from_snapshot || asked.from.is_some() {
         verify::resume(&store, key.as_ref(), &mut replaying).map_err(|error| unverified(error.to_string()))?
     } else {
-        (0, walk(&store, key.as_ref(), &mut replaying, context)?)
+        walk(&store, key.as_ref(), &mut replaying, context)?
     };
     if let Some(from) = asked.from.filter(|from| *from >= head.size) {
         return Err(usage(format!("`--from {from}` is not in a log of {} records", head.size)));
@@ -60,18 +62,21 @@ fn walk(
     key: Option<&VerifierKey>,
     replaying: &mut Replaying<'_>,
     context: &Context,
-) -> Result<TreeHead> {
+) -> Result<(u64, TreeHead)> {
     let bar = progress(!context.out.json);
     let moved = |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     };
     let vault = replaying.vault;
-    let readers =
-        Readers { check: &|record| payloads::check(vault, record), visit: &mut |record| replaying.visit(record) };
-    let walked = verify::walk_records(store, key, readers, moved);
+    // Both take turns with it: the base comes before the first record.
+    let replaying = RefCell::new(replaying);
+    let mut begin = |base: &Base| replaying.borrow_mut().begin(base);
+    let mut visit = |record: Record<'_>| replaying.borrow_mut().visit(record);
+    let walked = walk::walk(store, key, Walker { vault, begin: &mut begin, visit: &mut visit }, moved);
     bar.finish_and_clear();
-    Ok(walked.map_err(|error| unverified(error.to_string()))?.head)
+    let report = walked.map_err(|error| unverified(error.to_string()))?;
+    Ok((report.from, report.head))
 }
 
 /// What was found so far.
@@ -105,6 +110,9 @@ struct Replaying<'a> {
     from_max: u64,
     /// The snapshot that it went on from, and whether a record has committed to it.
     resumed: Option<(u64, Digest, bool)>,
+    /// What a pruned log begins with, and the last record that commits to any such thing.
+    begun: Option<Begin>,
+    recorded: Option<Begin>,
     tally: Tally,
 }
 
@@ -113,7 +121,26 @@ impl<'a> Replaying<'a> {
         let replayer = Replayer::new(Kernel::new(settings.clone()), 0, bundle);
         let tally = Tally { from: asked.from.unwrap_or(0), ..Tally::default() };
         let from_max = asked.from.unwrap_or(u64::MAX);
-        Self { settings, bundle, vault, replayer, from_max, resumed: None, tally }
+        Self { settings, bundle, vault, replayer, from_max, resumed: None, begun: None, recorded: None, tally }
+    }
+
+    /// Begins where a pruned log does.
+    fn begin(&mut self, base: &Base) -> Result<(), VisitError> {
+        let find = |leaf: LeafIndex| base.carried.iter().find(|stored| stored.index == leaf.0).cloned();
+        self.begin_at((base.minimum, &base.state), &find)
+    }
+
+    fn begin_at(
+        &mut self,
+        (size, state): (u64, &[u8]),
+        find: &dyn Fn(LeafIndex) -> Option<StoredRecord>,
+    ) -> Result<(), VisitError> {
+        let mut read = |leaf: LeafIndex| leaf_of(self.vault, find(leaf)?.as_record()).ok();
+        let kernel = Kernel::restore_base(self.settings.clone(), state, &mut read)?;
+        self.restart();
+        self.replayer = Replayer::new(kernel, size, self.bundle);
+        self.begun = Some(Begin { minimum: LeafIndex(size), state: image_digest(state) });
+        Ok(())
     }
 
     fn finish(self) -> Tally {
@@ -132,18 +159,14 @@ impl Rebuild for Replaying<'_> {
     fn restart(&mut self) {
         self.replayer = Replayer::new(Kernel::new(self.settings.clone()), 0, self.bundle);
         self.tally = Tally { from: self.tally.from, ..Tally::default() };
-        self.resumed = None;
+        (self.resumed, self.begun, self.recorded) = (None, None, None);
     }
 
     fn resume(&mut self, resumed: &Resumed<'_>) -> Result<(), VisitError> {
         if resumed.size > self.from_max {
             return Err(VisitError::new("it lies above the record that was asked for"));
         }
-        let mut read = |leaf: LeafIndex| {
-            let stored = resumed.record(leaf.0).ok()?;
-            let stored = Record { index: stored.index, leaf: &stored.leaf, payload: stored.payload.as_deref() };
-            leaf_of(self.vault, stored).ok()
-        };
+        let mut read = |leaf: LeafIndex| leaf_of(self.vault, resumed.record(leaf.0).ok()?.as_record()).ok();
         let kernel = Kernel::restore(self.settings.clone(), resumed.state, &mut read)?;
         self.restart();
         self.replayer = Replayer::new(kernel, resumed.size, self.bundle);
@@ -151,8 +174,15 @@ impl Rebuild for Replaying<'_> {
         Ok(())
     }
 
+    fn rebase(&mut self, base: &Resumed<'_>) -> Result<(), VisitError> {
+        self.begin_at((base.size, base.state), &|leaf| base.record(leaf.0).ok())
+    }
+
     fn visit(&mut self, record: Record<'_>) -> Result<(), VisitError> {
         let leaf = leaf_of(self.vault, record)?;
+        if let Body::Pruned(pruned) = &leaf.record.body {
+            self.recorded = Some(Begin { minimum: pruned.minimum, state: pruned.state });
+        }
         if let Body::Started(started) = &leaf.record.body {
             self.tally.lifetimes.push(Lifetime {
                 leaf: leaf.leaf.0,
@@ -172,11 +202,12 @@ impl Rebuild for Replaying<'_> {
     }
 
     fn finish(&mut self) -> Result<(), VisitError> {
-        match self.resumed {
-            // Whoever can write the file could otherwise choose the state that everything behind it follows from.
-            Some((_, _, false)) => Err(VisitError::new("no record of the log commits to it")),
-            _ => Ok(()),
+        // Whoever can write the file could otherwise choose the state that everything behind it follows from.
+        let is_uncommitted = matches!(self.resumed, Some((_, _, false)));
+        if is_uncommitted || (self.begun.is_some() && self.begun != self.recorded) {
+            return Err(VisitError::new("no record of the log commits to it"));
         }
+        Ok(())
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn show(run: &str, context: &Context) -> Result<Exit> {
     let timeline = Timeline::of(records);
     let mut value = timeline.value(run.as_str());
     if let Value::Object(fields) = &mut value {
-        fields.insert("covered".to_owned(), covered_value(&covered));
+        fields.insert("covered".to_owned(), covered_value(&covered, context));
     }
     let covered = covered_line(&covered, context);
     context.out.result(&value, &format!("{}{FAINT}{covered}{FAINT:#}", render(run.as_str(), &timeline)));

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use countersign_ledger::verify::{self, Readers};
+use countersign_ledger::verify;
 use countersign_ledger::{Record as Stored, Store, VisitError};
 use countersign_model::record::{Attempt, Status};
 use countersign_model::{Body, Record};
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::log::{is_running, must_exist};
 use crate::context::{Context, progress, when};
 use crate::terminal::{Exit, GOOD, WAIT, unverified, visible_lines};
+use crate::walk::{self, Walker};
 
 /// How often a failed walk is repeated beside a running gateway.
 const TRIES: usize = 5;
@@ -48,7 +49,8 @@ pub(crate) fn run(context: &Context) -> Result<Exit> {
 struct Unknown {
     intent: u64,
     outcome: u64,
-    attempt: Attempt,
+    /// None where the intent is pruned.
+    attempt: Option<Attempt>,
     recorded: u64,
     note: Option<String>,
 }
@@ -65,21 +67,22 @@ fn collect(context: &Context) -> Result<Vec<Unknown>, verify::WalkError> {
             }
             Body::Outcome(outcome) => {
                 let attempt = open.remove(&outcome.intent.0);
-                let unknown = attempt.filter(|_| outcome.status == Status::Unknown).map(|attempt| Unknown {
-                    intent: outcome.intent.0,
-                    outcome: stored.index,
-                    attempt,
-                    recorded: record.at.0,
-                    note: outcome.note,
-                });
-                found.extend(unknown);
+                if outcome.status == Status::Unknown {
+                    found.push(Unknown {
+                        intent: outcome.intent.0,
+                        outcome: stored.index,
+                        attempt,
+                        recorded: record.at.0,
+                        note: outcome.note,
+                    });
+                }
             }
             _ => {}
         }
         Ok(())
     };
-    let readers = Readers { check: &|_| Ok(()), visit: &mut visit };
-    let walked = verify::walk_records(&Store::real(context.layout.ledger()), None, readers, |done, total| {
+    let walker = Walker { vault: None, begin: &mut |_| Ok(()), visit: &mut visit };
+    let walked = walk::walk(&Store::real(context.layout.ledger()), None, walker, |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     });
@@ -90,8 +93,13 @@ fn collect(context: &Context) -> Result<Vec<Unknown>, verify::WalkError> {
 impl Unknown {
     fn value(&self) -> Value {
         let Self { intent, outcome, attempt, recorded, note } = self;
+        let Some(attempt) = attempt else {
+            return json!({
+                "intent": intent, "outcome": outcome, "pruned": true, "recorded_ms": recorded, "note": note,
+            });
+        };
         json!({
-            "intent": intent, "outcome": outcome, "agent": attempt.principal.agent.as_str(),
+            "intent": intent, "outcome": outcome, "pruned": false, "agent": attempt.principal.agent.as_str(),
             "run": attempt.principal.run.as_str(), "upstream": attempt.upstream.as_str(),
             "tool": attempt.tool.as_str(), "target": attempt.target.as_str(),
             "environment": attempt.environment.as_str(), "proposed_ms": attempt.proposed_at.0,
@@ -100,7 +108,10 @@ impl Unknown {
     }
 
     fn line(&self) -> String {
-        let Self { intent, outcome, attempt, note, .. } = self;
+        let Self { intent, outcome, attempt, recorded, note } = self;
+        let Some(attempt) = attempt else {
+            return format!("{} intent {intent}, outcome {outcome}: the intent is pruned", when(*recorded));
+        };
         format!(
             "{} intent {intent}, outcome {outcome}: {}/{} on {} ({}) by {}, run {}{}",
             when(attempt.proposed_at.0),

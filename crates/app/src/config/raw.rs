@@ -99,7 +99,10 @@ pub(super) struct Tool {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Retention {
+    #[serde(default)]
     pub(super) environments: Vec<String>,
+    #[serde(default)]
+    pub(super) default: bool,
     pub(super) keep_days: Option<u64>,
     #[serde(default)]
     pub(super) erasable: bool,

@@ -10,10 +10,14 @@ use super::raw;
 
 pub(super) fn checked(raw: Vec<raw::Retention>) -> Result<Retention> {
     let mut classes = BTreeMap::new();
+    let mut rest = None;
     for class in raw {
         let made = checked_class(&class)?;
-        if class.environments.is_empty() {
-            bail!("a class of `retention` names no `environments`; list those that it is for");
+        if class.environments.is_empty() && !class.default {
+            bail!("a class of `retention` names no `environments`; list those that it is for, or say `default: true`");
+        }
+        if class.default && rest.replace(made.clone()).is_some() {
+            bail!("`retention` has two classes with `default: true`; one class decides");
         }
         for name in &class.environments {
             let environment = Environment::new(name).context("in `retention`")?;
@@ -22,7 +26,7 @@ pub(super) fn checked(raw: Vec<raw::Retention>) -> Result<Retention> {
             }
         }
     }
-    Ok(Retention { classes })
+    Ok(Retention { classes, rest: rest.unwrap_or_default() })
 }
 
 fn checked_class(raw: &raw::Retention) -> Result<RetentionClass> {

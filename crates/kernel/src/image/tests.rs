@@ -17,6 +17,11 @@ fn restored(settings: Settings, image: &[u8], log: &[Leaf]) -> Result<Kernel, Re
     Kernel::restore(settings, image, &mut read)
 }
 
+fn based(settings: Settings, image: &[u8], log: &[Leaf]) -> Result<Kernel, RestoreError> {
+    let mut read = |leaf: LeafIndex| log.get(usize::try_from(leaf.0).ok()?).cloned();
+    Kernel::restore_base(settings, image, &mut read)
+}
+
 fn fold(kernel: &mut Kernel, log: &[Leaf]) {
     for Leaf { record, leaf, leaf_hash, payload } in log.iter().cloned() {
         kernel.step(TimeMs(0), Event::Recovered { record, leaf, leaf_hash, payload });
@@ -133,7 +138,10 @@ proptest! {
         let image = folded.image().unwrap();
         let mut restored = restored(settings.clone(), &image, &rig.log).unwrap();
         prop_assert_eq!(&restored.state, &folded.state);
-        prop_assert_eq!(restored.image().unwrap(), image);
+        prop_assert_eq!(&restored.image().unwrap(), &image);
+        // A pruned log begins with the same state, whatever else it could begin with.
+        let based = based(settings.clone(), &image, &rig.log).unwrap();
+        prop_assert_eq!(&based.state, &folded.state);
         fold(&mut restored, &rig.log[size..]);
         let whole = refolded(settings, &rig.log);
         prop_assert_eq!(&restored.state, &whole.state);
@@ -185,7 +193,18 @@ fn the_image_of_a_known_log_is_known() {
     assert!(!state.parked.is_empty() && !state.refused.is_empty() && !state.open.is_empty());
     assert!(!state.freezes.is_empty() && !state.kill.scopes.is_empty() && state.clock_doubt.is_some());
     let digest = image_digest(&folded.image().unwrap()).hex();
-    expect_test::expect!["e9809253565fe532bf0853866a6025475d81dff4b1cc9e4ebe514e56e353e260"].assert_eq(&digest);
+    expect_test::expect!["6b3ed7f45ee8b95b2d6012edfb9fe9e9385f3fa4aa466c49fc3a123eea224cfb"].assert_eq(&digest);
+}
+
+/// An image of version 3 as it may lie in the base of a pruned log, which nothing can make again: read it for ever.
+/// Never replace the file; where the state has learnt more since, compare what it knew then.
+#[test]
+fn the_oldest_base_is_still_read() {
+    let image = include_bytes!("version_3.cbor");
+    let rig = eventful();
+    let settings = rig.kernel.settings().clone();
+    let based = based(settings.clone(), image, &rig.log).unwrap();
+    assert_eq!(based.state, refolded(settings, &rig.log).state);
 }
 
 #[test]
@@ -218,6 +237,37 @@ fn other_settings_refuse_where_the_fold_reads_them_and_nowhere_else() {
     check(&|s| s.policy = Digest([9; 32]), None);
     check(&|s| s.limits.pending_max = 1, None);
     check(&|s| s.agents.clear(), None);
+}
+
+#[test]
+fn a_base_is_read_under_other_settings_and_counts_on_what_is_still_counted() {
+    let rig = eventful();
+    let image = refolded(rig.kernel.settings().clone(), &rig.log).image().unwrap();
+    let check = |change: &dyn Fn(&mut Settings), expected: Option<RestoreError>| {
+        let mut settings = rig.kernel.settings().clone();
+        change(&mut settings);
+        let kernel = based(settings.clone(), &image, &rig.log);
+        assert_eq!(kernel.as_ref().err(), expected.as_ref());
+        // The whole log under the new rules knows of every counter; the base of those that were counted before.
+        kernel.ok().map(|kernel| (counters(&kernel), counters(&refolded(settings, &rig.log))))
+    };
+    let same = |counted: Option<(_, _)>| {
+        let (ours, whole): (std::collections::BTreeMap<String, (u64, u64)>, _) = counted.unwrap();
+        assert_eq!(ours, whole);
+        assert!(!ours.is_empty());
+    };
+    same(check(&|s| s.version = "next".to_owned(), None));
+    same(check(&|s| s.budgets[0].cap += 7, None));
+    same(check(&|s| s.budgets.reverse(), None));
+    same(check(&|s| drop(s.budgets.remove(1)), None));
+    same(check(&|s| s.limits.token_ttl_max_ms += 1, None));
+    let (ours, whole) = check(&|s| s.budgets[3].window_ms = Some(HOUR_MS * 1_000), None).unwrap();
+    assert!(ours.len() < whole.len() && ours.iter().all(|(name, count)| whole[name] == *count), "{ours:?} {whole:?}");
+    check(&|s| s.log = "other".to_owned(), Some(RestoreError::Log { found: LOG.to_owned() }));
+    let pointed = Kernel::leaves_of_image(&image).unwrap();
+    assert_eq!(pointed.len(), 3);
+    assert!(pointed.iter().all(|(leaf, hash)| rig.log[usize::try_from(leaf.0).unwrap()].leaf_hash == *hash));
+    assert!(matches!(Kernel::leaves_of_image(b"no image"), Err(RestoreError::Malformed(_))));
 }
 
 /// State and log after a change of the log behind the image.
