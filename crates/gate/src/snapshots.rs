@@ -19,7 +19,7 @@ use countersign_receipt::merkle::leaf_hash;
 
 use crate::Gate;
 
-/// How long an orderly stop waits until the public folder has caught up.
+/// How long a snapshot waits until the public folder has caught up.
 const FLUSH: Duration = Duration::from_secs(2);
 
 /// When snapshots are taken.
@@ -143,9 +143,13 @@ impl Gate {
                 return false;
             }
         };
-        match shadow.follower.save(&image) {
+        let mut saved = shadow.follower.save(&image);
+        if matches!(saved, Err(SnapshotError::Unpublished { .. })) && self.ledger().flush(FLUSH) == Ok(true) {
+            saved = shadow.follower.save(&image);
+        }
+        match saved {
             Ok(()) => {}
-            // Try again when the public folder has caught up.
+            // The public folder is far behind: try again later.
             Err(SnapshotError::Unpublished { .. }) => return false,
             Err(error) => {
                 tracing::warn!(%error, "no snapshot; the next start-up takes longer");
