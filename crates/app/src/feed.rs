@@ -7,9 +7,10 @@
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use countersign_index::{Index, IndexError, Options};
@@ -25,6 +26,8 @@ use crate::terminal::unverified;
 const BATCH: u64 = 20_000;
 /// How often the running gateway looks for new records.
 const EVERY: Duration = Duration::from_millis(200);
+/// How long an index that holds text may fail to follow.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Hears how many records are covered, and of how many; says whether to go on.
 type Watch<'a> = dyn FnMut(u64, u64) -> bool + 'a;
@@ -40,7 +43,10 @@ pub(crate) fn catch_up(index: &mut Index, reader: &Reader, watch: &mut Watch<'_>
         if covered.size == 0 || covered.size < reader.minimum()? {
             clear(index, options, (reader, head))?;
         }
-        if !follow(index, reader, head, watch)? {
+        let followed = follow(index, reader, head, watch);
+        // Whatever became of the rest: text that was taken out must leave the files.
+        index.scrub()?;
+        if !followed? {
             tracing::warn!("the index is of another log, or of one that was rolled back; it is made again");
             clear(index, options, (reader, head))?;
             continue;
@@ -134,37 +140,85 @@ impl Feed {
 }
 
 fn run(layout: &Layout, options: Options, stopped: &Receiver<()>) {
-    let reader = Reader::new(&Store::real(layout.ledger()));
-    let mut index: Option<Index> = None;
-    let mut said = String::new();
+    let mut follower = Follower::new(layout, options);
     let goes_on = || !matches!(stopped.try_recv(), Err(std::sync::mpsc::TryRecvError::Disconnected));
     loop {
-        let opened = match index.take() {
+        follower.round(Instant::now(), &mut |_, _| goes_on());
+        if !matches!(stopped.recv_timeout(EVERY), Err(RecvTimeoutError::Timeout)) {
+            return;
+        }
+    }
+}
+
+/// Follows one log round by round, and lets no text lie where it cannot follow.
+struct Follower {
+    path: PathBuf,
+    reader: Reader,
+    options: Options,
+    index: Option<Index>,
+    failing: Option<Failing>,
+}
+
+struct Failing {
+    since: Instant,
+    said: String,
+}
+
+impl Follower {
+    fn new(layout: &Layout, options: Options) -> Self {
+        let reader = Reader::new(&Store::real(layout.ledger()));
+        Self { path: layout.index(), reader, options, index: None, failing: None }
+    }
+
+    /// Brings the index up to the log once, at `now`.
+    fn round(&mut self, now: Instant, watch: &mut Watch<'_>) {
+        let opened = match self.index.take() {
             Some(index) => Ok(index),
-            None => Index::open(&layout.index(), options).map_err(anyhow::Error::from),
+            None => Index::open(&self.path, self.options),
         };
-        let done = opened.and_then(|mut opened| {
-            catch_up(&mut opened, &reader, &mut |_, _| goes_on())?;
+        let is_open = opened.is_ok();
+        let done = opened.map_err(anyhow::Error::from).and_then(|mut opened| {
+            catch_up(&mut opened, &self.reader, watch)?;
             Ok(opened)
         });
         match done {
             Ok(opened) => {
-                index = Some(opened);
-                said.clear();
+                self.index = Some(opened);
+                self.failing = None;
             }
-            Err(error) => {
-                let text = format!("{error:#}");
-                if said != text {
-                    tracing::warn!(
-                        error = text,
-                        "the index does not follow the log; questions are answered from what it has"
-                    );
-                    said = text;
+            Err(error) => self.failed(now, is_open, &format!("{error:#}")),
+        }
+    }
+
+    /// An erasure that the index never hears of would leave its text for good. So an index with text that does not
+    /// follow for long is removed, and made again without text; one that cannot be opened may hold text of before.
+    fn failed(&mut self, now: Instant, is_open: bool, error: &str) {
+        let failing = self.failing.get_or_insert_with(|| Failing { since: now, said: String::new() });
+        if failing.said != error {
+            tracing::warn!(error, "the index does not follow the log; questions are answered from what it has");
+            error.clone_into(&mut failing.said);
+        }
+        let is_over = now.saturating_duration_since(failing.since) >= PATIENCE;
+        if !is_over || (is_open && !self.options.full_text) {
+            return;
+        }
+        match Index::remove(&self.path) {
+            Ok(()) => {
+                self.options.full_text = false;
+                self.failing = None;
+                tracing::error!(
+                    error,
+                    "the index did not follow the log and was removed, for erased text must not stay in it; it is made \
+                     again without the text of arguments until the gateway is started anew"
+                );
+            }
+            Err(removal) => {
+                let text = format!("{error}; {removal}");
+                if failing.said != text {
+                    tracing::error!(error = text, "text that was erased since may still be readable in the index");
+                    failing.said = text;
                 }
             }
-        }
-        if !matches!(stopped.recv_timeout(EVERY), Err(RecvTimeoutError::Timeout)) {
-            return;
         }
     }
 }

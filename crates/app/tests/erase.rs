@@ -6,7 +6,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::agent::{Agent, End};
-use support::{AGENT, Installation, OWNER, PASSPHRASE, Ran, Setup};
+use support::{AGENT, Installation, OWNER, PASSPHRASE, Ran, Setup, until};
 
 const TOOLS: &str = r#"{
   put: { effect: outbound, arguments: { id: plain, text: plain }, subject: id },
@@ -122,4 +122,31 @@ fn a_wrong_class_of_retention_is_named() {
     assert_eq!(at.run(&["policy", "check"]).code, 0);
     at.write("countersign.yaml", &good.replace("subject: id", "subject: who"));
     check(&at.run(&["policy", "check"]), 2, &["`subject: who`", "not among the tool's `arguments`"]);
+}
+
+/// The files of the index that hold a word, the write-ahead log with them.
+fn indexed(at: &Installation, word: &str) -> Vec<String> {
+    let ends = ["", "-wal", "-shm"].map(|end| format!("index.sqlite{end}"));
+    let holds = |name: &String| {
+        let bytes = std::fs::read(at.path(name)).unwrap_or_default();
+        bytes.windows(word.len()).any(|window| window == word.as_bytes())
+    };
+    ends.into_iter().filter(holds).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn erased_arguments_leave_the_index_of_the_running_gateway() {
+    let at = installation("[{ environments: [production], erasable: true }]\nindex: { full_text: true }");
+    let gateway = at.up().await;
+    for (run, word) in [("night", "xylophone"), ("day", "zeppelin")] {
+        let agent = Agent::connect(&gateway.url, &at.issue(AGENT, Some(run))).await;
+        assert!(matches!(agent.call("look", word).await.end, End::Ran(_)));
+        until("the call is indexed", &mut || !indexed(&at, word).is_empty());
+    }
+    at.owner(&["erase", "--run", "night"]);
+    until("the text is gone", &mut || indexed(&at, "xylophone").is_empty());
+    assert!(!indexed(&at, "zeppelin").is_empty(), "the other run's text stays");
+    let found = at.run(&["log", "query", "--text", "zeppelin"]).json();
+    assert_eq!(found["rows"][0]["tool"], "look", "{found}");
+    gateway.stop().await;
 }

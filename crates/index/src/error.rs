@@ -20,6 +20,14 @@ pub enum IndexError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// A file of it could not be removed.
+    #[error("index `{}` cannot be removed: {source}; remove it by hand", path.display())]
+    Remove {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
     /// There is no index yet, or it is of another version of Countersign.
     #[error("there is no index of this version at `{}` yet; the running gateway makes it", path.display())]
     Absent {

@@ -12,6 +12,7 @@ use rusqlite::{Transaction, TransactionBehavior};
 
 use crate::error::IndexError;
 use crate::schema::{Covered, Index, cover, covered, signed};
+use crate::scrub::Owed;
 use crate::words::{StatusWord, VerdictWord, effect_number, kind_number, reason_number};
 
 /// What a row mentions besides its columns.
@@ -275,10 +276,12 @@ impl Batch<'_> {
                 let run = self.word(Some(run.as_str()))?;
                 let sql = "DELETE FROM arguments WHERE rowid IN (SELECT leaf FROM record WHERE run = ?1)";
                 self.transaction.prepare_cached(sql)?.execute([run])?;
+                self.covered.owes = Owed::Words;
             }
             VaultScope::Subject(_) if leaf >= self.covered.erased_before => {
                 self.transaction.execute("DELETE FROM arguments", [])?;
                 self.covered.stale = true;
+                self.covered.owes = Owed::Words;
             }
             // Text of records below was read after this erasure.
             VaultScope::Subject(_) => {}
@@ -290,6 +293,7 @@ impl Batch<'_> {
         let minimum = signed(minimum);
         if self.covered.full_text {
             self.transaction.execute("DELETE FROM arguments WHERE rowid < ?1", [minimum])?;
+            self.covered.owes = Owed::Words;
         }
         self.transaction.execute("DELETE FROM mention WHERE leaf < ?1", [minimum])?;
         self.transaction.execute("DELETE FROM record WHERE leaf < ?1", [minimum])?;

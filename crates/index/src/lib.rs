@@ -14,6 +14,7 @@ mod fold;
 mod query;
 mod row;
 mod schema;
+mod scrub;
 mod top;
 mod words;
 

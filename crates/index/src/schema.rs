@@ -15,11 +15,12 @@ use countersign_receipt::{Frontier, Hash};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use crate::error::IndexError;
+use crate::scrub::Owed;
 
 /// Changes whenever the tables or their numbers do; an index of another version is made again.
-const VERSION: &str = concat!("1 ", env!("CARGO_PKG_VERSION"));
+const VERSION: &str = concat!("2 ", env!("CARGO_PKG_VERSION"));
 /// How long a writer waits for another one.
-const BUSY: Duration = Duration::from_secs(10);
+pub(crate) const BUSY: Duration = Duration::from_secs(10);
 
 const TABLES: &str = "
 CREATE TABLE covered (
@@ -31,7 +32,8 @@ CREATE TABLE covered (
     subtrees BLOB NOT NULL,
     latest INTEGER NOT NULL,
     erased_before INTEGER NOT NULL,
-    stale INTEGER NOT NULL
+    stale INTEGER NOT NULL,
+    owes INTEGER NOT NULL
 );
 CREATE TABLE word (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
 CREATE TABLE record (
@@ -119,6 +121,8 @@ pub(crate) struct Covered {
     /// Payloads of records below were read when every erasure below had taken effect.
     pub(crate) erased_before: u64,
     pub(crate) stale: bool,
+    /// Text that was deleted may still lie in the files: see [`Index::scrub`].
+    pub(crate) owes: Owed,
 }
 
 impl Index {
@@ -183,12 +187,13 @@ impl Index {
             transaction.execute_batch(TEXT)?;
         }
         transaction.execute(
-            "INSERT INTO covered VALUES (1, ?1, ?2, ?3, 0, x'', 0, ?4, 0)",
+            "INSERT INTO covered VALUES (1, ?1, ?2, ?3, 0, x'', 0, ?4, 0, 1)",
             (VERSION, generation.unwrap_or(0).saturating_add(1), options.full_text, signed(log_size)),
         )?;
         transaction.commit()?;
         self.words.clear();
-        Ok(())
+        // Where a reader is in the way it stays owed.
+        self.scrub().map(drop)
     }
 
     /// Lets an empty index begin behind the first `size` records, over which `subtrees` are the roots of the complete
@@ -251,7 +256,7 @@ fn has_table(connection: &Connection, name: &str) -> Result<bool, IndexError> {
 }
 
 pub(crate) fn covered(connection: &Connection) -> Result<Covered, IndexError> {
-    let sql = "SELECT generation, full_text, size, subtrees, latest, erased_before, stale FROM covered";
+    let sql = "SELECT generation, full_text, size, subtrees, latest, erased_before, stale, owes FROM covered";
     let mut statement = connection.prepare_cached(sql)?;
     let (size, subtrees, mut found) = statement.query_row([], |row| {
         let found = Covered {
@@ -261,6 +266,7 @@ pub(crate) fn covered(connection: &Connection) -> Result<Covered, IndexError> {
             latest: row.get(4)?,
             erased_before: unsigned(row.get(5)?),
             stale: row.get(6)?,
+            owes: Owed::from_number(row.get(7)?),
         };
         Ok((unsigned(row.get(2)?), row.get::<_, Vec<u8>>(3)?, found))
     })?;
@@ -273,12 +279,9 @@ pub(crate) fn covered(connection: &Connection) -> Result<Covered, IndexError> {
 
 pub(crate) fn cover(connection: &Connection, covered: &Covered) -> Result<(), IndexError> {
     let subtrees: Vec<u8> = covered.edge.subtrees().iter().flat_map(|hash| *hash.as_bytes()).collect();
-    connection.prepare_cached("UPDATE covered SET size = ?1, subtrees = ?2, latest = ?3, stale = ?4")?.execute((
-        signed(covered.edge.size()),
-        subtrees,
-        covered.latest,
-        covered.stale,
-    ))?;
+    connection
+        .prepare_cached("UPDATE covered SET size = ?1, subtrees = ?2, latest = ?3, stale = ?4, owes = ?5")?
+        .execute((signed(covered.edge.size()), subtrees, covered.latest, covered.stale, covered.owes as i64))?;
     Ok(())
 }
 

@@ -218,3 +218,110 @@ fn common_questions_are_answered_from_an_index() {
         assert!(plan.contains(index), "wanted `{index}`: {plan}");
     }
 }
+
+/// Which files of the folder hold `word`, in whatever case.
+fn holding(folder: &std::path::Path, word: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let holds = |bytes: &[u8]| bytes.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word.as_bytes()));
+    let found = entries.filter(|entry| holds(&std::fs::read(entry.path()).unwrap()));
+    found.map(|entry| entry.file_name().into_string().unwrap()).collect()
+}
+
+/// Text of many words: it fills pages, spills over and makes interior nodes of the searched index.
+fn long_text(secret: &str, seed: u64) -> String {
+    let scattered = |at: u64| (seed * 7_919 + at).wrapping_mul(2_654_435_761) % (1 << 32);
+    let word = |at: u64| format!("{:08x}{secret}{at} ", scattered(at));
+    (0..2_000).map(word).collect()
+}
+
+#[test]
+fn erased_text_leaves_every_file_while_the_index_stays_open() {
+    let mut log = Log::default();
+    for (seed, run) in ["r-1", "r-2", "r-1", "r-2", "r-3"].iter().enumerate() {
+        let secret = if *run == "r-1" { "xylophone" } else { "zeppelin" };
+        let call = Body::Intent(Box::new(attempt("ada", run, "query")));
+        log.push_with(call, Some(&long_text(secret, seed as u64)));
+    }
+    let (folder, mut index) = fresh(true);
+    log.feed(&mut index, 2);
+    assert!(!holding(folder.path(), "xylophone").is_empty(), "nothing to erase");
+    log.push(erased(VaultScope::Run(id("r-1"))));
+    log.feed(&mut index, 10);
+    assert!(index.scrub().unwrap());
+    assert_eq!(holding(folder.path(), "xylophone"), [] as [String; 0]);
+    assert!(!holding(folder.path(), "zeppelin").is_empty(), "the others' text stays");
+    log.push(erased(VaultScope::Subject(Digest([9; 32]))));
+    log.feed(&mut index, 10);
+    assert!(index.scrub().unwrap());
+    assert_eq!(holding(folder.path(), "zeppelin"), [] as [String; 0]);
+}
+
+#[test]
+fn interior_nodes_keep_no_erased_word() {
+    for count in [300, 450, 500, 620, 800, 1_500] {
+        let mut log = Log::default();
+        let mut say = |run: &str, prefix: &str, count: u64| {
+            let text: String = (0..count).map(|at| format!("{prefix}{at:05} ")).collect();
+            log.push_with(Body::Intent(Box::new(attempt("ada", run, "query"))), Some(&text));
+        };
+        say("r-2", "before", 333);
+        say("r-1", "xylophone", count);
+        say("r-2", "zeppelin", 333);
+        let (folder, mut index) = fresh(true);
+        log.feed(&mut index, 10);
+        log.push(erased(VaultScope::Run(id("r-1"))));
+        log.feed(&mut index, 10);
+        assert!(index.scrub().unwrap());
+        assert_eq!(holding(folder.path(), "xylophone"), [] as [String; 0], "{count} words");
+    }
+}
+
+#[test]
+fn a_reader_in_the_way_only_delays_and_nobody_forgets() {
+    let mut log = Log::default();
+    log.push_with(Body::Intent(Box::new(attempt("ada", "r-1", "query"))), Some("xylophone"));
+    let (folder, mut index) = fresh(true);
+    log.feed(&mut index, 10);
+    let path = folder.path().join("index.sqlite");
+    let mut reader = rusqlite::Connection::open(&path).unwrap();
+    let view = reader.transaction().unwrap();
+    let rows = |view: &rusqlite::Transaction<'_>| {
+        view.query_row("SELECT count(*) FROM arguments", [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    assert_eq!(rows(&view), 1);
+    log.push(erased(VaultScope::Run(id("r-1"))));
+    log.feed(&mut index, 10);
+    assert!(!index.scrub().unwrap(), "the reader still sees what was there");
+    assert!(!index.scrub().unwrap());
+    assert_eq!(rows(&view), 1);
+    assert!(!holding(folder.path(), "xylophone").is_empty());
+    drop(view);
+    // A start later it is still owed; the reader's connection keeps the write-ahead log alive.
+    drop(index);
+    let mut index = Index::open(&path, Options { full_text: true }).unwrap();
+    assert!(!holding(folder.path(), "xylophone").is_empty());
+    assert!(index.scrub().unwrap());
+    assert_eq!(holding(folder.path(), "xylophone"), [] as [String; 0]);
+}
+
+#[test]
+fn an_index_that_is_cleared_keeps_no_text() {
+    let mut log = Log::default();
+    log.push_with(Body::Intent(Box::new(attempt("ada", "r-1", "query"))), Some("xylophone"));
+    let (folder, mut index) = fresh(true);
+    log.feed(&mut index, 10);
+    index.clear(Options::default(), 0).unwrap();
+    assert_eq!(holding(folder.path(), "xylophone"), [] as [String; 0]);
+}
+
+#[test]
+fn a_removed_index_leaves_no_file() {
+    let mut log = Log::default();
+    log.push_with(Body::Intent(Box::new(attempt("ada", "r-1", "query"))), Some("xylophone"));
+    let (folder, mut index) = fresh(true);
+    log.feed(&mut index, 10);
+    let path = folder.path().join("index.sqlite");
+    Index::remove(&path).unwrap();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    Index::remove(&path).unwrap();
+}

@@ -6,7 +6,10 @@ use countersign_ledger::{Config, Entry, Ledger, Reader, Store};
 use countersign_model::payload::{ActionPayload, Salt};
 use countersign_model::{Digest, Record};
 
-use super::catch_up;
+use std::time::{Duration, Instant};
+
+use super::{Follower, PATIENCE, catch_up};
+use crate::layout::Layout;
 use crate::sample::run;
 
 /// A closed ledger of the first `count` records of the sample, whose arguments are `word`.
@@ -96,4 +99,67 @@ fn who_watches_can_stop_it() {
     let store = ledger(&folder.path().join("ledger"), &run(), "x");
     assert_eq!(catch_up(&mut index, &Reader::new(&store), &mut |_, _| false).unwrap().size, 0);
     assert_eq!(follow(&mut index, &store), 13);
+}
+
+/// Whether any file that begins as the index's does holds `word`.
+fn holds(folder: &std::path::Path, word: &str) -> bool {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    let mut bytes = files.map(|path| std::fs::read(path).unwrap());
+    bytes.any(|bytes| bytes.windows(word.len()).any(|window| window == word.as_bytes()))
+}
+
+/// A follower of a log that it has read once, and that cannot be read any more.
+fn cut_off(folder: &std::path::Path, options: Options) -> Follower {
+    let layout = Layout::of_config(&folder.join("countersign.yaml"));
+    ledger(&layout.ledger(), &run(), "xylophone");
+    let mut follower = Follower::new(&layout, options);
+    follower.round(Instant::now(), &mut |_, _| true);
+    assert!(follower.failing.is_none());
+    std::fs::rename(layout.ledger(), folder.join("away")).unwrap();
+    follower
+}
+
+#[test]
+fn an_index_with_text_that_cannot_follow_is_removed_and_made_again_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut follower = cut_off(folder.path(), Options { full_text: true });
+    let start = Instant::now();
+    for late in [0, 1, 59] {
+        follower.round(start + Duration::from_secs(late), &mut |_, _| true);
+        assert!(holds(folder.path(), "xylophone"), "a short failure costs nothing");
+    }
+    follower.round(start + PATIENCE, &mut |_, _| true);
+    assert!(!holds(folder.path(), "xylophone"));
+    std::fs::rename(folder.path().join("away"), folder.path().join("ledger")).unwrap();
+    follower.round(start + PATIENCE, &mut |_, _| true);
+    let index = follower.index.as_ref().unwrap();
+    assert_eq!(index.head().unwrap().size, 13);
+    assert_eq!(index.options().unwrap(), Options::default());
+    assert!(!holds(folder.path(), "xylophone"), "not before the next start");
+}
+
+#[test]
+fn an_index_without_text_that_cannot_follow_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut follower = cut_off(folder.path(), Options::default());
+    let start = Instant::now();
+    for late in [Duration::ZERO, PATIENCE * 2] {
+        follower.round(start + late, &mut |_, _| true);
+    }
+    assert_eq!(Index::open_read_only(&follower.path).unwrap().head().unwrap().size, 13);
+}
+
+#[test]
+fn an_index_that_cannot_be_opened_is_removed_for_what_it_may_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::of_config(&folder.path().join("countersign.yaml"));
+    ledger(&layout.ledger(), &run(), "x");
+    std::fs::write(layout.index(), "xylophone ".repeat(1_000)).unwrap();
+    let mut follower = Follower::new(&layout, Options::default());
+    let start = Instant::now();
+    for late in [Duration::ZERO, PATIENCE, PATIENCE] {
+        follower.round(start + late, &mut |_, _| true);
+    }
+    assert_eq!(follower.index.as_ref().unwrap().head().unwrap().size, 13);
+    assert!(!holds(folder.path(), "xylophone"));
 }
