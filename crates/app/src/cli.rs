@@ -117,7 +117,8 @@ pub(crate) struct Witness {
     /// Where it takes submissions. There is no TLS: put a proxy in front where strangers listen.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7420")]
     pub(crate) listen: std::net::SocketAddr,
-    /// A log to watch: its verifier key, as text or as a file. Give it once for each log.
+    /// A log to watch: its verifier key, as text or as a file. Give it once for each log; after a change of the log's key
+    /// give its `log.keys` instead, or each key once, the oldest first.
     #[arg(long = "log", value_name = "VKEY", required = true)]
     pub(crate) logs: Vec<String>,
     /// The witness's name, set at the first start; best a URL of yours without the scheme.

@@ -206,6 +206,31 @@ async fn a_rollback_and_a_split_view_refuse_the_start_by_name() {
     monitored(&at, backup.path());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_witness_follows_a_change_of_the_logs_key_and_refuses_the_old_one() {
+    let (at, place, witness) = witnessed("2s").await;
+    let gateway = at.up().await;
+    let agent = Agent::connect(&gateway.url, &at.token()).await;
+    at.owner(&["log", "rotate-key"]);
+    assert_eq!(agent.call("put", "untold").await.denied(), "witness_unavailable");
+    let trouble = at.get("/status")["witnesses"][0]["trouble"].to_string();
+    assert!(trouble.contains("`log.keys`"), "{trouble}");
+    witness.down().await;
+    let witness = place.up_for(&at.path("ledger/log.keys")).await;
+    assert_eq!(witness.said["logs"].as_array().unwrap().len(), 1, "{}", witness.said);
+    until("the witness is asked again", &mut || at.get("/status")["witnesses"][0]["trouble"].is_null());
+    assert!(ran(&agent.call("put", "told").await.end));
+    gateway.stop().await;
+    witness.down().await;
+    // Without the newest key it could not tell old from new.
+    let old = at.path("ledger/log.vkey").display().to_string();
+    let dir = place.path().display().to_string();
+    let refused =
+        at.run(&["witness", "--dir", &dir, "--name", "witness.test/w1", "--listen", "127.0.0.1:0", "--log", &old]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.error().contains("give that key too"), "{refused:?}");
+}
+
 /// Two installations of one key that went two ways, seen by two parties.
 fn monitored(at: &Installation, backup: &Path) {
     let public = |of: &str| backup.join(of).join("public").display().to_string();

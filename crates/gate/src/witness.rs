@@ -97,7 +97,9 @@ pub enum Trouble {
         knows: u64,
     },
     /// It does not know this log or its key.
-    #[error("it refuses this log (HTTP {status}): add the log's verifier key to it")]
+    #[error(
+        "it refuses this log (HTTP {status}): add the log's verifier key to it, or its `log.keys` where the key was changed"
+    )]
     Unknown {
         /// The status.
         status: u16,

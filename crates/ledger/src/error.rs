@@ -339,6 +339,25 @@ pub enum WitnessError {
         /// What is wrong.
         reason: String,
     },
+    /// A key was given twice.
+    #[error("key {id} of `{origin}` is given twice: give each once, the oldest first, or the log's `log.keys` alone")]
+    Twice {
+        /// The log.
+        origin: String,
+        /// The key's id.
+        id: String,
+    },
+    /// The key that signed what was cosigned last is not given, so nobody knows which keys are older.
+    #[error(
+        "`{}`: none of the keys given for `{origin}` signed the newest tree that was cosigned: give that key too, before \
+         those that followed it, or the log's `log.keys`", path.display()
+    )]
+    Signer {
+        /// The state.
+        path: PathBuf,
+        /// The log.
+        origin: String,
+    },
     /// Its own state was set back.
     #[error(
         "this witness was rolled back: `{}` knows {seen} records, its state only {found}: restore the newest state; if it \

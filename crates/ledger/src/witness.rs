@@ -16,7 +16,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use countersign_receipt::cosignature::message;
 use countersign_receipt::merkle::TreeHead;
 use countersign_receipt::monitor::{Evidence, Misbehaviour};
-use countersign_receipt::witness::{Accepted, Refusal, Submission, decide};
+use countersign_receipt::witness::{Accepted, Known, LogKey, Refusal, Submission, decide};
 use countersign_receipt::{Checkpoint, Hash, Note, VerifierKey, WitnessKey};
 
 use crate::disk::{Access, DiskLock, Mode, read_file, replace_file};
@@ -36,7 +36,7 @@ pub struct Witness {
     marks: PathBuf,
     pair: Ed25519KeyPair,
     key: WitnessKey,
-    logs: Vec<VerifierKey>,
+    logs: Vec<LogKey>,
     /// Held from the question until the answer is durable: two submissions must not both look right.
     held: Mutex<BTreeMap<String, Held>>,
     _lock: Box<dyn DiskLock>,
@@ -44,7 +44,7 @@ pub struct Witness {
 
 /// What was cosigned last for one log.
 struct Held {
-    head: TreeHead,
+    known: Known,
     note: String,
     time_s: u64,
     /// A write failed: what lies on the disk is not known any more, so nothing is answered before a restart.
@@ -64,11 +64,15 @@ pub enum Unanswered {
 
 impl Witness {
     /// Opens the witness in `store`'s directory; makes its key there at the first start. `marks` is where marks lie
-    /// besides the directory: on another disk they notice that the directory was set back.
+    /// besides the directory: on another disk they notice that the directory was set back. `logs` are the keys of the
+    /// logs to watch, those of one log the oldest first.
     ///
     /// # Errors
     /// [`WitnessError`], naming what is wrong and the remedy.
-    pub fn open(store: &Store, name: &str, marks: Option<&Path>, logs: Vec<VerifierKey>) -> Result<Self, WitnessError> {
+    pub fn open(store: &Store, name: &str, marks: Option<&Path>, logs: Vec<LogKey>) -> Result<Self, WitnessError> {
+        if let Some(twice) = given_twice(&logs) {
+            return Err(WitnessError::Twice { origin: twice.name().to_owned(), id: twice.id_hex() });
+        }
         let disk = store.disk();
         let dir = store.dir();
         let marks = marks.map_or_else(|| dir.join("marks"), Path::to_path_buf);
@@ -80,20 +84,21 @@ impl Witness {
             _ => WitnessError::io("lock", store.lock())(error),
         })?;
         let (pair, key) = open_key(store, name)?;
-        let mut held = BTreeMap::new();
+        let (mut held, mut heads) = (BTreeMap::new(), BTreeMap::new());
         let folder = dir.join("state");
         for file in disk.list(&folder).map_err(WitnessError::io("list", &folder))? {
             // A name that was never renamed into place was never answered for.
             if !file.ends_with(".tmp") {
-                let (origin, state) = read_state(store, &key, &folder.join(&file))?;
-                if state_file(&origin) != file {
+                let state = read_state(store, &key, &folder.join(&file))?;
+                if state_file(&state.origin) != file {
                     return Err(WitnessError::altered(folder.join(file), "it is the state of another log".to_owned()));
                 }
-                held.insert(origin, state);
+                heads.insert(file, state.head);
+                held.extend(state.held(&logs)?);
             }
         }
         let witness = Self { store: store.clone(), marks, pair, key, logs, held: Mutex::new(held), _lock: lock };
-        witness.check_marks()?;
+        witness.check_marks(&heads)?;
         Ok(witness)
     }
 
@@ -107,9 +112,15 @@ impl Witness {
     #[must_use]
     pub fn logs(&self) -> Vec<(String, u64)> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let sizes =
-            self.logs.iter().map(|key| (key.name().to_owned(), held.get(key.name()).map_or(0, |h| h.head.size)));
-        sizes.collect()
+        let sizes = self
+            .logs
+            .iter()
+            .map(|log| log.key.name())
+            .map(|n| (n.to_owned(), held.get(n).map_or(0, |h| h.known.head.size)));
+        let mut sizes: Vec<_> = sizes.collect();
+        // A log with several keys is one log.
+        sizes.dedup();
+        sizes
     }
 
     /// Takes the body of an `add-checkpoint` request at `now_s` and returns the cosignature's line, durable already.
@@ -123,7 +134,7 @@ impl Witness {
         if known.is_some_and(|held| held.is_doubtful) {
             return Err(Unanswered::Unkept("a write failed; restart the witness once the disk is well".to_owned()));
         }
-        let accepted = decide(&submission, &self.logs, known.map(|held| &held.head)).inspect_err(|refusal| {
+        let accepted = decide(&submission, &self.logs, known.map(|held| &held.known)).inspect_err(|refusal| {
             if let (true, Some(held)) = (refusal.is_misbehaviour(), known) {
                 self.keep_evidence(&submission, held);
             }
@@ -131,7 +142,8 @@ impl Witness {
         // A clock that was set back does not set back what was said.
         let time_s = known.map_or(now_s, |held| held.time_s.max(now_s));
         let line = self.sign(&accepted, time_s)?;
-        let next = Held { head: accepted.checkpoint.head(), note: accepted.note, time_s, is_doubtful: false };
+        let known = Known { head: accepted.checkpoint.head(), signer: accepted.signer.clone() };
+        let next = Held { known, note: accepted.note.clone(), time_s, is_doubtful: false };
         let kept = self.keep(&accepted.checkpoint.origin, &next, &line);
         held.insert(accepted.checkpoint.origin, Held { is_doubtful: kept.is_err(), ..next });
         drop(held);
@@ -154,17 +166,14 @@ impl Witness {
         replace_file(disk, &path, text.as_bytes(), Access::Private).map_err(WitnessError::io("write", &path))?;
         disk.sync_dir(&folder).map_err(WitnessError::io("sync", &folder))?;
         let path = self.marks.join(state_file(origin));
-        let mark = format!("{:020} {}\n", next.head.size, next.head.root);
+        let mark = format!("{:020} {}\n", next.known.head.size, next.known.head.root);
         let file = disk.open(&path, Mode::Edit).or_else(|_| disk.open(&path, Mode::New(Access::Private)));
         file.and_then(|file| file.write_at(0, mark.as_bytes())).map_err(WitnessError::io("write", &path))
     }
 
     /// A mark that knows more than the state: the state was set back.
-    fn check_marks(&self) -> Result<(), WitnessError> {
+    fn check_marks(&self, heads: &BTreeMap<String, TreeHead>) -> Result<(), WitnessError> {
         let disk = self.store.disk();
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let heads: BTreeMap<String, TreeHead> =
-            held.iter().map(|(origin, held)| (state_file(origin), held.head)).collect();
         for file in disk.list(&self.marks).map_err(WitnessError::io("list", &self.marks))? {
             let path = self.marks.join(&file);
             let bytes = read_file(disk, &path, 4096).map_err(WitnessError::io("read", &path))?;
@@ -183,7 +192,7 @@ impl Witness {
     /// Two roots that the log signed for one size convict it, wherever they are shown.
     fn keep_evidence(&self, submission: &Submission, held: &Held) {
         let disk = self.store.disk();
-        let keys = self.logs.iter().filter(|key| key.name() == submission.origin());
+        let keys = self.logs.iter().map(|log| &log.key).filter(|key| key.name() == submission.origin());
         let convicted = keys.filter_map(|key| Some((key, submission.signed_by(key)?))).next();
         let Some((key, second)) = convicted else { return };
         let evidence =
@@ -192,8 +201,12 @@ impl Witness {
         let made = disk.create_dir(&folder, Access::Private).and_then(|()| disk.list(&folder));
         let id = state_file(submission.origin());
         let number = made.map_or(EVIDENCE_MAX, |names| names.iter().filter(|name| name.starts_with(&id)).count());
-        let path = folder.join(format!("{id}-{}-{number}.json", held.head.size));
-        tracing::error!(origin = submission.origin(), size = held.head.size, "split view: a second root for one size");
+        let path = folder.join(format!("{id}-{}-{number}.json", held.known.head.size));
+        tracing::error!(
+            origin = submission.origin(),
+            size = held.known.head.size,
+            "split view: a second root for one size"
+        );
         if number < EVIDENCE_MAX
             && let Ok(text) = evidence.to_json()
             && let Err(error) = replace_file(disk, &path, text.as_bytes(), Access::Private)
@@ -215,7 +228,38 @@ fn read_mark(bytes: &[u8]) -> Option<TreeHead> {
     Some(TreeHead { size: size.parse().ok()?, root: Hash::from_base64(root)? })
 }
 
-fn read_state(store: &Store, key: &WitnessKey, path: &Path) -> Result<(String, Held), WitnessError> {
+/// What lies on the disk for one log.
+struct State {
+    path: PathBuf,
+    origin: String,
+    head: TreeHead,
+    note: Note,
+    /// With the log's signature alone.
+    text: String,
+    time_s: u64,
+}
+
+impl State {
+    /// With the key of the log that had signed: the newest that this witness accepted, so no older one comes back.
+    /// Nothing where the log is not watched any more.
+    fn held(self, logs: &[LogKey]) -> Result<Option<(String, Held)>, WitnessError> {
+        let keys: Vec<_> = logs.iter().map(|log| &log.key).filter(|key| key.name() == self.origin).collect();
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        let signer = keys.iter().find(|key| self.note.verify(key).is_ok());
+        let signer = signer.ok_or(WitnessError::Signer { path: self.path, origin: self.origin.clone() })?;
+        let known = Known { head: self.head, signer: (*signer).clone() };
+        Ok(Some((self.origin, Held { known, note: self.text, time_s: self.time_s, is_doubtful: false })))
+    }
+}
+
+fn given_twice(logs: &[LogKey]) -> Option<&VerifierKey> {
+    let mut keys = logs.iter().map(|log| &log.key).enumerate();
+    keys.find(|(at, key)| logs.iter().take(*at).any(|log| log.key == **key)).map(|(_, key)| key)
+}
+
+fn read_state(store: &Store, key: &WitnessKey, path: &Path) -> Result<State, WitnessError> {
     let bytes = read_file(store.disk(), path, STATE_BYTES_MAX).map_err(WitnessError::io("read", path))?;
     let altered = |why: String| WitnessError::altered(path.to_path_buf(), why);
     let text = String::from_utf8(bytes).map_err(|error| altered(error.to_string()))?;
@@ -224,7 +268,8 @@ fn read_state(store: &Store, key: &WitnessKey, path: &Path) -> Result<(String, H
     let (checkpoint, _) = Checkpoint::parse_extended(note.text()).map_err(|error| altered(error.to_string()))?;
     let log_signed = text.strip_suffix(&cosigned.line).unwrap_or(&text).to_owned();
     let head = checkpoint.head();
-    Ok((checkpoint.origin, Held { head, note: log_signed, time_s: cosigned.time_s, is_doubtful: false }))
+    let (path, origin) = (path.to_path_buf(), checkpoint.origin);
+    Ok(State { path, origin, head, note, text: log_signed, time_s: cosigned.time_s })
 }
 
 fn open_key(store: &Store, name: &str) -> Result<(Ed25519KeyPair, WitnessKey), WitnessError> {

@@ -181,6 +181,15 @@ impl KeyChain {
         Ok(Self { trusted_from: reign.first, trusted, ..chain.clone() })
     }
 
+    /// Reads a `log.keys` file and trusts its first key: for whom the file itself comes from where keys come from.
+    ///
+    /// # Errors
+    /// As [`KeyChain::parse`]; [`ChainError::Shape`] where it holds no statement.
+    pub fn parse_trusted(text: &str) -> Result<Self, ChainError> {
+        let first = split(text).first().map(|first| Rotation::open(first, 0)).ok_or(ChainError::Shape { at: 0 })??;
+        Self::parse(first.old, text)
+    }
+
     /// Adds a signed statement by the newest key.
     ///
     /// # Errors
@@ -214,6 +223,11 @@ impl KeyChain {
     #[must_use]
     pub fn newest(&self) -> &VerifierKey {
         self.reigns.last().map_or(&self.trusted, |reign| &reign.key)
+    }
+
+    /// All keys, the oldest first, each with the first size that it signs.
+    pub fn keys(&self) -> impl Iterator<Item = (u64, &VerifierKey)> {
+        self.reigns.iter().map(|reign| (reign.first, &reign.key))
     }
 
     /// The key that signs trees of `size` records. It may be older than the trusted one: see [`KeyChain::trusts`].

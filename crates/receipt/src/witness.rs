@@ -5,6 +5,7 @@
 //! ties to the answers, nor sign or store. It does not cover what else a server refuses (methods, sizes, rates).
 
 use crate::checkpoint::{Checkpoint, parse_decimal, shortened};
+use crate::keys::KeyChain;
 use crate::merkle::{Hash, TreeHead, empty_root, verify_consistency};
 use crate::note::{MAX_NOTE_BYTES, Note, VerifierKey};
 
@@ -27,9 +28,31 @@ pub struct Submission {
     checkpoint: Checkpoint,
 }
 
+/// A key of a log that a witness watches, and which sizes it may sign.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogKey {
+    /// The key; its name is the log's origin.
+    pub key: VerifierKey,
+    /// The first size that it signs.
+    pub from: u64,
+    /// The first size that it signs no longer, where that is known.
+    pub until: Option<u64>,
+}
+
+/// What a witness cosigned last for one log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// The tree.
+    pub head: TreeHead,
+    /// The log's key that had signed it.
+    pub signer: VerifierKey,
+}
+
 /// A checkpoint that may be cosigned once it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
+    /// The log's key that signed it.
+    pub signer: VerifierKey,
     /// What it says.
     pub checkpoint: Checkpoint,
     /// The text to cosign.
@@ -55,6 +78,16 @@ pub enum Refusal {
     NotSigned {
         /// The origin line.
         origin: String,
+    },
+    /// 403: it is signed by a key of the log whose time is over, or has not come.
+    #[error("key {id} of `{origin}` signs no tree of `{size}` records any more, or not yet")]
+    NotInForce {
+        /// The origin line.
+        origin: String,
+        /// The key's id.
+        id: String,
+        /// The size submitted.
+        size: u64,
     },
     /// 409: the proof starts at another size than the one that was cosigned last.
     #[error("the last size cosigned here is `{known}`, the proof starts at `{old}`")]
@@ -85,7 +118,7 @@ impl Refusal {
     pub const fn status(&self) -> u16 {
         match self {
             Self::Malformed(_) => 400,
-            Self::NotSigned { .. } => 403,
+            Self::NotSigned { .. } | Self::NotInForce { .. } => 403,
             Self::UnknownLog { .. } => 404,
             Self::Conflict { .. } | Self::SecondRoot { .. } => 409,
             Self::Inconsistent(_) => 422,
@@ -157,27 +190,66 @@ pub fn submission(old: u64, path: &[Hash], note: &str) -> String {
     format!("old {old}\n{path}\n{note}")
 }
 
-/// Decides on a submission. `keys` are all trusted keys; those named as the origin count. `known` is what was cosigned
-/// last for this origin.
+impl LogKey {
+    /// A key of which nothing more is known than that the log has or had it.
+    #[must_use]
+    pub const fn new(key: VerifierKey) -> Self {
+        Self { key, from: 0, until: None }
+    }
+
+    /// The keys of a log's list, the oldest first, each with the sizes that it signs.
+    #[must_use]
+    pub fn of_chain(chain: &KeyChain) -> Vec<Self> {
+        let firsts: Vec<_> = chain.keys().collect();
+        let untils = firsts.iter().skip(1).map(|(first, _)| Some(*first)).chain([None]);
+        firsts.iter().zip(untils).map(|((from, key), until)| Self { key: (*key).clone(), from: *from, until }).collect()
+    }
+
+    fn signs(&self, size: u64) -> bool {
+        self.from <= size && self.until.is_none_or(|until| size < until)
+    }
+}
+
+/// Decides on a submission. `keys` are all keys of all logs, those of one log the oldest first; those named as the origin
+/// count. `known` is what was cosigned last for this origin.
+///
+/// A log never goes back to an older key: once a tree under a newer one was cosigned, who has the older one, its thief
+/// above all, gets nothing any more. That is asked last, so that a log that was set back or forked is told so.
 ///
 /// # Errors
 /// [`Refusal`], with its status.
-pub fn decide(submission: &Submission, keys: &[VerifierKey], known: Option<&TreeHead>) -> Result<Accepted, Refusal> {
+pub fn decide(submission: &Submission, keys: &[LogKey], known: Option<&Known>) -> Result<Accepted, Refusal> {
     let Submission { old, path, note, checkpoint } = submission;
     let origin = || checkpoint.origin.clone();
-    let mut trusted = keys.iter().filter(|key| key.name() == checkpoint.origin).peekable();
-    if trusted.peek().is_none() {
+    let trusted: Vec<_> = keys.iter().filter(|key| key.key.name() == checkpoint.origin).collect();
+    if trusted.is_empty() {
         return Err(Refusal::UnknownLog { origin: shortened(&checkpoint.origin) });
     }
-    let signer = trusted.find(|key| note.verify(key).is_ok()).ok_or_else(|| Refusal::NotSigned { origin: origin() })?;
+    // The newest, where several signed.
+    let at = trusted.iter().rposition(|key| note.verify(&key.key).is_ok());
+    let (at, signer) =
+        at.and_then(|at| Some((at, *trusted.get(at)?))).ok_or_else(|| Refusal::NotSigned { origin: origin() })?;
     let new = checkpoint.head();
-    if *old > new.size {
+    extends(known.map(|known| &known.head), *old, &new, path)?;
+    let position = |signer: &VerifierKey| trusted.iter().rposition(|key| key.key == *signer);
+    let is_newest = known.is_none_or(|known| position(&known.signer).is_some_and(|last| last <= at));
+    if !is_newest || !signer.signs(new.size) {
+        return Err(Refusal::NotInForce { origin: origin(), id: signer.key.id_hex(), size: new.size });
+    }
+    let kept = note.only(&signer.key).map_err(|_| Refusal::NotSigned { origin: origin() })?;
+    let signer = signer.key.clone();
+    Ok(Accepted { signer, checkpoint: checkpoint.clone(), text: note.text().to_owned(), note: kept })
+}
+
+/// Whether `new` extends what was cosigned last, as the proof from `old` says.
+fn extends(known: Option<&TreeHead>, old: u64, new: &TreeHead, path: &[Hash]) -> Result<(), Refusal> {
+    if old > new.size {
         return Err(Refusal::Malformed(format!("the proof starts at `{old}`, the checkpoint has only `{}`", new.size)));
     }
     let empty = TreeHead { size: 0, root: empty_root() };
     let last = known.unwrap_or(&empty);
-    if *old != last.size {
-        return Err(Refusal::Conflict { known: last.size, old: *old });
+    if old != last.size {
+        return Err(Refusal::Conflict { known: last.size, old });
     }
     if new.size == last.size && new.root != last.root && (known.is_some() || new.size > 0) {
         return Err(Refusal::SecondRoot { known: last.size, found: new.root, cosigned: last.root });
@@ -185,7 +257,5 @@ pub fn decide(submission: &Submission, keys: &[VerifierKey], known: Option<&Tree
     if new.size == 0 && new.root != empty.root {
         return Err(Refusal::Inconsistent("an empty log has another root".to_owned()));
     }
-    verify_consistency(last, &new, path).map_err(|error| Refusal::Inconsistent(error.to_string()))?;
-    let kept = note.only(signer).map_err(|_| Refusal::NotSigned { origin: origin() })?;
-    Ok(Accepted { checkpoint: checkpoint.clone(), text: note.text().to_owned(), note: kept })
+    verify_consistency(last, new, path).map_err(|error| Refusal::Inconsistent(error.to_string()))
 }

@@ -245,7 +245,8 @@ fn read_witness_key(given: &str) -> Result<WitnessKey> {
         .map_err(|error| usage(format!("`{given}` is neither a file nor a witness's key: {error}")))
 }
 
-fn text_or_file(given: &str) -> Result<String> {
+/// A text, or what the file of that name holds.
+pub(crate) fn text_or_file(given: &str) -> Result<String> {
     if Path::new(given).exists() {
         return std::fs::read_to_string(given).with_context(|| format!("cannot read `{given}`"));
     }

@@ -16,16 +16,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use countersign_ledger::Store;
 use countersign_ledger::witness::{Unanswered, Witness};
-use countersign_receipt::WitnessKey;
-use countersign_receipt::witness::{MAX_SUBMISSION_BYTES, SIZE_MEDIA_TYPE};
+use countersign_receipt::keys::HEADER;
+use countersign_receipt::witness::{LogKey, MAX_SUBMISSION_BYTES, SIZE_MEDIA_TYPE};
+use countersign_receipt::{KeyChain, WitnessKey};
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use super::log::read_key;
+use super::log::{read_key, text_or_file};
 use super::up::ended_by_signal;
 use crate::cli;
 use crate::context::wall;
-use crate::terminal::{Exit, GOOD, Output};
+use crate::terminal::{Exit, GOOD, Output, usage};
 
 /// The name of a witness that nobody named.
 const NAME: &str = "countersign.local/witness";
@@ -35,7 +36,7 @@ const BODY: Duration = Duration::from_secs(10);
 /// Runs the command: until a signal.
 pub(crate) async fn run(asked: &cli::Witness, out: Output) -> Result<Exit> {
     crate::logging::start();
-    let logs = asked.logs.iter().map(|given| read_key(given)).collect::<Result<Vec<_>>>()?;
+    let logs = asked.logs.iter().map(|given| read_log(given)).collect::<Result<Vec<_>>>()?.concat();
     let name = match &asked.name {
         Some(name) => name.clone(),
         None => known_name(&asked.dir)?.unwrap_or_else(|| NAME.to_owned()),
@@ -56,6 +57,17 @@ pub(crate) async fn run(asked: &cli::Witness, out: Output) -> Result<Exit> {
     let router = Router::new().route("/add-checkpoint", post(add_checkpoint)).with_state(witness);
     axum::serve(listener, router).with_graceful_shutdown(ended_by_signal()).await?;
     Ok(Exit::Done)
+}
+
+/// A verifier key, or a log's list of them. Who gives a list trusts its first key, and so all that follow from it.
+fn read_log(given: &str) -> Result<Vec<LogKey>> {
+    let text = text_or_file(given)?;
+    if !text.starts_with(HEADER) {
+        return Ok(vec![LogKey::new(read_key(given)?)]);
+    }
+    let chain =
+        KeyChain::parse_trusted(&text).map_err(|error| usage(format!("`{given}` is no list of keys: {error}")))?;
+    Ok(LogKey::of_chain(&chain))
 }
 
 /// The name under which it was started before.

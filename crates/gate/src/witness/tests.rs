@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use countersign_ledger::witness::{Unanswered, Witness};
 use countersign_ledger::{Config, Entry, Store};
 use countersign_receipt::VerifierKey;
+use countersign_receipt::witness::LogKey;
 use tempfile::TempDir;
 
 use super::*;
@@ -61,7 +62,7 @@ impl Rig {
     }
 
     fn witness(folder: &TempDir, name: &str, key: VerifierKey) -> Arc<Near> {
-        let witness = Witness::open(&Store::real(folder.path().join(name)), name, None, vec![key]).unwrap();
+        let witness = Witness::open(&Store::real(folder.path().join(name)), name, None, vec![LogKey::new(key)]).unwrap();
         Arc::new(Near { witness, asked: AtomicUsize::new(0), down: false.into() })
     }
 

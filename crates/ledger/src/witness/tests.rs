@@ -9,14 +9,22 @@ use super::*;
 const NOW: u64 = 1_800_000_000;
 
 fn log_key() -> (SigningKey, VerifierKey) {
-    let signing = SigningKey::from_bytes(&[5; 32]);
+    key_of(5)
+}
+
+fn key_of(seed: u8) -> (SigningKey, VerifierKey) {
+    let signing = SigningKey::from_bytes(&[seed; 32]);
     let key = VerifierKey::new("example.com/log", signing.verifying_key().as_bytes()).unwrap();
     (signing, key)
 }
 
 /// A signed checkpoint of `size` leaves that all say `seed`.
 fn note(seed: &str, size: u64) -> String {
-    let (signing, key) = log_key();
+    note_by(seed, size, 5)
+}
+
+fn note_by(seed: &str, size: u64, by: u8) -> String {
+    let (signing, key) = key_of(by);
     let mut frontier = Frontier::new();
     (0..size).for_each(|_| frontier.push(countersign_receipt::merkle::leaf_hash(seed.as_bytes())));
     let body = Checkpoint { origin: key.name().to_owned(), size, root: frontier.root() }.signed_body();
@@ -31,7 +39,12 @@ impl Place {
     }
 
     fn open(&self) -> Result<Witness, WitnessError> {
-        Witness::open(&Store::real(self.0.path().join("w")), "example.com/w1", None, vec![log_key().1])
+        self.open_for(&[5])
+    }
+
+    fn open_for(&self, keys: &[u8]) -> Result<Witness, WitnessError> {
+        let logs = keys.iter().map(|seed| LogKey::new(key_of(*seed).1)).collect();
+        Witness::open(&Store::real(self.0.path().join("w")), "example.com/w1", None, logs)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -73,6 +86,32 @@ fn what_it_cosigns_verifies_and_survives_a_restart() {
     // A clock that was set back says nothing older.
     let line = again.add_checkpoint(submission(1, &[], &first).as_bytes(), NOW - 500).unwrap();
     assert_eq!(key.verify(&Note::parse(&format!("{first}{line}")).unwrap()).unwrap().time_s, NOW);
+}
+
+/// The proof from one leaf to two of the same seed.
+fn grown(seed: &str) -> Vec<Hash> {
+    vec![countersign_receipt::merkle::leaf_hash(seed.as_bytes())]
+}
+
+#[test]
+fn a_key_that_was_followed_by_another_stays_retired_over_restarts() {
+    let place = Place::new();
+    let witness = place.open_for(&[5, 6]).unwrap();
+    assert_eq!(witness.logs(), [("example.com/log".to_owned(), 0)], "two keys are one log");
+    witness.add_checkpoint(submission(0, &[], &note_by("a", 1, 6)).as_bytes(), NOW).unwrap();
+    let stolen = submission(1, &grown("a"), &note_by("a", 2, 5));
+    assert!(matches!(refusal(&witness, &stolen), Refusal::NotInForce { size: 2, .. }));
+    drop(witness);
+    let witness = place.open_for(&[5, 6]).unwrap();
+    assert_eq!(refusal(&witness, &stolen).status(), 403);
+    drop(witness);
+    // Without the newest key nobody could tell that the other is older.
+    assert!(matches!(place.open_for(&[5]), Err(WitnessError::Signer { .. })));
+    assert!(matches!(place.open_for(&[5, 6, 5]), Err(WitnessError::Twice { .. })));
+    // The state of a log that is not watched any more is nobody's harm, and its mark is still looked at.
+    drop(place.open_for(&[]).unwrap());
+    let witness = place.open_for(&[5, 6]).unwrap();
+    witness.add_checkpoint(submission(1, &grown("a"), &note_by("a", 2, 6)).as_bytes(), NOW).unwrap();
 }
 
 #[test]

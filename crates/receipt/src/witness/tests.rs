@@ -52,7 +52,8 @@ fn path(seed: &str, old: u64, new: u64) -> Vec<Hash> {
 
 /// What is known, what is sent, what comes back: status, size of a 409, and why.
 fn check(known: Option<TreeHead>, body: &str, expected: Expect) {
-    let keys = [signer(1).1];
+    let keys = [LogKey::new(signer(1).1)];
+    let known = known.map(|head| Known { head, signer: signer(1).1 });
     let said = Submission::parse(body.as_bytes())
         .and_then(|submission| decide(&submission, &keys, known.as_ref()))
         .map_or_else(
@@ -84,7 +85,7 @@ fn what_is_cosigned() {
 fn what_is_kept_holds_no_line_of_strangers() {
     let stranger = format!("{}— other AAAAAAA=\n", note("a", 5));
     let submitted = Submission::parse(submission(0, &[], &stranger).as_bytes()).unwrap();
-    assert_eq!(decide(&submitted, &[signer(1).1], None).unwrap().note, note("a", 5));
+    assert_eq!(decide(&submitted, &[LogKey::new(signer(1).1)], None).unwrap().note, note("a", 5));
 }
 
 #[test]
@@ -176,20 +177,94 @@ fn what_is_refused_as_the_specification_says() {
     );
 }
 
+/// The tree of `size`, signed by these, after one of `old` that `last` had signed; the keys 1, 2 and 3 are the log's.
+fn check_keys(keys: &[LogKey], last: (u64, u8), size: u64, by: &[u8], expected: &str) {
+    let text = Checkpoint { origin: "log".into(), size, root: head("a", size).root }.signed_body();
+    let lines = by.iter().map(|by| note_of(&text, *by).rsplit_once("\n\n").unwrap().1.to_owned());
+    let note = format!("{text}\n{}", lines.collect::<String>());
+    let known = Known { head: head("a", last.0), signer: signer(last.1).1 };
+    let submitted = Submission::parse(submission(last.0, &path("a", last.0, size), &note).as_bytes()).unwrap();
+    let said = match decide(&submitted, keys, Some(&known)) {
+        Ok(accepted) => {
+            assert!(Note::parse(&accepted.note).unwrap().verify(&accepted.signer).is_ok());
+            let by = (1..=3).find(|by| signer(*by).1 == accepted.signer).unwrap();
+            format!("200 by {by}")
+        }
+        Err(refusal) => {
+            format!("{} {}", refusal.status(), refusal.to_string().split(" of ").next().unwrap_or_default())
+        }
+    };
+    let id = |by: u8| signer(by).1.id_hex();
+    assert_eq!(said, expected.replace("key 1", &format!("key {}", id(1))).replace("key 2", &format!("key {}", id(2))));
+}
+
+#[test]
+fn an_older_key_gets_nothing_once_a_newer_one_was_cosigned() {
+    let keys = [1, 2, 3].map(|by| LogKey::new(signer(by).1));
+    check_keys(&keys, (3, 1), 5, &[1], "200 by 1");
+    check_keys(&keys, (3, 1), 5, &[2], "200 by 2");
+    check_keys(&keys, (3, 2), 5, &[2], "200 by 2");
+    check_keys(&keys, (3, 2), 5, &[1], "403 key 1");
+    check_keys(&keys, (3, 3), 5, &[2], "403 key 2");
+    // Not for the same tree either: that would bring the older key back.
+    check_keys(&keys, (3, 2), 3, &[1], "403 key 1");
+    check_keys(&keys, (3, 2), 5, &[1, 2], "200 by 2");
+    check_keys(&keys, (3, 1), 5, &[3, 1], "200 by 3");
+    // Who signed last is not among the keys: nothing is known about the order.
+    check_keys(&keys[..2], (3, 3), 5, &[2], "403 key 2");
+}
+
+#[test]
+fn a_list_of_keys_says_which_size_is_whose() {
+    let rotation = |first: u64, old: u8, new: u8| {
+        let rotation = crate::keys::Rotation { first, old: signer(old).1, new: signer(new).1 };
+        note_of(&rotation.text(), old)
+    };
+    let mut chain = KeyChain::of(signer(1).1);
+    chain.extend(&rotation(4, 1, 2)).unwrap();
+    chain.extend(&rotation(7, 2, 3)).unwrap();
+    let keys = LogKey::of_chain(&chain);
+    assert_eq!(
+        keys.iter().map(|key| (key.from, key.until)).collect::<Vec<_>>(),
+        [(0, Some(4)), (4, Some(7)), (7, None)]
+    );
+    check_keys(&keys, (2, 1), 3, &[1], "200 by 1");
+    check_keys(&keys, (2, 1), 3, &[2], "403 key 2");
+    // The thief comes before the owner's first tree under the new key.
+    check_keys(&keys, (3, 1), 4, &[1], "403 key 1");
+    check_keys(&keys, (3, 1), 6, &[2], "200 by 2");
+    check_keys(&keys, (3, 1), 9, &[2], "403 key 2");
+    check_keys(&keys, (3, 1), 9, &[3], "200 by 3");
+}
+
+#[test]
+fn a_log_set_back_behind_its_change_of_keys_is_told_where_it_stands() {
+    let keys = [1, 2].map(|by| LogKey::new(signer(by).1));
+    let known = Known { head: head("a", 5), signer: signer(2).1 };
+    let told = |old: u64, seed: &str, size: u64| {
+        let body = submission(old, &path(seed, old, size), &note(seed, size));
+        decide(&Submission::parse(body.as_bytes()).unwrap(), &keys, Some(&known)).unwrap_err().status()
+    };
+    assert_eq!(told(3, "a", 4), 409, "set back");
+    assert_eq!(told(5, "b", 5), 409, "forked at that size");
+    assert_eq!(told(5, "b", 7), 422, "forked and grown");
+    assert_eq!(told(5, "a", 7), 403, "grown under the old key");
+}
+
 proptest! {
     /// Whatever is submitted in whatever order: what is cosigned of one log is a chain of trees, each extending the last.
     #[test]
     fn only_one_history_is_ever_cosigned(steps in prop::collection::vec((0..3_usize, 0..12_u64, 0..14_u64), 1..40)) {
         let seeds = ["a", "b", "c"];
-        let keys = [signer(1).1];
-        let mut known: Option<TreeHead> = None;
+        let keys = [LogKey::new(signer(1).1)];
+        let mut known: Option<Known> = None;
         let mut chain: Vec<(usize, TreeHead)> = Vec::new();
         for (seed, old, new) in steps {
             let proof = if old <= new { path(seeds[seed], old, new) } else { Vec::new() };
             let body = submission(old, &proof, &note(seeds[seed], new));
             let submitted = Submission::parse(body.as_bytes()).unwrap();
             if let Ok(accepted) = decide(&submitted, &keys, known.as_ref()) {
-                known = Some(accepted.checkpoint.head());
+                known = Some(Known { head: accepted.checkpoint.head(), signer: accepted.signer });
                 chain.push((seed, accepted.checkpoint.head()));
             }
         }
