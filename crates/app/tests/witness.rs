@@ -207,6 +207,43 @@ async fn a_rollback_and_a_split_view_refuse_the_start_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_that_a_witness_finds_only_later_stops_every_call() {
+    let (at, place, witness) = witnessed("10s").await;
+    let backup = tempfile::tempdir().unwrap();
+    copied(&at.path("ledger"), &backup.path().join("old"));
+    let gateway = at.up().await;
+    let agent = Agent::connect(&gateway.url, &at.token()).await;
+    for id in ["one", "two", "three"] {
+        assert!(ran(&agent.call("put", id).await.end));
+    }
+    gateway.stop().await;
+    std::fs::remove_dir_all(at.path("ledger")).unwrap();
+    copied(&backup.path().join("old"), &at.path("ledger"));
+
+    witness.down().await;
+    let gateway = at.up().await;
+    let agent = Agent::connect(&gateway.url, &at.token()).await;
+    assert!(ran(&agent.call("look", "before").await.end), "what nobody obliges goes on while it is away");
+    assert_eq!(at.get("/status")["contradicted"], Value::Null);
+    let _witness = place.up(&at).await;
+    until("the witness is asked", &mut || at.get("/status")["contradicted"].is_string());
+    let said = at.get("/status");
+    let why = said["contradicted"].as_str().unwrap();
+    assert!(why.starts_with("witness `w1`: rollback: it has seen") || why.contains("split view"), "{why}");
+    let size = at.get("/status")["size"].clone();
+    for tool in ["look", "put", "change"] {
+        let denied = agent.call(tool, "after").await;
+        assert_eq!(denied.denied(), "log_contradicted", "{tool}");
+        assert!(denied.receipt.is_none(), "such a log does not grow");
+    }
+    assert_eq!(at.get("/status")["size"], size);
+    assert_eq!(at.effects(), ["put one", "put two", "put three", "look before"]);
+    gateway.stop().await;
+    let refused = at.try_up().await.err().unwrap();
+    assert!(refused.error.contains("witness `w1`: "), "{}", refused.error);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_witness_follows_a_change_of_the_logs_key_and_refuses_the_old_one() {
     let (at, place, witness) = witnessed("2s").await;
     let gateway = at.up().await;

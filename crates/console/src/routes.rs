@@ -93,6 +93,7 @@ async fn status(State(gate): State<Gate>) -> Json<wire::Status> {
         frozen: now.frozen.into_iter().map(|(name, until)| (name, until.0)).collect(),
         stalled: now.stalled,
         witnesses: now.witnesses.into_iter().map(witness).collect(),
+        contradicted: now.contradicted,
     })
 }
 

@@ -192,6 +192,9 @@ pub struct Status {
     pub stalled: bool,
     /// What holds of each witness.
     pub witnesses: Vec<Witness>,
+    /// What a witness said that has seen another log since the start: then nothing runs before the next one.
+    #[serde(default)]
+    pub contradicted: Option<String>,
 }
 
 /// What holds of one witness.

@@ -87,6 +87,7 @@ impl Gate {
         approved: bool,
         signature: Vec<u8>,
     ) -> Result<u64, Reason> {
+        self.0.witnesses.admit()?;
         if approved && let Some(reason) = self.unreadable(&ticket) {
             self.refuse(Point::Admin, None, reason.clone()).await;
             return Err(reason);
@@ -124,6 +125,7 @@ impl Gate {
         if self.0.stalled.is_any() {
             return Err(Reason::because(ReasonCode::LedgerUnavailable, STALLED));
         }
+        self.0.witnesses.admit()?;
         let deed = signed.command.deed.clone();
         self.is_next_key(&deed).await?;
         if let Deed::Erase { scope } = deed {

@@ -62,6 +62,10 @@ impl Gate {
         if self.0.stalled.is_any() {
             return unrecorded(Reason::because(ReasonCode::LedgerUnavailable, STALLED));
         }
+        // Not on record: a log that is known to be set back or forked must not grow by new calls.
+        if let Err(reason) = self.0.witnesses.admit() {
+            return unrecorded(reason);
+        }
         let slot = match self.ledger().reserve() {
             Ok(slot) => slot,
             Err(error) => return self.refuse_call(&call, why_unwritten(&error)).await,
@@ -125,6 +129,8 @@ impl Gate {
         (leaf, epoch): (u64, u64),
         call: &Call,
     ) -> Result<Option<TlogProof>, Reason> {
+        // A witness may have spoken since the call came in.
+        self.0.witnesses.admit()?;
         let Verdict::Modify { obligations } = &attempt.verdict else {
             return Ok(None);
         };
@@ -137,7 +143,7 @@ impl Gate {
             () = call.cancel.cancelled() => return Ok(None),
             witnessed = self.0.witnesses.witnessed(leaf) => witnessed,
         };
-        witnessed.map_err(|why| Reason::because(ReasonCode::WitnessUnavailable, &why))?;
+        witnessed?;
         // The cosignature is there; a proof that cannot be made now is only not in this receipt.
         Ok(self.ledger().prove_cosigned(leaf).ok().flatten())
     }

@@ -213,6 +213,7 @@ impl Gate {
             frozen: kernel.freezes().map(|(environment, until)| (environment.to_string(), until)).collect(),
             stalled: self.0.stalled.is_any(),
             witnesses: self.0.witnesses.standings(),
+            contradicted: self.0.witnesses.contradiction(),
         }
     }
 }
@@ -236,4 +237,6 @@ pub struct Status {
     pub stalled: bool,
     /// What holds of each witness.
     pub witnesses: Vec<Standing>,
+    /// What a witness said that has seen another log since the start: then nothing runs before the next one.
+    pub contradicted: Option<String>,
 }

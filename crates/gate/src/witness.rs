@@ -2,8 +2,10 @@
 //!
 //! One task for each witness offers the newest checkpoint, off the path of acknowledgements; what comes in between is
 //! left out. A call that policy obliges to be witnessed waits here, after its intent is durable and before its permit.
-//! A witness that has seen a larger log or another one refuses the start (invariant 12). How a witness is reached is a
-//! [`Courier`]'s affair: this module must not know sockets. It does not cover quorums above one.
+//! A witness that has seen a larger log or another one refuses the start (invariant 12). One that could not be asked then
+//! is asked until it answers, and if it says so now, nothing begins any more before the next start, whatever another
+//! witness says. How a witness is reached is a [`Courier`]'s affair: this module must not know sockets. It does not cover
+//! quorums above one.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use countersign_ledger::{Ledger, ReadError};
+use countersign_model::{Reason, ReasonCode};
 use countersign_receipt::witness::{self, SIZE_MEDIA_TYPE};
 use countersign_receipt::{Note, WitnessKey};
 use tokio::sync::{Notify, watch};
@@ -142,6 +145,8 @@ pub(crate) struct Witnesses {
     ports: Vec<Arc<Port>>,
     /// The largest size that any of them cosigned.
     newest: watch::Sender<u64>,
+    /// What a witness said that has seen another log; it stays until the next start.
+    contradiction: watch::Sender<Option<String>>,
     timeout: Duration,
     stop: CancellationToken,
 }
@@ -160,6 +165,7 @@ impl Witnesses {
         Self {
             ports,
             newest: watch::Sender::new(newest),
+            contradiction: watch::Sender::new(None),
             timeout: Duration::from_millis(witnessing.timeout_ms),
             stop: CancellationToken::new(),
         }
@@ -192,6 +198,7 @@ impl Witnesses {
             tokio::spawn(async move {
                 tokio::select! {
                     () = witnesses.stop.cancelled() => {}
+                    () = witnesses.contradicted() => {}
                     () = witnesses.serve(&port, &ledger) => {}
                 }
             });
@@ -216,12 +223,45 @@ impl Witnesses {
             port.hurried(if before.is_none() { LAZY } else { RETRY }).await;
             match port.offer(ledger).await {
                 Ok(size) => self.cosigned(size),
+                Err(trouble) if trouble.is_about_the_log() => return self.contradict(port, &trouble),
                 Err(trouble) if before.as_ref() == Some(&trouble) => {}
-                Err(trouble) if trouble.is_about_the_log() => {
-                    tracing::error!(witness = port.name, %trouble, "a witness has seen another log");
-                }
                 Err(trouble) => tracing::warn!(witness = port.name, %trouble, "not cosigned"),
             }
+        }
+    }
+
+    /// From now on nothing begins, and no witness is asked to vouch for this log.
+    fn contradict(&self, port: &Port, trouble: &Trouble) {
+        let name = &port.name;
+        tracing::error!(witness = name, %trouble, "a witness has seen another log: no call runs until the next start");
+        self.contradiction.send_if_modified(|said| {
+            let is_first = said.is_none();
+            if is_first {
+                *said = Some(format!("witness `{name}`: {trouble}"));
+            }
+            is_first
+        });
+    }
+
+    /// What a witness said that has seen another log than this one, since the start.
+    pub(crate) fn contradiction(&self) -> Option<String> {
+        self.contradiction.borrow().clone()
+    }
+
+    /// Resolves when a witness has seen another log than this one.
+    async fn contradicted(&self) {
+        // The sender is ours: it cannot be gone.
+        let _ = self.contradiction.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// Whether anything may begin on this log, as far as witnesses go.
+    ///
+    /// # Errors
+    /// The reason to deny.
+    pub(crate) fn admit(&self) -> Result<(), Reason> {
+        match self.contradiction() {
+            Some(why) => Err(Reason::because(ReasonCode::LogContradicted, &why)),
+            None => Ok(()),
         }
     }
 
@@ -233,27 +273,30 @@ impl Witnesses {
         });
     }
 
-    /// Resolves once a witness has cosigned a tree with the record at `leaf` in it.
+    /// Resolves once a witness has cosigned a tree with the record at `leaf` in it, and none has seen another log.
     ///
     /// # Errors
-    /// Why none did in time, naming every witness.
-    pub(crate) async fn witnessed(&self, leaf: u64) -> Result<(), String> {
+    /// Why none did in time, naming every witness, or what one of them has seen.
+    pub(crate) async fn witnessed(&self, leaf: u64) -> Result<(), Reason> {
+        let unavailable = |why: &str| Reason::because(ReasonCode::WitnessUnavailable, why);
         if self.ports.is_empty() {
-            return Err("no witness is configured".to_owned());
+            return Err(unavailable("no witness is configured"));
         }
         let mut newest = self.newest.subscribe();
         self.ports.iter().for_each(|port| port.hurry.notify_one());
         let came = newest.wait_for(|size| *size > leaf);
-        match tokio::time::timeout(self.timeout, came).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => {
-                let standings = self.standings().into_iter().map(|Standing { name, trouble, .. }| {
-                    format!("{name}: {}", trouble.map_or_else(|| "no answer yet".to_owned(), |t| t.to_string()))
-                });
-                let said = standings.collect::<Vec<_>>().join("; ");
-                Err(format!("not cosigned within {} ms: {said}", self.timeout.as_millis()))
-            }
+        let came = tokio::select! {
+            () = self.contradicted() => return self.admit(),
+            came = tokio::time::timeout(self.timeout, came) => matches!(came, Ok(Ok(_))),
+        };
+        if came {
+            return self.admit();
         }
+        let standings = self.standings().into_iter().map(|Standing { name, trouble, .. }| {
+            format!("{name}: {}", trouble.map_or_else(|| "no answer yet".to_owned(), |t| t.to_string()))
+        });
+        let said = standings.collect::<Vec<_>>().join("; ");
+        Err(unavailable(&format!("not cosigned within {} ms: {said}", self.timeout.as_millis())))
     }
 
     pub(crate) fn standings(&self) -> Vec<Standing> {

@@ -69,6 +69,7 @@ codes! {
     30 TooManyDenials "too_many_denials" "Too many calls of this agent were denied within a second; its calls are refused for the rest of it."
     31 WitnessUnavailable "witness_unavailable" "The record was not witnessed in time, so nothing ran."
     32 SignerUnavailable "signer_unavailable" "Nobody signs the record at the moment, so nothing runs."
+    33 LogContradicted "log_contradicted" "A witness has seen another record than this one, so nothing runs until a human finds out why."
 }
 
 /// One reason of a verdict.

@@ -62,7 +62,8 @@ impl Rig {
     }
 
     fn witness(folder: &TempDir, name: &str, key: VerifierKey) -> Arc<Near> {
-        let witness = Witness::open(&Store::real(folder.path().join(name)), name, None, vec![LogKey::new(key)]).unwrap();
+        let witness =
+            Witness::open(&Store::real(folder.path().join(name)), name, None, vec![LogKey::new(key)]).unwrap();
         Arc::new(Near { witness, asked: AtomicUsize::new(0), down: false.into() })
     }
 
@@ -210,7 +211,8 @@ fn who_waits_is_served_at_once_and_who_waits_in_vain_is_told_why() {
         let hasty = Arc::new(Witnesses::new(ports(rig.port(), 300), &ledger));
         hasty.start(&ledger);
         let why = hasty.witnessed(5).await.unwrap_err();
-        assert_eq!(why, "not cosigned within 300 ms: w1: it is down");
+        let expected = Reason::because(ReasonCode::WitnessUnavailable, "not cosigned within 300 ms: w1: it is down");
+        assert_eq!(why, expected);
         // What was cosigned before still counts, and the witness comes back by itself.
         hasty.witnessed(4).await.unwrap();
         rig.near.down.store(false, Ordering::SeqCst);
@@ -220,9 +222,59 @@ fn who_waits_is_served_at_once_and_who_waits_in_vain_is_told_why() {
         hasty.stop();
         patient.stop();
         let nobody = Witnesses::new(Witnessing::default(), &ledger);
-        assert_eq!(nobody.witnessed(0).await.unwrap_err(), "no witness is configured");
+        assert_eq!(nobody.witnessed(0).await.unwrap_err().detail.unwrap(), "no witness is configured");
         ledger.close().unwrap();
     });
+}
+
+/// Two witnesses, of which one was begun anew and knows only the log that was set back.
+#[test]
+fn one_witness_that_has_seen_another_log_outweighs_one_that_has_not() {
+    let rig = Rig::new();
+    let ledger = rig.ledger("ledger");
+    add(&ledger, "one");
+    ledger.close().unwrap();
+    rig.copy();
+    let ledger = rig.ledger("ledger");
+    add(&ledger, "two");
+    check(&ledger, rig.port()).unwrap();
+    let anew = Rig::witness(&rig.folder, "w2", ledger.verifier_key());
+    ledger.close().unwrap();
+    let copy = rig.ledger("copy");
+    rig.near.down.store(true, Ordering::SeqCst);
+    let other = WitnessPort { name: "w2".to_owned(), key: anew.witness.key().clone(), courier: Arc::clone(&anew) as _ };
+    let witnesses = Witnessing { ports: vec![rig.port(), other], timeout_ms: 30_000 };
+    let witnesses = Arc::new(Witnesses::new(witnesses, &copy));
+    let runtime = runtime();
+    let inside = runtime.enter();
+    witnesses.check(&copy).unwrap();
+    drop(inside);
+    runtime.block_on(async {
+        witnesses.start(&copy);
+        witnesses.witnessed(0).await.unwrap();
+        assert_eq!(witnesses.admit(), Ok(()));
+        // It comes back while a call waits for a record that neither has seen.
+        let waits = tokio::spawn({
+            let witnesses = Arc::clone(&witnesses);
+            async move { witnesses.witnessed(1_000_000).await }
+        });
+        rig.near.down.store(false, Ordering::SeqCst);
+        let reason = waits.await.unwrap().unwrap_err();
+        assert_eq!(reason.code, ReasonCode::LogContradicted);
+        let said = "witness `w1`: rollback: it has seen `2` records of this log, which has only `1`";
+        assert_eq!(witnesses.contradiction().unwrap(), said);
+        assert_eq!(witnesses.admit(), Err(reason.clone()));
+        assert_eq!(witnesses.witnessed(0).await, Err(reason), "what the other cosigned is worth nothing any more");
+        // Nobody is asked to vouch for this log from now on.
+        copy.append(Entry::new(b"2".to_vec())).await.unwrap();
+        let asked = anew.asked.load(Ordering::SeqCst);
+        let late = witnesses.witnessed(1).await;
+        assert!(late.is_err());
+        tokio::time::sleep(LAZY * 2).await;
+        assert_eq!(anew.asked.load(Ordering::SeqCst), asked);
+        witnesses.stop();
+    });
+    copy.close().unwrap();
 }
 
 #[test]
