@@ -41,10 +41,10 @@ impl Kernel {
             .leaf
             .zip(parked.leaf_hash)
             .ok_or_else(|| format!("the proposal `{ticket}` is not yet on disk; try again"))?;
-        let key = self.state.humans.get(&human).ok_or_else(|| format!("`{human}` is not enrolled"))?.key;
+        let key = self.human_key(&human)?;
         let message = consent_message(&self.settings.log, &leaf_hash, &human, approved);
         if !is_signed(&key, &message, &signature) {
-            return Err(format!("the signature is not `{human}`'s over this answer to the proposal `{ticket}`"));
+            return Err(not_signed(&human, &ticket));
         }
         if !parked.gates().iter().any(|gate| may_pass(gate, &human)) {
             return Err(format!("`{human}` is no approver of the gates of `{ticket}`"));
@@ -66,6 +66,28 @@ impl Kernel {
             key,
         })
     }
+
+    /// Whether a consent on record is signed by whom it names, over the proposal that it names. For one whose proposal
+    /// cannot be read any more.
+    ///
+    /// # Errors
+    /// That it is not, for people.
+    pub(crate) fn is_signed_consent(&self, consent: &Consent) -> Result<(), String> {
+        let Consent { ticket, human, approved, signature, key, proposal, .. } = consent;
+        let message = consent_message(&self.settings.log, proposal, human, *approved);
+        if self.human_key(human)? != *key || !is_signed(key, &message, signature) {
+            return Err(not_signed(human, ticket));
+        }
+        Ok(())
+    }
+
+    fn human_key(&self, human: &HumanId) -> Result<[u8; 32], String> {
+        self.state.humans.get(human).map(|enrolled| enrolled.key).ok_or_else(|| format!("`{human}` is not enrolled"))
+    }
+}
+
+fn not_signed(human: &HumanId, ticket: &TicketId) -> String {
+    format!("the signature is not `{human}`'s over this answer to the proposal `{ticket}`")
 }
 
 /// Whether `signature` is `key`'s over `message`, by the strict rules that leave no second reading.

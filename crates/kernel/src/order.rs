@@ -24,6 +24,18 @@ impl Kernel {
     /// # Errors
     /// Why it does not, for the human.
     pub(crate) fn commanded(&self, signed: Signed, session: Option<SessionId>) -> Result<Commanded, String> {
+        self.is_signed_command(&signed)?;
+        let deed = &signed.command.deed;
+        self.is_meant(deed, session.as_ref())?;
+        let session = session.filter(|_| matches!(deed, Deed::IssueToken { .. }));
+        Ok(Commanded { signed, session })
+    }
+
+    /// Whether a command is for this log and signed by whom it names, whatever it means.
+    ///
+    /// # Errors
+    /// Why it is not, for the human.
+    pub(crate) fn is_signed_command(&self, signed: &Signed) -> Result<(), String> {
         let Command { log, human, deed, .. } = &signed.command;
         if *log != self.settings.log {
             return Err(format!("the command is for the log `{log}`, this is `{}`", self.settings.log));
@@ -33,9 +45,7 @@ impl Kernel {
         if !is_signed(&key, &message, &signed.signature) {
             return Err(format!("the signature is not `{human}`'s over this command"));
         }
-        self.is_meant(deed, session.as_ref())?;
-        let session = session.filter(|_| matches!(deed, Deed::IssueToken { .. }));
-        Ok(Commanded { signed, session })
+        Ok(())
     }
 
     /// Whether a command would count now: log, signature and meaning. For orders that cost more than a step.

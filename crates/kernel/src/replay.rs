@@ -3,14 +3,16 @@
 //! Attempts become proposals at the sequence number of their reservation and decisions at that of their record;
 //! every other record is applied where it stands. Each decision is made twice: from the refolded state, and
 //! from the inputs of its own record alone. The fold then goes on from what was recorded, so one difference is one
-//! finding. Consents and commands have their signatures checked again.
+//! finding. Signatures of consents and commands are checked under every configuration: what a `started` claims exempts
+//! nothing from that, and whoever decided under a configuration that no human accepted is found.
 //!
 //! What it cannot know: calls that were in flight when a process died left no record, so in such a lifetime a
 //! recorded `reserved` or `in_flight` may be higher than the refolded one. A proposal whose append failed and that is on
 //! disk all the same shows as a difference in what waits.
 
+use countersign_model::command::Deed;
 use countersign_model::payload::{ActionPayload, Salt};
-use countersign_model::record::{Attempt, Inputs};
+use countersign_model::record::{Attempt, Commanded, Consent, Inputs};
 use countersign_model::unit::LeafIndex;
 use countersign_model::{Body, Caller, Digest, ReasonCode, Record, Seq, Verdict};
 
@@ -76,16 +78,16 @@ pub enum Found {
     },
     /// What it was decided on is not kept: its payload was erased, or its facts did not fit the record.
     Erased,
-    /// It was decided under another configuration or policy than the one given. It follows from its own inputs;
-    /// the inputs were not read again.
+    /// It was decided under another configuration or policy than the one given, which a human accepted. It follows from
+    /// its own inputs, or is signed by whom it names; the rest was not judged again.
     Outdated,
 }
 
 impl Report {
-    /// Whether nothing differs.
+    /// Whether nothing differs and everything was judged again. What was erased is no objection.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        !self.lines.iter().any(|line| matches!(line.found, Found::Differs { .. }))
+        !self.lines.iter().any(|line| matches!(line.found, Found::Differs { .. } | Found::Outdated))
     }
 }
 
@@ -106,6 +108,9 @@ struct Replay<'a> {
     bundle: &'a Bundle,
     /// Whether the lifetime at hand ran under the configuration and policy given.
     is_current: bool,
+    /// Whether a human accepted configuration and policy of the lifetime at hand. A later acceptance, of what the next
+    /// start is to run, takes nothing from that.
+    is_accepted: bool,
     /// Whether a proposal was erased: then what waited cannot be counted again.
     has_erased: bool,
 }
@@ -126,8 +131,12 @@ enum Taken {
 
 impl<'a> Replay<'a> {
     fn new(kernel: Kernel, bundle: &'a Bundle) -> Self {
-        let mut replay = Self { kernel, bundle, is_current: false, has_erased: false };
-        replay.is_current = replay.kernel.state.lifetime.as_ref().is_some_and(|lifetime| replay.is_under(lifetime));
+        let mut replay = Self { kernel, bundle, is_current: false, is_accepted: false, has_erased: false };
+        if let Some(lifetime) = &replay.kernel.state.lifetime {
+            replay.is_current = replay.is_under(lifetime);
+            // Its start lies below where this begins, which is not looked at.
+            replay.is_accepted = true;
+        }
         replay
     }
 
@@ -177,36 +186,60 @@ impl<'a> Replay<'a> {
         self.kernel.state.pass(record.at);
         if let Body::Started(started) = &record.body {
             self.is_current = self.is_under(&Lifetime::of(started));
+            self.is_accepted = false;
         }
         let taken = match &record.body {
-            Body::Consent(_) | Body::Commanded(_) if !self.is_current => Taken::Found(Found::Outdated),
             Body::Consent(consent) => Taken::Found(self.consent(consent)),
-            Body::Commanded(commanded) => {
-                let again = self.kernel.commanded(commanded.signed.clone(), commanded.session.clone());
-                Taken::Found(compared(again.as_ref() == Ok(commanded), || {
-                    again.err().unwrap_or_else(|| "the command means something else".to_owned())
-                }))
-            }
+            Body::Commanded(commanded) => Taken::Found(self.command(commanded)),
             body => body.attempt().map_or(Taken::Nothing, |attempt| self.attempt(leaf, attempt)),
         };
         let seen = Seen { record, payload: leaf.payload.as_ref(), leaf: Some((leaf.leaf, leaf.leaf_hash)) };
         self.kernel.state.apply(&self.kernel.settings, seen);
+        // A start is on record before what it runs is accepted, so an acceptance behind it counts too.
+        let state = &self.kernel.state;
+        self.is_accepted |= state.activation.zip(state.lifetime.as_ref()).is_some_and(|(accepted, lifetime)| {
+            (accepted.configuration, accepted.policy) == (lifetime.configuration, lifetime.policy)
+        });
         taken
     }
 
-    fn consent(&self, consent: &countersign_model::record::Consent) -> Found {
+    fn consent(&self, consent: &Consent) -> Found {
         if self.has_erased && self.kernel.proposal(&consent.ticket).is_none() {
-            return Found::Erased;
+            return found(self.kernel.is_signed_consent(consent), Found::Erased);
         }
-        let again = self.kernel.consented(Answered {
+        let mut again = self.kernel.consented(Answered {
             ticket: consent.ticket.clone(),
             human: consent.human.clone(),
             approved: consent.approved,
             signature: consent.signature.clone(),
         });
-        compared(again.as_ref() == Ok(consent), || {
-            again.err().unwrap_or_else(|| "the consent means something else".to_owned())
-        })
+        // How long a grant lasts is the configuration's to say; whether it is one follows from the record.
+        if let (false, Ok(again)) = (self.is_current, &mut again) {
+            again.grant_expires = again.grant_expires.and(consent.grant_expires);
+        }
+        self.same(again.as_ref(), consent, "consent")
+    }
+
+    fn command(&self, commanded: &Commanded) -> Found {
+        let Commanded { signed, session } = commanded;
+        let rests_on_configuration = matches!(
+            signed.command.deed,
+            Deed::Freeze { .. } | Deed::IssueToken { .. } | Deed::Lease { .. } | Deed::Prune { .. }
+        );
+        if rests_on_configuration && !self.is_current {
+            return found(self.kernel.is_signed_command(signed), Found::Outdated);
+        }
+        let again = self.kernel.commanded(signed.clone(), session.clone());
+        self.same(again.as_ref(), commanded, "command")
+    }
+
+    fn same<T: PartialEq>(&self, again: Result<&T, &String>, recorded: &T, what: &str) -> Found {
+        let same = match again {
+            Ok(again) if again == recorded => Ok(()),
+            Ok(_) => Err(format!("the {what} means something else")),
+            Err(why) => Err(why.clone()),
+        };
+        found(same, if self.is_current { Found::Identical } else { Found::Outdated })
     }
 
     fn attempt(&mut self, leaf: &Leaf, recorded: &Attempt) -> Taken {
@@ -215,8 +248,9 @@ impl<'a> Replay<'a> {
         if did_not_fit {
             return Taken::Found(Found::Erased);
         }
+        let mut what = self.not_accepted(recorded);
         // Its own inputs alone must give what it says, whatever else is known.
-        let what = judged_again(&leaf.record, recorded);
+        what.extend(judged_again(&leaf.record, recorded));
         if readable(leaf, recorded).is_none() {
             self.has_erased = true;
             if leaf.payload.is_some() {
@@ -225,7 +259,7 @@ impl<'a> Replay<'a> {
             }
             return Taken::Found(differing(what, Found::Erased));
         }
-        if !self.is_current || recorded.inputs.policy != self.kernel.settings.policy {
+        if !self.is_current {
             return Taken::Found(differing(what, Found::Outdated));
         }
         let draft = asked.unwrap_or_else(|| self.draft(leaf, recorded));
@@ -236,6 +270,22 @@ impl<'a> Replay<'a> {
         let mut forgiven = draft;
         forgive(&mut forgiven.attempt.inputs, &recorded.inputs);
         Taken::Doubtful { clean, unclean: self.compared_again(leaf, forgiven, recorded, what) }
+    }
+
+    /// What is wrong with whom or what it was decided under.
+    fn not_accepted(&self, recorded: &Attempt) -> Vec<String> {
+        let mut what = Differences::default();
+        let Some(lifetime) = &self.kernel.state.lifetime else {
+            return vec!["start: no start is on record before it".to_owned()];
+        };
+        what.compare("policy", &recorded.inputs.policy, &lifetime.policy);
+        // What was given vouches for itself as long as nobody ever accepted another.
+        let vouched = self.is_current && self.kernel.state.activation.is_none();
+        if !self.is_accepted && !vouched {
+            let Lifetime { configuration, policy, .. } = lifetime;
+            what.0.push(format!("configuration: no human accepted `{configuration}` with policy `{policy}` on record"));
+        }
+        what.0
     }
 
     fn compared_again(&self, leaf: &Leaf, draft: Draft, recorded: &Attempt, mut what: Vec<String>) -> Found {
@@ -298,11 +348,9 @@ impl Differences {
     }
 }
 
-fn compared(is_same: bool, why: impl FnOnce() -> String) -> Found {
-    if is_same {
-        return Found::Identical;
-    }
-    Found::Differs { what: vec![why()] }
+/// Different, with the reason, if it does not hold.
+fn found(holds: Result<(), String>, otherwise: Found) -> Found {
+    differing(holds.err().into_iter().collect(), otherwise)
 }
 
 /// Different, if anything differs.

@@ -23,7 +23,10 @@ fn all_identical(rig: &Rig) {
 
 /// A log with every kind of decision, consents, commands, a lost intent and a restart.
 fn eventful() -> Rig {
-    let mut rig = Rig::with_humans(vec![rule(BudgetScope::Run, 4), rule(BudgetScope::Tenant, 50)]);
+    filled(Rig::with_humans(vec![rule(BudgetScope::Run, 4), rule(BudgetScope::Tenant, 50)]))
+}
+
+fn filled(mut rig: Rig) -> Rig {
     let deletion = || action(&shop(), Effect::Destructive, "{\"id\":1}");
     let parked = ticket(&rig.call(&shop(), deletion()));
     rig.call(&shop(), deletion());
@@ -179,12 +182,114 @@ fn an_erased_payload_is_no_difference() {
 
 #[test]
 fn another_policy_or_configuration_is_outdated_not_different() {
-    let rig = eventful();
+    let rig = accepted();
+    let report = replay(&rig.log, &later(&rig), &rig.bundle);
+    assert!(report.lines.iter().all(|line| line.found == Found::Outdated), "{report:?}");
+    assert!(!report.is_clean(), "what was not judged again is not clean");
+}
+
+/// A configuration that comes after the log's.
+fn later(rig: &Rig) -> crate::Settings {
     let mut settings = rig.kernel.settings().clone();
     settings.configuration = Digest([9; 32]);
     settings.budgets.clear();
-    let report = replay(&rig.log, &settings, &rig.bundle);
-    assert!(report.lines.iter().all(|line| line.found == Found::Outdated));
+    settings.agents.clear();
+    settings.limits.grant_ttl_ms += 1;
+    settings.limits.freeze_max_ms = 0;
+    settings
+}
+
+/// The eventful log, whose configuration and policy a human accepted before the first decision.
+fn accepted() -> Rig {
+    let mut rig = Rig::with_humans(vec![rule(BudgetScope::Run, 4), rule(BudgetScope::Tenant, 50)]);
+    let settings = rig.kernel.settings().clone();
+    let deed = Deed::Activate { configuration: settings.configuration, policy: settings.policy, serial: 1 };
+    assert!(rig.order("ana", deed), "{:?}", rig.refusals);
+    filled(rig)
+}
+
+#[test]
+fn an_unheard_of_configuration_exempts_nothing() {
+    let forged = |rig: &mut Rig| {
+        for leaf in &mut rig.log {
+            if let Body::Started(started) = &mut leaf.record.body {
+                started.configuration = Digest([8; 32]);
+            }
+        }
+    };
+    // With an acceptance of another on record, and without any.
+    for mut rig in [accepted(), eventful()] {
+        forged(&mut rig);
+        let report = report(&rig);
+        let decisions = report.lines.iter().filter(|line| !["consent", "commanded"].contains(&line.kind));
+        assert!(decisions.clone().count() > 5);
+        decisions.for_each(|line| differs(&line.found, "configuration: no human accepted"));
+    }
+}
+
+#[test]
+fn signatures_are_checked_under_every_configuration() {
+    let mut rig = accepted();
+    for leaf in &mut rig.log {
+        match &mut leaf.record.body {
+            Body::Consent(consent) => consent.signature = vec![0; 64],
+            Body::Commanded(commanded) => commanded.signed.signature = vec![0; 64],
+            _ => {}
+        }
+    }
+    let report = replay(&rig.log, &later(&rig), &rig.bundle);
+    let signed: Vec<_> = report.lines.iter().filter(|line| ["consent", "commanded"].contains(&line.kind)).collect();
+    assert!(signed.iter().any(|line| line.kind == "consent") && signed.len() > 4, "{signed:?}");
+    signed.into_iter().for_each(|line| differs(&line.found, "the signature is not"));
+}
+
+#[test]
+fn an_erased_proposal_takes_no_signature_with_it() {
+    let mut rig = eventful();
+    for leaf in &mut rig.log {
+        leaf.payload = None;
+        if let Body::Consent(consent) = &mut leaf.record.body {
+            consent.signature = vec![0; 64];
+        }
+    }
+    let lines = report(&rig).lines;
+    let consents: Vec<_> = lines.iter().filter(|line| line.kind == "consent").collect();
+    assert_eq!(consents.len(), 2);
+    consents.into_iter().for_each(|line| differs(&line.found, "the signature is not"));
+}
+
+#[test]
+fn an_acceptance_behind_the_start_counts_and_a_later_one_takes_nothing() {
+    let mut rig = accepted();
+    let mut settings = rig.kernel.settings().clone();
+    settings.configuration = Digest([4; 32]);
+    // A start under another configuration, accepted behind it, as after every edit; then one for the time to come.
+    rig.kernel = refolded(settings.clone(), &rig.log);
+    rig.step(Event::Started { kill: crate::kill::KillState::default() });
+    for (serial, configuration) in [(2, settings.configuration), (3, Digest([5; 32]))] {
+        let deed = Deed::Activate { configuration, policy: settings.policy, serial };
+        assert!(rig.order("ana", deed), "{:?}", rig.refusals);
+    }
+    rig.call(&shop(), action(&shop(), Effect::Read, "{}"));
+    rig.step(Event::Stopped);
+    for settings in [settings, later(&rig)] {
+        let lines = replay(&rig.log, &settings, &rig.bundle).lines;
+        assert!(!lines.iter().any(|line| matches!(line.found, Found::Differs { .. })), "{lines:?}");
+    }
+}
+
+#[test]
+fn a_policy_that_the_start_does_not_name_is_found() {
+    let found = tampered("intent", 1, |leaf| {
+        let Body::Intent(attempt) = &mut leaf.record.body else { panic!() };
+        attempt.inputs.policy = Digest([3; 32]);
+    });
+    differs(&found, "policy");
+    let mut rig = eventful();
+    rig.log.retain(|leaf| !matches!(leaf.record.body, Body::Started(_)));
+    let report = report(&rig);
+    let intent = report.lines.iter().find(|line| line.kind == "intent").unwrap();
+    differs(&intent.found, "start: no start");
 }
 
 #[test]
