@@ -6,10 +6,11 @@
 use countersign_model::command::{Deed, Signed};
 use countersign_model::id::RunId;
 use countersign_model::payload::ActionPayload;
-use countersign_model::record::{Attempt, Commanded, Consent, Proposal};
+use countersign_model::record::{Attempt, Commanded, Consent, Outcome, Proposal};
 use countersign_model::unit::LeafIndex;
 use countersign_model::{Body, Digest, Principal, Record, TimeMs};
 
+use crate::kernel::charge;
 use crate::parked::{Parked, RefusedAs};
 use crate::settings::Settings;
 use crate::state::{Activation, Begin, Human, Lifetime, Open, State};
@@ -36,10 +37,7 @@ impl State {
                 self.lifetime = Some(Lifetime::of(started));
             }
             Body::Intent(attempt) => self.apply_intent(attempt, seen),
-            Body::Outcome(outcome) => {
-                self.open.remove(&outcome.action);
-                self.budgets.settle(outcome.action, outcome.charged);
-            }
+            Body::Outcome(outcome) => self.apply_outcome(outcome),
             Body::Denial(attempt) | Body::Waiting(attempt) => self.budgets.settle(attempt.reserved_at, 0),
             Body::Proposal(proposal) => self.apply_proposal(proposal, seen),
             Body::Consent(consent) => self.apply_consent(consent),
@@ -73,6 +71,17 @@ impl State {
         self.open.insert(attempt.reserved_at, open);
         if let Some(ticket) = &attempt.ticket {
             self.drop_parked(ticket);
+        }
+    }
+
+    /// An outcome that is not this intent's closes nothing: at the next start the call is unknown, and charged. None gives
+    /// back more than its status does.
+    fn apply_outcome(&mut self, outcome: &Outcome) {
+        let Outcome { action, intent, status, charged, .. } = outcome;
+        let is_its = self.open.get(action).is_some_and(|open| open.leaf.is_none_or(|leaf| leaf == *intent));
+        if is_its {
+            self.open.remove(action);
+            self.budgets.settle(*action, charge(*status).max(*charged));
         }
     }
 

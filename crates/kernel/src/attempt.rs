@@ -193,13 +193,27 @@ fn within_bounds(record: Record) -> Record {
         return record;
     };
     let mut attempt = denial(attempt.clone(), Reason::plain(ReasonCode::RecordTooLong));
-    attempt.facts = Facts::opaque("the facts did not fit the record");
+    attempt.facts = Facts::opaque(DID_NOT_FIT);
     attempt.inputs.evaluation = None;
     attempt.inputs.standing.waits_as = None;
     attempt.inputs.standing.grant = None;
     Record { body: Body::Denial(Box::new(attempt)), ..record }
 }
 
+/// Whether a decision is one that [`within_bounds`] made: what it was decided on is not in it.
+pub(crate) fn did_not_fit(body: &Body) -> bool {
+    let Body::Denial(attempt) = body else { return false };
+    let Inputs { evaluation, standing, .. } = &attempt.inputs;
+    attempt.verdict == Verdict::Deny
+        && attempt.reasons == [Reason::plain(ReasonCode::RecordTooLong)]
+        && attempt.ticket.is_none()
+        && attempt.facts == Facts::opaque(DID_NOT_FIT)
+        && evaluation.is_none()
+        && standing.waits_as.is_none()
+        && standing.grant.is_none()
+}
+
+const DID_NOT_FIT: &str = "the facts did not fit the record";
 const TICKET_CHARS: usize = 10;
 /// Crockford's base32: no letter that is taken for a digit.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";

@@ -298,7 +298,7 @@ impl Kernel {
 }
 
 /// What an outcome is charged: only what surely did not start is free.
-const fn charge(status: Status) -> u64 {
+pub(crate) const fn charge(status: Status) -> u64 {
     match status {
         Status::NotStarted => 0,
         Status::Done | Status::Failed | Status::Unknown => 1,

@@ -12,16 +12,16 @@
 
 use countersign_model::command::Deed;
 use countersign_model::payload::{ActionPayload, Salt};
-use countersign_model::record::{Attempt, Commanded, Consent, Inputs};
+use countersign_model::record::{Attempt, Commanded, Consent, Inputs, Outcome};
 use countersign_model::unit::LeafIndex;
-use countersign_model::{Body, Caller, Digest, ReasonCode, Record, Seq, Verdict};
+use countersign_model::{Body, Caller, Digest, Record, Seq, Verdict};
 
 use crate::apply::Seen;
-use crate::attempt::Draft;
+use crate::attempt::{Draft, did_not_fit};
 use crate::consent::Answered;
 use crate::event::Salts;
 use crate::judge::{Judgement, judge};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, charge};
 use crate::policy::{Bundle, EvaluationRequest};
 use crate::settings::Settings;
 use crate::state::Lifetime;
@@ -46,7 +46,7 @@ pub struct Leaf {
     pub payload: Option<ActionPayload>,
 }
 
-/// What replay found, a line for every decision, consent and command.
+/// What replay found: a line for every decision, consent, command and snapshot, and for every outcome that differs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// In the order of sequence numbers.
@@ -191,6 +191,7 @@ impl<'a> Replay<'a> {
         let taken = match &record.body {
             Body::Consent(consent) => Taken::Found(self.consent(consent)),
             Body::Commanded(commanded) => Taken::Found(self.command(commanded)),
+            Body::Outcome(outcome) => self.outcome(outcome),
             body => body.attempt().map_or(Taken::Nothing, |attempt| self.attempt(leaf, attempt)),
         };
         let seen = Seen { record, payload: leaf.payload.as_ref(), leaf: Some((leaf.leaf, leaf.leaf_hash)) };
@@ -233,6 +234,17 @@ impl<'a> Replay<'a> {
         self.same(again.as_ref(), commanded, "command")
     }
 
+    /// An outcome decides nothing; what it closes and what it charges follow all the same.
+    fn outcome(&self, outcome: &Outcome) -> Taken {
+        let mut what = Differences::default();
+        match self.kernel.state.open.get(&outcome.action).and_then(|open| open.leaf) {
+            Some(intent) => what.compare("intent", &outcome.intent, &intent),
+            None => what.0.push(format!("action: no intent of `{}` waits for an outcome", outcome.action)),
+        }
+        what.compare("charged", &outcome.charged, &charge(outcome.status));
+        if what.0.is_empty() { Taken::Nothing } else { Taken::Found(Found::Differs { what: what.0 }) }
+    }
+
     fn same<T: PartialEq>(&self, again: Result<&T, &String>, recorded: &T, what: &str) -> Found {
         let same = match again {
             Ok(again) if again == recorded => Ok(()),
@@ -244,19 +256,21 @@ impl<'a> Replay<'a> {
 
     fn attempt(&mut self, leaf: &Leaf, recorded: &Attempt) -> Taken {
         let asked = self.kernel.answered(recorded.reserved_at);
-        let did_not_fit = recorded.reasons.iter().any(|reason| reason.code == ReasonCode::RecordTooLong);
-        if did_not_fit {
-            return Taken::Found(Found::Erased);
-        }
         let mut what = self.not_accepted(recorded);
-        // Its own inputs alone must give what it says, whatever else is known.
-        what.extend(judged_again(&leaf.record, recorded));
+        let did_not_fit = did_not_fit(&leaf.record.body);
+        if !did_not_fit {
+            // Its own inputs alone must give what it says, whatever else is known.
+            what.extend(judged_again(&leaf.record, recorded));
+        }
         if readable(leaf, recorded).is_none() {
             self.has_erased = true;
             if leaf.payload.is_some() {
                 let what = vec!["payload: it is not the one that the record commits to".to_owned()];
                 return Taken::Found(Found::Differs { what });
             }
+            return Taken::Found(differing(what, Found::Erased));
+        }
+        if did_not_fit {
             return Taken::Found(differing(what, Found::Erased));
         }
         if !self.is_current {

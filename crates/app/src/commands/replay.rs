@@ -1,7 +1,7 @@
 //! `replay`: every recorded decision is made again, and what differs is named.
 //!
 //! It verifies what it reads on the way and asks nobody. Decisions of another configuration or policy than the one given
-//! follow from their own inputs and no more: they are outdated. Kernel versions are compared by what was recorded.
+//! follow from their own inputs and no more: they are outdated, and a log that has any is not called clean. Kernel versions are compared by what was recorded.
 
 use std::cell::RefCell;
 
@@ -242,7 +242,7 @@ impl Tally {
             .iter()
             .map(|line| json!({"leaf": line.leaf.0, "seq": line.seq.0, "kind": line.kind, "what": differences(line)}));
         json!({
-            "clean": self.differs == 0, "version": settings.version, "from": from, "size": head.size,
+            "clean": self.differs == 0 && self.outdated == 0, "version": settings.version, "from": from, "size": head.size,
             "root": head.root.to_string(), "identical": self.identical, "differs": self.differs,
             "erased": self.erased, "outdated": self.outdated,
             "lifetimes": lifetimes.collect::<Vec<_>>(), "differing": differing.collect::<Vec<_>>(),
@@ -275,7 +275,11 @@ fn visible_text(tally: &Tally, from: u64, head: &TreeHead, settings: &Settings) 
             settings.version
         ));
     }
-    let word = if tally.differs == 0 { format!("{GOOD}clean{GOOD:#}") } else { format!("{BAD}differs{BAD:#}") };
+    let word = match (tally.differs, tally.outdated) {
+        (0, 0) => format!("{GOOD}clean{GOOD:#}"),
+        (0, outdated) => format!("{WAIT}{outdated} outdated{WAIT:#}: not judged again, the rest does not differ"),
+        _ => format!("{BAD}differs{BAD:#}"),
+    };
     lines.push(format!(
         "{word}: {} identical, {} different, {} erased, {} outdated; records {from} to {}, root {}",
         tally.identical, tally.differs, tally.erased, tally.outdated, head.size, head.root

@@ -2,8 +2,8 @@
 
 use countersign_model::command::Deed;
 use countersign_model::facts::Effect;
-use countersign_model::record::Status;
-use countersign_model::{Body, Digest, Verdict};
+use countersign_model::record::{Outcome, Status};
+use countersign_model::{Body, Digest, Facts, Reason, ReasonCode, Record, Verdict};
 
 use super::{Found, Leaf, Report, replay};
 use crate::tests::fixture::*;
@@ -325,4 +325,71 @@ fn a_replay_from_the_middle_says_what_one_from_the_start_says() {
         lines.sort_by_key(|line| (line.seq, line.leaf));
         assert_eq!(lines, expected, "from {size}");
     }
+}
+
+#[test]
+fn only_the_denial_of_what_did_not_fit_is_exempt() {
+    let too_long = || vec![Reason::plain(ReasonCode::RecordTooLong)];
+    let honest = |leaf: &mut Leaf| {
+        let Body::Denial(attempt) = &mut leaf.record.body else { panic!() };
+        attempt.reasons = too_long();
+        attempt.facts = Facts::opaque("the facts did not fit the record");
+        (attempt.inputs.evaluation, attempt.ticket) = (None, None);
+        (attempt.inputs.standing.waits_as, attempt.inputs.standing.grant) = (None, None);
+    };
+    assert_eq!(tampered("denial", 1, honest), Found::Erased);
+    let check = |kind: &str, change: &dyn Fn(&mut Body)| {
+        let found = tampered(kind, 1, |leaf| {
+            if kind == "denial" {
+                honest(leaf);
+            }
+            change(&mut leaf.record.body);
+        });
+        differs(&found, "judged");
+    };
+    let of = |body: &mut Body| match body {
+        Body::Intent(attempt) | Body::Denial(attempt) => attempt.clone(),
+        other => panic!("{other:?}"),
+    };
+    check("denial", &|body| *body = Body::Intent(of(body)));
+    check("denial", &|body| {
+        let mut attempt = of(body);
+        attempt.reasons.push(Reason::plain(ReasonCode::Killed));
+        *body = Body::Denial(attempt);
+    });
+    check("denial", &|body| {
+        let mut attempt = of(body);
+        attempt.facts = Facts::declared(Effect::Read);
+        *body = Body::Denial(attempt);
+    });
+    check("intent", &|body| {
+        let mut attempt = of(body);
+        attempt.reasons = too_long();
+        *body = Body::Intent(attempt);
+    });
+}
+
+#[test]
+fn what_an_outcome_closes_and_charges_is_checked() {
+    let check = |what: &str, change: fn(&mut Outcome)| {
+        differs(
+            &tampered("outcome", 0, |leaf| {
+                let Body::Outcome(outcome) = &mut leaf.record.body else { panic!() };
+                change(outcome);
+            }),
+            what,
+        );
+    };
+    check("charged", |outcome| outcome.charged = 0);
+    check("charged", |outcome| outcome.charged = 2);
+    check("charged", |outcome| outcome.status = Status::NotStarted);
+    check("intent", |outcome| outcome.intent.0 += 1);
+    check("action", |outcome| outcome.action.0 += 1);
+    // One call, two outcomes.
+    let mut rig = eventful();
+    let first = rig.log.iter().find(|leaf| leaf.record.body.kind() == "outcome").unwrap().clone();
+    let last = rig.log.last().unwrap().record.seq.0;
+    let again = Record { seq: countersign_model::Seq(last + 1), ..first.record };
+    rig.log.push(Leaf { record: again, leaf: countersign_model::unit::LeafIndex(rig.log.len() as u64), ..first });
+    differs(&report(&rig).lines.last().unwrap().found, "action");
 }

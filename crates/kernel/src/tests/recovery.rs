@@ -132,3 +132,28 @@ fn the_same_events_give_the_same_commands() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn a_start_trusts_no_forged_refund() {
+    let read = || action(&shop(), Effect::Read, "1");
+    let ran = |change: fn(&mut Outcome)| {
+        let mut rig = Rig::new(vec![rule(BudgetScope::Run, 1)]);
+        let call = attempt(&rig.call(&shop(), read())).reserved_at;
+        rig.end(call, Status::Done);
+        let Body::Outcome(outcome) = &mut rig.log.last_mut().unwrap().record.body else { panic!() };
+        change(outcome);
+        rig.restart();
+        words(&rig.call(&shop(), read()))
+    };
+    for change in [
+        (|_| ()) as fn(&mut Outcome),
+        |outcome| outcome.charged = 0,
+        |outcome| {
+            outcome.status = Status::NotStarted;
+            outcome.charged = 0;
+            outcome.intent.0 += 1;
+        },
+    ] {
+        assert_eq!(ran(change), "denial budget_exhausted");
+    }
+}
