@@ -46,7 +46,8 @@ pub struct Leaf {
     pub payload: Option<ActionPayload>,
 }
 
-/// What replay found: a line for every decision, consent, command and snapshot, and for every outcome that differs.
+/// What replay found: a line for every decision, consent, command and snapshot, and for every outcome and
+/// erasure that differs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// In the order of sequence numbers.
@@ -192,6 +193,10 @@ impl<'a> Replay<'a> {
             Body::Consent(consent) => Taken::Found(self.consent(consent)),
             Body::Commanded(commanded) => Taken::Found(self.command(commanded)),
             Body::Outcome(outcome) => self.outcome(outcome),
+            // What was never ordered explains no missing payload.
+            Body::Erased(erased) if !self.kernel.state.keep.erasures.contains(&erased.scope) => {
+                Taken::Found(Found::Differs { what: vec!["scope: no order to erase it is on record".to_owned()] })
+            }
             body => body.attempt().map_or(Taken::Nothing, |attempt| self.attempt(leaf, attempt)),
         };
         let seen = Seen { record, payload: leaf.payload.as_ref(), leaf: Some((leaf.leaf, leaf.leaf_hash)) };
@@ -218,7 +223,8 @@ impl<'a> Replay<'a> {
         if let (false, Ok(again)) = (self.is_current, &mut again) {
             again.grant_expires = again.grant_expires.and(consent.grant_expires);
         }
-        self.same(again.as_ref(), consent, "consent")
+        let judged = if self.is_current { Found::Identical } else { Found::Outdated };
+        found(is_same(again.as_ref(), consent, "consent"), judged)
     }
 
     fn command(&self, commanded: &Commanded) -> Found {
@@ -231,7 +237,7 @@ impl<'a> Replay<'a> {
             return found(self.kernel.is_signed_command(signed), Found::Outdated);
         }
         let again = self.kernel.commanded(signed.clone(), session.clone());
-        self.same(again.as_ref(), commanded, "command")
+        found(is_same(again.as_ref(), commanded, "command"), Found::Identical)
     }
 
     /// An outcome decides nothing; what it closes and what it charges follow all the same.
@@ -243,15 +249,6 @@ impl<'a> Replay<'a> {
         }
         what.compare("charged", &outcome.charged, &charge(outcome.status));
         if what.0.is_empty() { Taken::Nothing } else { Taken::Found(Found::Differs { what: what.0 }) }
-    }
-
-    fn same<T: PartialEq>(&self, again: Result<&T, &String>, recorded: &T, what: &str) -> Found {
-        let same = match again {
-            Ok(again) if again == recorded => Ok(()),
-            Ok(_) => Err(format!("the {what} means something else")),
-            Err(why) => Err(why.clone()),
-        };
-        found(same, if self.is_current { Found::Identical } else { Found::Outdated })
     }
 
     fn attempt(&mut self, leaf: &Leaf, recorded: &Attempt) -> Taken {
@@ -359,6 +356,14 @@ impl Differences {
         if recorded != again {
             self.0.push(format!("{name}: recorded {recorded:?}, again {again:?}"));
         }
+    }
+}
+
+fn is_same<T: PartialEq>(again: Result<&T, &String>, recorded: &T, what: &str) -> Result<(), String> {
+    match again {
+        Ok(again) if again == recorded => Ok(()),
+        Ok(_) => Err(format!("the {what} means something else")),
+        Err(why) => Err(why.clone()),
     }
 }
 

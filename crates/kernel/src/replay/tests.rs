@@ -2,7 +2,7 @@
 
 use countersign_model::command::Deed;
 use countersign_model::facts::Effect;
-use countersign_model::record::{Outcome, Status};
+use countersign_model::record::{Outcome, Status, VaultScope};
 use countersign_model::{Body, Digest, Facts, Reason, ReasonCode, Record, Verdict};
 
 use super::{Found, Leaf, Report, replay};
@@ -184,7 +184,14 @@ fn an_erased_payload_is_no_difference() {
 fn another_policy_or_configuration_is_outdated_not_different() {
     let rig = accepted();
     let report = replay(&rig.log, &later(&rig), &rig.bundle);
-    assert!(report.lines.iter().all(|line| line.found == Found::Outdated), "{report:?}");
+    let at = |line: &super::Line| rig.log[usize::try_from(line.leaf.0).unwrap()].record.body.clone();
+    for line in &report.lines {
+        // Whom a human enrols or what he accepts follows under every configuration.
+        let rests_on_none = matches!(&at(line), Body::Commanded(commanded)
+            if matches!(commanded.signed.command.deed, Deed::Enrol { .. } | Deed::Activate { .. }));
+        let expected = if rests_on_none { Found::Identical } else { Found::Outdated };
+        assert_eq!(line.found, expected, "{line:?}");
+    }
     assert!(!report.is_clean(), "what was not judged again is not clean");
 }
 
@@ -392,4 +399,22 @@ fn what_an_outcome_closes_and_charges_is_checked() {
     let again = Record { seq: countersign_model::Seq(last + 1), ..first.record };
     rig.log.push(Leaf { record: again, leaf: countersign_model::unit::LeafIndex(rig.log.len() as u64), ..first });
     differs(&report(&rig).lines.last().unwrap().found, "action");
+}
+
+#[test]
+fn an_erasure_that_nobody_ordered_is_found() {
+    for is_ordered in [true, false] {
+        let mut rig = eventful();
+        let scope = VaultScope::Run("r-1".parse().unwrap());
+        if is_ordered {
+            assert!(rig.order("ana", Deed::Erase { scope: scope.clone() }), "{:?}", rig.refusals);
+        }
+        let command = countersign_model::unit::LeafIndex(0);
+        rig.step(Event::Erased { scope, command, keys: 1, payloads: 1, tickets: Default::default() });
+        let report = report(&rig);
+        assert_eq!(report.is_clean(), is_ordered, "{report:?}");
+        if !is_ordered {
+            differs(&report.lines.last().unwrap().found, "scope");
+        }
+    }
 }
