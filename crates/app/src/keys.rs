@@ -4,7 +4,7 @@
 //! tools read. The passphrase comes from the terminal only: never from a variable, a flag or a
 //! pipe, for an agent of the same user could set those. Nothing here has a default secret.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -93,14 +93,15 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     Ok(bytes)
 }
 
+/// Makes a file that only its owner can read, and never over another.
+pub(crate) fn new_file(path: &Path) -> Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.with_context(|| format!("cannot make `{}`; it is not overwritten if it is there", path.display()))
+}
+
 /// Writes a file that only its owner can read, and never over another.
 pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("cannot create `{}`; it is not overwritten if it is there", path.display()))?;
+    let mut file = new_file(path)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).with_context(|| format!("cannot write `{}`", path.display()))
 }
 

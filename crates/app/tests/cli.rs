@@ -282,6 +282,11 @@ fn disclosures(at: &Installation, records: &[(u64, String)], foreign: &str) {
     check(&at.run(&["log", "verify", &path("field.json"), "--key", foreign]), 5, &["field.json", "is of log"]);
     at.write("cut.json", &text[..text.len() / 2]);
     check(&at.run(&["log", "verify", &path("cut.json")]), 5, &["cut.json", "not well-formed"]);
+    // It holds arguments: its owner's alone, and it takes no other file's place.
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path("field.json")).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let over = at.run(&["log", "disclose", &intent, "--all", "--out", &path("field.json")]);
+    check(&over, 1, &["field.json", "not overwritten"]);
     check(&at.run(&["log", "disclose", &intent, "--field", "none"]), 1, &["no field `none`", "log show"]);
     check(&at.run(&["log", "disclose", &intent]), 2, &["--field"]);
     check(&at.run(&["log", "disclose", &outcome, "--all"]), 1, &["outcome"]);

@@ -49,7 +49,7 @@ pub(crate) fn run(command: &Disclose, context: &Context) -> Result<Exit> {
     let text = disclosure.to_json()?;
     match out {
         Some(path) => {
-            std::fs::write(path, format!("{text}\n")).with_context(|| format!("cannot write `{}`", path.display()))?;
+            crate::keys::write_new(path, format!("{text}\n").as_bytes())?;
             let (shown, of) = (disclosure.fields.len(), disclosure.commitments.len());
             let value = json!({"file": path, "shown": shown, "fields": of});
             context.out.result(&value, &format!("{shown} of {of} fields written to {}", path.display()));

@@ -1,11 +1,8 @@
 //! `log export`: streams the record through a format, to a file or to standard output.
 
-use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use countersign_ledger::{Reader, Store};
 use countersign_model::Record;
 use countersign_receipt::merkle::TreeHead;
@@ -15,6 +12,7 @@ use super::query::{covered_value, moment};
 use crate::cli::Export;
 use crate::context::{Context, wall};
 use crate::export::{self, FORMATS, Format, Joiner, Line};
+use crate::keys;
 use crate::terminal::{Exit, unverified, usage};
 
 /// Runs the command.
@@ -94,7 +92,7 @@ enum Writer {
 impl Writer {
     #[cfg_attr(not(feature = "parquet"), expect(unused_variables, reason = "JSON lines name the log themselves"))]
     fn new(format: Format, export: &Export, (log, head): (&str, &TreeHead)) -> Result<Self> {
-        let file = export.out.as_deref().map(new_file).transpose()?.map(BufWriter::new);
+        let file = export.out.as_deref().map(keys::new_file).transpose()?.map(BufWriter::new);
         match (format, file) {
             #[cfg(feature = "parquet")]
             (Format::Parquet, Some(file)) => Ok(Self::Parquet(Box::new(export::parquet::Table::new(file, log, head)?))),
@@ -132,9 +130,4 @@ impl Writer {
             }
         }
     }
-}
-
-fn new_file(path: &Path) -> Result<File> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    file.with_context(|| format!("cannot make `{}`; choose a name that is not taken", path.display()))
 }
