@@ -38,6 +38,9 @@ use self::digest::{Crew, Digested, Piece, Work};
 /// How much of a segment is read at a time, in bytes; a larger frame is read whole.
 const PIECE_BYTES: usize = 1 << 20;
 
+/// What is wrong with a published file that is not there.
+const MISSING: &str = "is missing";
+
 /// Whoever can read records, to see every one of a log that is walked.
 pub struct Readers<'a> {
     /// Judges the base of a log that was pruned, before any record.
@@ -60,7 +63,8 @@ pub struct Report {
     pub head: TreeHead,
     /// The confirmed mark; for an auditor, the published checkpoint.
     pub confirmed: u64,
-    /// The size of the published checkpoint, if there is one.
+    /// The size of the published checkpoint. None if there is none, as where a process ended before its first: then no
+    /// file of the public folder was missed, and only full tiles and bundles that are there were compared. Say so.
     pub published: Option<u64>,
 }
 
@@ -387,6 +391,10 @@ impl Walk<'_> {
             if self.published.as_ref().is_some_and(|published| head.size <= published.size) {
                 full.iter().try_for_each(|file| compare(self.store.disk(), &self.store.public(), file, index))?;
             }
+            if self.published.is_none() {
+                let (disk, public) = (self.store.disk(), self.store.public());
+                full.iter().try_for_each(|file| compare_found(disk, &public, file, index))?;
+            }
             self.boundary(&head)?;
             for record in checked.shape.records(bytes) {
                 let index = record.index;
@@ -529,6 +537,14 @@ fn mark(store: &Store) -> Result<[TreeHead; 2], WalkError> {
     }
 }
 
+/// The same where nothing vouches for the file being there: a process may end between its tiles and its first checkpoint.
+fn compare_found(disk: &dyn Disk, public: &Path, file: &PublicFile, index: u64) -> Result<(), WalkError> {
+    match compare(disk, public, file, index) {
+        Err(WalkError::Public { what: MISSING, .. }) => Ok(()),
+        compared => compared,
+    }
+}
+
 fn compare(disk: &dyn Disk, public: &Path, file: &PublicFile, index: u64) -> Result<(), WalkError> {
     let path = public.join(&file.path);
     match read_file(disk, &path, file.bytes.len() as u64) {
@@ -537,9 +553,7 @@ fn compare(disk: &dyn Disk, public: &Path, file: &PublicFile, index: u64) -> Res
         Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
             Err(WalkError::Public { path, what: "is too long", index })
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(WalkError::Public { path, what: "is missing", index })
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(WalkError::Public { path, what: MISSING, index }),
         Err(error) => Err(at(&path)(error)),
     }
 }
