@@ -14,7 +14,7 @@ use countersign_model::{Body, Digest, Record};
 use countersign_receipt::VerifierKey;
 use countersign_receipt::merkle::leaf_hash;
 
-use crate::payloads;
+use crate::payloads::Payloads;
 
 /// What a command wants of a walk.
 pub(crate) struct Walker<'a> {
@@ -38,15 +38,16 @@ pub(crate) fn walk(
 ) -> Result<Report, WalkError> {
     let Walker { vault, begin, visit } = walker;
     let begun = Begun::default();
+    let payloads = Payloads::new(vault);
     let check = |stored: countersign_ledger::Record<'_>| {
-        let record = payloads::check(vault, stored)?;
+        let record = payloads.check(stored)?;
         begun.see(stored.index, &record);
         Ok(())
     };
     let mut begin = |base: &Base| {
         begun.begin(base).map_err(VisitError::new)?;
         for stored in &base.carried {
-            let checked = payloads::check(vault, stored.as_record());
+            let checked = payloads.check_carried(stored.as_record());
             checked.map_err(|what| VisitError::new(format!("record `{}`: {what}", stored.index)))?;
         }
         begin(base)
@@ -54,6 +55,7 @@ pub(crate) fn walk(
     let report = verify::walk_records(store, key, Readers { begin: &mut begin, check: &check, visit }, progress)?;
     let minimum = report.from;
     begun.finish().map_err(|reason| WalkError::Base { path: store.base(minimum), minimum, reason })?;
+    payloads.finish().map_err(|(index, reason)| WalkError::Visitor { index, reason })?;
     Ok(report)
 }
 

@@ -7,7 +7,8 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use countersign_ledger::{Config, Entry as NewEntry, Ledger, Store};
+use countersign_ledger::vault::Scopes;
+use countersign_ledger::{Config, Entry as NewEntry, Ledger, Store, Vault};
 use countersign_model::Body;
 use serde_json::{Value, json};
 use support::agent::{Agent, End};
@@ -24,12 +25,13 @@ fn check(ran: &Ran, code: i32, words: &[&str]) {
     }
 }
 
-/// What `replay` says of a log in which nothing differs.
+/// What `replay` says of a log in which nothing differs: it is clean if nothing is outdated either.
 fn clean(at: &Installation, args: &[&str]) -> Value {
     let ran = at.run(&[&["replay"], args].concat());
     assert_eq!(ran.code, 0, "{ran:?}");
     let said = ran.json();
-    assert_eq!((&said["clean"], &said["differs"]), (&json!(true), &json!(0)), "{said}");
+    assert_eq!((&said["clean"], &said["differs"]), (&json!(said["outdated"] == 0), &json!(0)), "{said}");
+    assert_eq!(said["payloads"], "checked");
     assert_eq!(said["differing"], json!([]));
     said
 }
@@ -58,8 +60,9 @@ async fn lived() -> Installation {
 async fn a_log_is_replayed_under_its_own_policy_under_another_and_elsewhere() {
     let at = lived().await;
     let said = clean(&at, &[]);
-    // Four intents, a proposal, a denial, the consent and the acceptance of the policy; before that, what `init` accepted.
-    assert_eq!((&said["identical"], &said["outdated"], &said["erased"]), (&json!(8), &json!(3), &json!(0)), "{said}");
+    // Four intents, a proposal, a denial, the consent and the acceptance of the policy; before that, what `init` enrolled
+    // and accepted, and the token that it issued under another configuration.
+    assert_eq!((&said["identical"], &said["outdated"], &said["erased"]), (&json!(10), &json!(1), &json!(0)), "{said}");
     let lifetime = &said["lifetimes"][1];
     for same in ["same_version", "same_configuration", "same_policy"] {
         assert_eq!(lifetime[same], true, "{same}: {said}");
@@ -68,12 +71,21 @@ async fn a_log_is_replayed_under_its_own_policy_under_another_and_elsewhere() {
     assert_eq!((&said["size"], &said["root"]), (&verified["size"], &verified["root"]));
     let config = format!("--config={}", at.path("countersign.yaml").display());
     let people = support::run(&[&config, "replay"]);
-    assert!(people.code == 0 && people.stdout.contains("clean: 8 identical, 0 different"), "{people:?}");
+    assert!(
+        people.code == 0
+            && people
+                .stdout
+                .contains("1 outdated: not judged again, the rest does not differ: 10 identical, 0 different"),
+        "{people:?}"
+    );
 
     // From a record on, only what stands there is counted.
     let last = at.records().iter().rfind(|entry| entry.record.body.attempt().is_some()).unwrap().index;
-    assert_eq!(clean(&at, &["--from", &last.to_string()])["identical"], 1);
-    assert_eq!(clean(&at, &["--from", "0"])["identical"], 8);
+    let of_last = clean(&at, &["--from", &last.to_string()]);
+    assert_eq!((&of_last["identical"], &of_last["clean"]), (&json!(1), &json!(true)));
+    let people = support::run(&[&config, "replay", "--from", &last.to_string()]);
+    assert!(people.stdout.contains("clean: 1 identical, 0 different"), "{people:?}");
+    assert_eq!(clean(&at, &["--from", "0"])["identical"], 10);
     // There is no snapshot in so short a log: all of it is read.
     assert_eq!(clean(&at, &["--from-snapshot"])["from"], 0);
 
@@ -85,13 +97,13 @@ async fn a_log_is_replayed_under_its_own_policy_under_another_and_elsewhere() {
     let policy = at.read("policy.cedar");
     at.write("policy.cedar", &format!("{policy}\n@id(\"nothing-is-put\")\nforbid (principal, action, resource) when {{ context.tool == \"put\" }};\n"));
     let said = clean(&at, &[]);
-    assert_eq!((&said["identical"], &said["outdated"]), (&json!(0), &json!(11)), "{said}");
+    assert_eq!((&said["identical"], &said["outdated"]), (&json!(3), &json!(8)), "{said}");
     let lifetime = &said["lifetimes"][1];
     assert_eq!((&lifetime["same_policy"], &lifetime["same_version"]), (&json!(false), &json!(true)), "{said}");
     let (config, ledger) = (old.path().join("countersign.yaml"), at.path("ledger"));
     let config = format!("--config={}", config.display());
     let older = support::run(&["--json", &config, "replay", "--ledger", &ledger.display().to_string()]);
-    assert_eq!((older.code, &older.json()["identical"]), (0, &json!(8)), "{older:?}");
+    assert_eq!((older.code, &older.json()["identical"]), (0, &json!(10)), "{older:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,8 +133,15 @@ async fn a_forged_payload_and_a_decision_that_does_not_follow_are_named() {
     let mut signed = denial.record.clone();
     signed.seq.0 = records.last().unwrap().record.seq.0 + 2;
     signed.body = Body::Intent(denied);
-    let (ledger, _) = Ledger::open(&Store::real(at.path("ledger")), Config::default(), &mut |_| Ok(())).unwrap();
-    let pending = ledger.append(NewEntry::new(signed.to_leaf().unwrap()));
+    let store = Store::real(at.path("ledger"));
+    let vault = Vault::open(&store).unwrap();
+    vault.refill().unwrap();
+    let scopes = Scopes { run: "r-1".parse().unwrap(), subject: None };
+    let (ledger, _) = Ledger::open(&store, Config::default(), &mut |_| Ok(())).unwrap();
+    let (leaf, stored) = (signed.to_leaf().unwrap(), ledger.record(denial.index).unwrap());
+    let payload = vault.unseal(&stored.payload.unwrap(), &stored.leaf).unwrap().unwrap();
+    let sealed = vault.sealer(&scopes).unwrap().seal(&payload, &leaf).unwrap();
+    let pending = ledger.append(NewEntry::with_payload(leaf, sealed));
     let added = tokio::task::block_in_place(|| pending.wait()).unwrap().index;
     ledger.close().unwrap();
     assert_eq!(at.run(&["log", "verify"]).code, 0, "its signature is right");
@@ -233,10 +252,18 @@ async fn unknown_outcomes_are_listed_beside_the_gateway_and_without_it() {
     assert_eq!(at.run(&["log", "unknown"]).json(), json!({"unknown": []}));
     let held = tokio::spawn(async move { agent.try_call("hold", "two").await.is_ok() });
     support::until("the upstream has begun", &mut || at.effects().iter().any(|effect| effect == "hold two"));
+    let config = format!("--config={}", at.path("countersign.yaml").display());
+    let people = support::run(&[&config, "log", "unknown"]);
+    assert!(people.stdout.contains("no outcome on record, or still in flight: lab/hold"), "{people:?}");
     gateway.crash().await;
     assert!(!held.await.unwrap(), "nobody answered");
-    // It is on record only from the next start on.
-    assert_eq!(at.run(&["log", "unknown"]).json(), json!({"unknown": []}));
+    // No outcome is on record before the next start, and nothing writes one now.
+    let open = at.run(&["log", "unknown"]).json();
+    let unended = &open["unknown"][0];
+    assert_eq!((&unended["outcome"], &unended["recorded_ms"]), (&Value::Null, &Value::Null), "{open}");
+    assert_eq!((&unended["tool"], &unended["pruned"]), (&json!("hold"), &json!(false)), "{open}");
+    let people = support::run(&[&config, "log", "unknown"]);
+    assert!(people.stdout.contains("no outcome on record: lab/hold"), "{people:?}");
     let gateway = at.up().await;
     assert_eq!(gateway.said["unknown"], 1);
     let beside = at.run(&["log", "unknown"]);
@@ -253,7 +280,6 @@ async fn unknown_outcomes_are_listed_beside_the_gateway_and_without_it() {
     assert_eq!(unknown["intent"], intent);
     let outcome = records.iter().find(|entry| entry.index == unknown["outcome"]).unwrap();
     assert!(matches!(&outcome.record.body, Body::Outcome(outcome) if outcome.intent.0 == intent));
-    let config = format!("--config={}", at.path("countersign.yaml").display());
     let people = support::run(&[&config, "log", "unknown"]);
     assert!(people.stdout.contains("1 unknown") && people.stdout.contains("lab/hold"), "{people:?}");
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use countersign_ledger::vault::Header;
-use countersign_ledger::{Config, Ledger, Store};
+use countersign_ledger::{Config, Entry, Ledger, Store};
 use countersign_model::Body;
 use serde_json::json;
 use support::agent::{Agent, End};
@@ -121,8 +121,12 @@ async fn a_copy_without_the_vault_verifies_its_leaves() {
     let config = format!("--config={}", folder.path().join("countersign.yaml").display());
     let key = at.read("ledger/log.vkey");
     let verify = || support::run(&["--json", &config, "log", "verify", "--key", key.trim()]);
-    let whole = at.run(&["log", "verify"]).json();
+    let mut whole = at.run(&["log", "verify"]).json();
+    assert_eq!(whole["payloads"], "checked");
+    whole["payloads"] = json!("absent");
     assert_eq!((verify().code, verify().json()), (0, whole));
+    let people = support::run(&[&config, "log", "verify", "--key", key.trim()]);
+    assert!(people.stdout.contains("payloads not checked: there is no"), "{people:?}");
     let index = at.records().iter().find(|entry| matches!(entry.record.body, Body::Intent(_))).unwrap().index;
     let segment = ledger.join("segments/00000000000000000000.seg");
     let good = fs::read(&segment).unwrap();
@@ -132,4 +136,63 @@ async fn a_copy_without_the_vault_verifies_its_leaves() {
     fs::write(&segment, &good).unwrap();
     forge(&segment, index, Part::Leaf);
     refused(&verify(), &[&format!("record `{index}`")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_that_was_taken_out_is_no_erasure() {
+    let at = lived().await;
+    let store = Store::real(at.path("ledger"));
+    let kinds = |body: &Body| body.attempt().is_some();
+    let intent = at.records().into_iter().find(|entry| kinds(&entry.record.body)).unwrap();
+    // Whoever has the log's key can sign the same record without its payload.
+    let (ledger, _) = Ledger::open(&store, Config::default(), &mut |_| Ok(())).unwrap();
+    let pending = ledger.append(Entry::new(intent.record.to_leaf().unwrap()));
+    let added = tokio::task::block_in_place(|| pending.wait()).unwrap().index;
+    ledger.close().unwrap();
+    let words = [&format!("record `{added}`"), "its payload was taken out"];
+    for command in [&["log", "verify"][..], &["replay"], &["replay", "--from-snapshot"]] {
+        refused(&at.run(command), &words);
+    }
+    fs::remove_dir_all(at.path("ledger/vault")).unwrap();
+    refused(&at.run(&["log", "verify"]), &words);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destroyed_key_without_an_erasure_on_record_is_found() {
+    let at = lived().await;
+    let (path, keys) = (at.path("ledger/vault/keys"), keys_in_use(&at));
+    let good = fs::read(&path).unwrap();
+    for key in keys {
+        let slot = HEADER_BYTES + SLOT_BYTES * usize::try_from(key - 1).unwrap();
+        let mut bad = good.clone();
+        bad[slot..slot + SLOT_BYTES].fill(0);
+        fs::write(&path, bad).unwrap();
+        for command in [&["log", "verify"][..], &["replay"], &["replay", "--from-snapshot"]] {
+            refused(&at.run(command), &["record `", "no erasure of its run or subject is on record"]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nothing_was_published_of_says_so_and_tiles_that_are_there_are_compared() {
+    let at = Installation::new(&Setup::lab());
+    let gateway = at.up().await;
+    let agent = Agent::connect(&gateway.url, &at.token()).await;
+    for call in 0..130 {
+        agent.call("look", &call.to_string()).await;
+    }
+    gateway.stop().await;
+    fs::remove_file(at.path("ledger/public/checkpoint")).unwrap();
+    let verified = at.run(&["log", "verify"]);
+    assert_eq!((verified.code, &verified.json()["published"]), (0, &json!(null)), "{verified:?}");
+    let config = format!("--config={}", at.path("countersign.yaml").display());
+    let people = support::run(&[&config, "log", "verify"]);
+    assert!(people.stdout.contains("nothing is published: there is no"), "{people:?}");
+    let tile = at.path("ledger/public/tile/0/000");
+    let mut bytes = fs::read(&tile).unwrap();
+    bytes[77] ^= 1;
+    fs::write(&tile, bytes).unwrap();
+    refused(&at.run(&["log", "verify"]), &["tile/0/000", "differs from the records"]);
+    fs::remove_file(&tile).unwrap();
+    assert_eq!(at.run(&["log", "verify"]).code, 0);
 }

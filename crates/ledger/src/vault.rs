@@ -201,6 +201,22 @@ impl Vault {
         Ok(Some(bytes))
     }
 
+    /// The marks of those of a sealed payload's scopes whose keys are destroyed. None if it can be opened.
+    ///
+    /// # Errors
+    /// [`VaultError`] if it is no sealed payload, or names keys that never were.
+    pub fn destroyed(&self, sealed: &[u8]) -> Result<Vec<Tag>, VaultError> {
+        let header = Header::read(sealed).ok_or(VaultError::NotSealed)?;
+        let mut gone = Vec::new();
+        for (tag, key) in [(header.run, header.run_key), (header.subject, header.subject_key)] {
+            // A subject's key 0 says that there is no subject.
+            if key != 0 && self.file.key(key)?.is_none() {
+                gone.push(tag);
+            }
+        }
+        Ok(gone)
+    }
+
     /// Lets the scope go on under another key; returns the one that it had, which may not be in the log yet.
     pub fn retire(&self, tag: Tag) -> Option<u64> {
         self.active.retire(tag)

@@ -27,7 +27,7 @@ use crate::cli::Log;
 use crate::context::{Context, progress, when};
 use crate::layout::Layout;
 use crate::show::{describe, line};
-use crate::terminal::{Exit, GOOD, unverified, usage};
+use crate::terminal::{Exit, GOOD, WAIT, unverified, usage};
 use crate::walk::{self, Walker};
 
 /// How often a failed walk is repeated beside a running gateway.
@@ -134,14 +134,18 @@ fn verify_ledger(key: Option<&str>, context: &Context) -> Result<Exit> {
     must_exist(&context.layout)?;
     let key = key.map(read_key).transpose()?;
     let bar = progress(!context.out.json);
-    let mut report = walked(context, key.as_ref(), &bar);
+    let store = Store::real(context.layout.ledger());
+    // A copy for an auditor has no vault: then payloads stay closed, the leaves alone are judged, and it is said.
+    let vault = store.vault().exists().then(|| Vault::open(&store)).transpose();
+    let vault = vault.map_err(|error| unverified(error.to_string()))?;
+    let mut report = walked((&store, vault.as_ref()), key.as_ref(), &bar);
     // A running gateway is writing the very frame that is read last: look again before crying wolf.
     for _ in 0..RUNNING_TRIES {
         if report.is_ok() || !is_running(context) {
             break;
         }
         std::thread::sleep(std::time::Duration::from_millis(200));
-        report = walked(context, key.as_ref(), &bar);
+        report = walked((&store, vault.as_ref()), key.as_ref(), &bar);
     }
     bar.finish_and_clear();
     let report = report.map_err(|error| unverified(error.to_string()))?;
@@ -150,23 +154,36 @@ fn verify_ledger(key: Option<&str>, context: &Context) -> Result<Exit> {
         0 => format!("{size} records"),
         from => format!("records {from} to {size}, what came before is pruned"),
     };
+    let mut lines = vec![format!("{GOOD}verified{GOOD:#}: {records}, root {}", report.head.root)];
+    if vault.is_none() {
+        lines.push(format!("{WAIT}payloads not checked{WAIT:#}: there is no `{}`", store.vault().display()));
+    }
+    if report.published.is_none() && size > 0 {
+        let missing = store.checkpoint();
+        lines.push(format!("{WAIT}nothing is published{WAIT:#}: there is no `{}`", missing.display()));
+    }
     context.out.result(
-        &json!({"verified": true, "from": report.from, "size": report.head.size, "root": report.head.root.to_string(), "confirmed": report.confirmed, "published": report.published}),
-        &format!("{GOOD}verified{GOOD:#}: {records}, root {}", report.head.root),
+        &json!({
+            "verified": true, "from": report.from, "size": size, "root": report.head.root.to_string(),
+            "confirmed": report.confirmed, "published": report.published, "payloads": payloads_word(vault.as_ref()),
+        }),
+        &lines.join("\n"),
     );
     Ok(Exit::Done)
 }
 
+/// Whether payloads were checked, as JSON says it.
+pub(super) fn payloads_word(vault: Option<&Vault>) -> &'static str {
+    if vault.is_some() { "checked" } else { "absent" }
+}
+
 fn walked(
-    context: &Context,
+    (store, vault): (&Store, Option<&Vault>),
     key: Option<&VerifierKey>,
     bar: &indicatif::ProgressBar,
 ) -> Result<verify::Report, verify::WalkError> {
-    let store = Store::real(context.layout.ledger());
-    // A copy for an auditor has no vault: then payloads stay closed, and the leaves alone are judged.
-    let vault = store.vault().exists().then(|| Vault::open(&store)).transpose()?;
-    let walker = Walker { vault: vault.as_ref(), begin: &mut |_| Ok(()), visit: &mut |_| Ok(()) };
-    walk::walk(&store, key, walker, |done, total| {
+    let walker = Walker { vault, begin: &mut |_| Ok(()), visit: &mut |_| Ok(()) };
+    walk::walk(store, key, walker, |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     })

@@ -19,11 +19,12 @@ use countersign_receipt::VerifierKey;
 use countersign_receipt::merkle::TreeHead;
 use serde_json::{Value, json};
 
-use super::log::{is_there, read_key};
+use super::log::{is_there, payloads_word, read_key};
 use super::policy;
 use crate::cli;
 use crate::compose;
 use crate::context::{Context, progress, when};
+use crate::payloads::Payloads;
 use crate::terminal::{BAD, Exit, GOOD, WAIT, unverified, usage, visible_lines};
 use crate::walk::{self, Walker};
 
@@ -53,7 +54,16 @@ pub(crate) fn run(asked: &cli::Replay, context: &Context) -> Result<Exit> {
         return Err(usage(format!("`--from {from}` is not in a log of {} records", head.size)));
     }
     let tally = replaying.finish();
-    context.out.result(&tally.value(from, &head, &settings), &visible_text(&tally, from, &head, &settings));
+    let mut value = tally.value(from, &head, &settings);
+    let mut text = visible_text(&tally, from, &head, &settings);
+    if vault.is_none() {
+        let missing = store.vault();
+        text = format!("{WAIT}payloads not checked{WAIT:#}: there is no `{}`\n{text}", missing.display());
+    }
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("payloads".to_owned(), payloads_word(vault.as_ref()).into());
+    }
+    context.out.result(&value, &text);
     Ok(if tally.differs == 0 { Exit::Done } else { Exit::Unverified })
 }
 
@@ -72,7 +82,7 @@ fn walk(
     // Both take turns with it: the base comes before the first record.
     let replaying = RefCell::new(replaying);
     let mut begin = |base: &Base| replaying.borrow_mut().begin(base);
-    let mut visit = |record: Record<'_>| replaying.borrow_mut().visit(record);
+    let mut visit = |record: Record<'_>| replaying.borrow_mut().take(record);
     let walked = walk::walk(store, key, Walker { vault, begin: &mut begin, visit: &mut visit }, moved);
     bar.finish_and_clear();
     let report = walked.map_err(|error| unverified(error.to_string()))?;
@@ -113,6 +123,8 @@ struct Replaying<'a> {
     /// What a pruned log begins with, and the last record that commits to any such thing.
     begun: Option<Begin>,
     recorded: Option<Begin>,
+    /// Checks payloads where no walk does.
+    payloads: Payloads<'a>,
     tally: Tally,
 }
 
@@ -121,7 +133,19 @@ impl<'a> Replaying<'a> {
         let replayer = Replayer::new(Kernel::new(settings.clone()), 0, bundle);
         let tally = Tally { from: asked.from.unwrap_or(0), ..Tally::default() };
         let from_max = asked.from.unwrap_or(u64::MAX);
-        Self { settings, bundle, vault, replayer, from_max, resumed: None, begun: None, recorded: None, tally }
+        let payloads = Payloads::new(vault);
+        Self {
+            settings,
+            bundle,
+            vault,
+            replayer,
+            from_max,
+            resumed: None,
+            begun: None,
+            recorded: None,
+            payloads,
+            tally,
+        }
     }
 
     /// Begins where a pruned log does.
@@ -143,42 +167,8 @@ impl<'a> Replaying<'a> {
         Ok(())
     }
 
-    fn finish(self) -> Tally {
-        let Self { replayer, mut tally, .. } = self;
-        replayer.finish(&mut |line| tally.take(line));
-        tally.named.sort_by_key(|line| line.leaf);
-        tally
-    }
-}
-
-impl Rebuild for Replaying<'_> {
-    fn takes_snapshots(&self) -> bool {
-        true
-    }
-
-    fn restart(&mut self) {
-        self.replayer = Replayer::new(Kernel::new(self.settings.clone()), 0, self.bundle);
-        self.tally = Tally { from: self.tally.from, ..Tally::default() };
-        (self.resumed, self.begun, self.recorded) = (None, None, None);
-    }
-
-    fn resume(&mut self, resumed: &Resumed<'_>) -> Result<(), VisitError> {
-        if resumed.size > self.from_max {
-            return Err(VisitError::new("it lies above the record that was asked for"));
-        }
-        let mut read = |leaf: LeafIndex| leaf_of(self.vault, resumed.record(leaf.0).ok()?.as_record()).ok();
-        let kernel = Kernel::restore(self.settings.clone(), resumed.state, &mut read)?;
-        self.restart();
-        self.replayer = Replayer::new(kernel, resumed.size, self.bundle);
-        self.resumed = Some((resumed.size, image_digest(resumed.state), false));
-        Ok(())
-    }
-
-    fn rebase(&mut self, base: &Resumed<'_>) -> Result<(), VisitError> {
-        self.begin_at((base.size, base.state), &|leaf| base.record(leaf.0).ok())
-    }
-
-    fn visit(&mut self, record: Record<'_>) -> Result<(), VisitError> {
+    /// Takes a record in whose payload was checked.
+    fn take(&mut self, record: Record<'_>) -> Result<(), VisitError> {
         let leaf = leaf_of(self.vault, record)?;
         if let Body::Pruned(pruned) = &leaf.record.body {
             self.recorded = Some(Begin { minimum: pruned.minimum, state: pruned.state });
@@ -201,13 +191,56 @@ impl Rebuild for Replaying<'_> {
         Ok(())
     }
 
+    fn finish(self) -> Tally {
+        let Self { replayer, mut tally, .. } = self;
+        replayer.finish(&mut |line| tally.take(line));
+        tally.named.sort_by_key(|line| line.leaf);
+        tally
+    }
+}
+
+impl Rebuild for Replaying<'_> {
+    fn takes_snapshots(&self) -> bool {
+        true
+    }
+
+    fn restart(&mut self) {
+        self.replayer = Replayer::new(Kernel::new(self.settings.clone()), 0, self.bundle);
+        self.tally = Tally { from: self.tally.from, ..Tally::default() };
+        (self.resumed, self.begun, self.recorded) = (None, None, None);
+        self.payloads = Payloads::new(self.vault);
+    }
+
+    fn resume(&mut self, resumed: &Resumed<'_>) -> Result<(), VisitError> {
+        if resumed.size > self.from_max {
+            return Err(VisitError::new("it lies above the record that was asked for"));
+        }
+        let mut read = |leaf: LeafIndex| leaf_of(self.vault, resumed.record(leaf.0).ok()?.as_record()).ok();
+        let kernel = Kernel::restore(self.settings.clone(), resumed.state, &mut read)?;
+        self.restart();
+        self.replayer = Replayer::new(kernel, resumed.size, self.bundle);
+        self.resumed = Some((resumed.size, image_digest(resumed.state), false));
+        Ok(())
+    }
+
+    fn rebase(&mut self, base: &Resumed<'_>) -> Result<(), VisitError> {
+        self.begin_at((base.size, base.state), &|leaf| base.record(leaf.0).ok())
+    }
+
+    fn visit(&mut self, record: Record<'_>) -> Result<(), VisitError> {
+        let checked = self.payloads.check(record);
+        checked.map_err(|what| VisitError::new(format!("record `{}`: {what}", record.index)))?;
+        self.take(record)
+    }
+
     fn finish(&mut self) -> Result<(), VisitError> {
         // Whoever can write the file could otherwise choose the state that everything behind it follows from.
         let is_uncommitted = matches!(self.resumed, Some((_, _, false)));
         if is_uncommitted || (self.begun.is_some() && self.begun != self.recorded) {
             return Err(VisitError::new("no record of the log commits to it"));
         }
-        Ok(())
+        let unordered = |(index, why)| VisitError::new(format!("record `{index}`: {why}"));
+        self.payloads.finish().map_err(unordered)
     }
 }
 

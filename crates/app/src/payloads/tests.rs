@@ -30,18 +30,12 @@ fn payload(handle: Option<&[u8]>) -> Vec<u8> {
     to_canonical(&OutcomePayload { result_salt: Salt([5; 32]), undo }).unwrap()
 }
 
-fn verdict(record: &Record, payload: Option<&[u8]>) -> Result<(), String> {
-    let leaf = record.to_leaf().unwrap();
-    opens(&leaf, payload).map(drop)
-}
-
 #[test]
 fn only_the_payload_that_was_committed_to_holds() {
     let undoable = outcome(Some(Commitment::to(&Salt([4; 32]), b"handle")));
     let plain = outcome(None);
-    assert_eq!(verdict(&undoable, Some(&payload(Some(b"handle")))), Ok(()));
-    assert_eq!(verdict(&plain, Some(&payload(None))), Ok(()));
-    assert_eq!(verdict(&undoable, None), Ok(()), "what was erased is no fault");
+    assert_eq!(opens(&undoable, &payload(Some(b"handle"))), Ok(()));
+    assert_eq!(opens(&plain, &payload(None)), Ok(()));
     for (record, payload) in [
         (&undoable, payload(Some(b"handlf"))),
         (&undoable, payload(None)),
@@ -49,7 +43,42 @@ fn only_the_payload_that_was_committed_to_holds() {
         (&plain, b"nonsense".to_vec()),
         (&Record { body: Body::Stopped, ..plain.clone() }, payload(None)),
     ] {
-        assert!(verdict(record, Some(&payload)).is_err(), "{record:?}");
+        assert!(opens(record, &payload).is_err(), "{record:?}");
     }
-    assert!(opens(b"no record", None).is_err());
+    assert!(Payloads::new(None).check(Stored { index: 0, leaf: b"no record", payload: None }).is_err());
+}
+
+#[test]
+fn only_an_attempt_must_have_a_payload() {
+    let stored = |record: &Record| {
+        let leaf = record.to_leaf().unwrap();
+        Payloads::new(None).check(Stored { index: 7, leaf: &leaf, payload: None }).map(drop)
+    };
+    let of = |body: Body| Record { body, ..outcome(None) };
+    let attempt = crate::sample::call("query", "", "");
+    for body in [Body::Intent(Box::new(attempt.clone())), Body::Denial(Box::new(attempt))] {
+        assert!(stored(&of(body)).unwrap_err().contains("taken out"));
+    }
+    // A full disk or a seal that failed may have kept that of an outcome out: it must be recorded all the same.
+    assert_eq!(stored(&outcome(None)), Ok(()));
+    assert_eq!(stored(&of(Body::Stopped)), Ok(()));
+}
+
+#[test]
+fn an_erasure_counts_from_its_order_on() {
+    let scope = VaultScope::Run("r-1".parse().unwrap());
+    let command = countersign_model::command::Command {
+        log: "log".to_owned(),
+        challenge: countersign_model::Digest([0; 32]),
+        human: "ana".parse().unwrap(),
+        deed: Deed::Erase { scope: scope.clone() },
+    };
+    let signed = countersign_model::command::Signed { command, signature: Vec::new() };
+    let order = Body::Commanded(countersign_model::record::Commanded { signed, session: None });
+    let (command, tickets) = (LeafIndex(1), Vec::new());
+    let done = countersign_model::record::Erased { scope: scope.clone(), command, keys: 1, payloads: 1, tickets };
+    for body in [order, Body::Erased(done)] {
+        assert_eq!(erased(&Record { body, ..outcome(None) }), Some(&scope));
+    }
+    assert_eq!(erased(&outcome(None)), None);
 }
