@@ -125,6 +125,7 @@ impl Gate {
             ledger,
             vault,
             erasing: Default::default(),
+            reopened: Default::default(),
             policy: parts.policy,
             catalog: parts.catalog,
             switch: parts.switch,

@@ -71,7 +71,7 @@ impl Gate {
             Err(error) => return self.refuse_call(&call, why_unwritten(&error)).await,
         };
         // Held until the call's last record is answered: the vault counts on it.
-        let sealer = match self.sealer(&call.caller.principal.run, subject.as_deref()).await {
+        let mut sealer = match self.sealer(&call.caller.principal.run, subject.as_deref()).await {
             Ok(sealer) => sealer,
             Err(reason) => return self.refuse_call(&call, reason).await,
         };
@@ -90,6 +90,7 @@ impl Gate {
                 return unrecorded(why_unwritten(&error));
             }
         };
+        sealer.decided();
         self.told(Event::Appended {
             call: seq,
             leaf: LeafIndex(committed.index),

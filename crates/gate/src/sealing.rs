@@ -4,6 +4,8 @@
 //! payload that cannot be sealed is not written in the clear: its record is refused. It must not know how keys lie on
 //! disk, and does not cover their destruction (`erase`).
 
+use std::time::Duration;
+
 use countersign_kernel::Retention;
 use countersign_ledger::{Entry, Scopes, Sealer, StoredRecord, Vault, VaultError};
 use countersign_model::id::RunId;
@@ -12,15 +14,18 @@ use countersign_model::{Digest, Reason, ReasonCode};
 
 use crate::Gate;
 
+/// How long a call waits at most while an erasure of its run or subject is put on record.
+const CLOSED_MAX: Duration = Duration::from_secs(30);
+
 impl Gate {
     /// What seals the payloads of a call. Makes keys, off this thread, where none is left.
     pub(crate) async fn sealer(&self, run: &RunId, subject: Option<&[u8]>) -> Result<Sealer, Reason> {
         let vault = self.vault();
         let scopes = Scopes { run: run.clone(), subject: subject.map(|name| vault.subject(name)) };
-        let mut sealer = vault.sealer(&scopes);
+        let mut sealer = self.open_sealer(&scopes).await;
         if matches!(sealer, Err(VaultError::NoSpare)) {
             self.make_keys().await.map_err(|error| why_unsealed(&error))?;
-            sealer = vault.sealer(&scopes);
+            sealer = self.open_sealer(&scopes).await;
         } else if vault.is_low() {
             let gate = self.clone();
             tokio::spawn(async move {
@@ -29,6 +34,21 @@ impl Gate {
             });
         }
         sealer.map_err(|error| why_unsealed(&error))
+    }
+
+    /// The vault's sealer, as soon as none of the scopes is closed.
+    async fn open_sealer(&self, scopes: &Scopes) -> Result<Sealer, VaultError> {
+        let opened = async {
+            loop {
+                // Before the vault is asked, so that no opening is missed in between.
+                let reopened = self.0.reopened.notified();
+                match self.vault().sealer(scopes) {
+                    Err(VaultError::Closed) => reopened.await,
+                    sealer => return sealer,
+                }
+            }
+        };
+        tokio::time::timeout(CLOSED_MAX, opened).await.unwrap_or(Err(VaultError::Closed))
     }
 
     async fn make_keys(&self) -> Result<(), VaultError> {
@@ -76,7 +96,7 @@ pub fn payload_of(vault: &Vault, stored: &StoredRecord) -> Result<Option<Vec<u8>
 fn why_unsealed(error: &VaultError) -> Reason {
     let code = match error {
         VaultError::Io { is_full: true, .. } => ReasonCode::DiskFull,
-        VaultError::NoSpare => ReasonCode::Overloaded,
+        VaultError::NoSpare | VaultError::Closed => ReasonCode::Overloaded,
         _ => ReasonCode::LedgerUnavailable,
     };
     Reason::because(code, &error.to_string())

@@ -47,6 +47,8 @@ pub(crate) struct Inner {
     pub(crate) vault: Arc<Vault>,
     /// One erasure at a time.
     pub(crate) erasing: tokio::sync::Mutex<()>,
+    /// Told when an erasure lets its scope seal again.
+    pub(crate) reopened: tokio::sync::Notify,
     pub(crate) policy: Arc<dyn Evaluate>,
     pub(crate) catalog: Catalog,
     pub(crate) switch: Arc<KillSwitch>,

@@ -52,6 +52,9 @@ pub enum VaultError {
     /// No key is left that was made ahead: call [`Vault::refill`] where a thread may block, and try again.
     #[error("no key is at hand")]
     NoSpare,
+    /// The scope was closed with [`Vault::close`].
+    #[error("what lies under this run or subject is about to be erased: try again")]
+    Closed,
     /// The key file could not be read or written.
     #[error("{operation} of `{}` failed: {reason}", path.display())]
     Io {
@@ -146,7 +149,7 @@ impl Vault {
     /// [`Vault::retire`] knows of a key that is not in the log yet only while somebody holds it.
     ///
     /// # Errors
-    /// [`VaultError::NoSpare`] if a scope is new and no key is at hand.
+    /// [`VaultError::NoSpare`] if a scope is new and no key is at hand, [`VaultError::Closed`] if one is closed.
     pub fn sealer(&self, scopes: &Scopes) -> Result<Sealer, VaultError> {
         let run_tag = self.tag(&VaultScope::Run(scopes.run.clone()));
         let subject_tag = scopes.subject.map(|subject| self.tag(&VaultScope::Subject(subject)));
@@ -160,7 +163,8 @@ impl Vault {
             subject: subject_tag.unwrap_or_default(),
         };
         let key = payload_key(&run.key, subject.as_ref().map(|subject| &subject.key))?;
-        Ok(Sealer { header, key, run, _subject: subject })
+        let deciding = [Some(&run), subject.as_ref()].into_iter().flatten().map(|key| Arc::clone(&key.deciding));
+        Ok(Sealer { header, key, deciding: deciding.collect(), run, _subject: subject })
     }
 
     /// Whether few keys are left that were made ahead.
@@ -217,8 +221,25 @@ impl Vault {
         Ok(gone)
     }
 
-    /// Lets the scope go on under another key; returns the one that it had, which may not be in the log yet.
-    pub fn retire(&self, tag: Tag) -> Option<u64> {
+    /// Lets nobody begin to seal for the scope, until it is retired or opened again. Who has a sealer goes on.
+    pub fn close(&self, tag: Tag) {
+        self.active.close(tag);
+    }
+
+    /// Lets the scope go on under the keys that it has.
+    pub fn reopen(&self, tag: Tag) {
+        self.active.reopen(tag);
+    }
+
+    /// Whether of every sealer of the scope the first record was answered or never will be: see [`Sealer::decided`].
+    #[must_use]
+    pub fn is_quiet(&self, tag: Tag) -> bool {
+        self.active.is_quiet(tag)
+    }
+
+    /// Lets the scope go on under another key, even if it was closed; returns those that it had, which may not be in
+    /// the log.
+    pub fn retire(&self, tag: Tag) -> BTreeSet<u64> {
         self.active.retire(tag)
     }
 
@@ -235,6 +256,8 @@ impl Vault {
 pub struct Sealer {
     header: Header,
     key: LessSafeKey,
+    /// Held until the first record is answered.
+    deciding: Vec<Arc<()>>,
     run: Arc<ActiveKey>,
     /// Held so that the key counts as in use.
     _subject: Option<Arc<ActiveKey>>,
@@ -247,6 +270,11 @@ impl std::fmt::Debug for Sealer {
 }
 
 impl Sealer {
+    /// The first record of the call is durable: whoever reads the log meets it. What else the call seals belongs to it.
+    pub fn decided(&mut self) {
+        self.deciding.clear();
+    }
+
     /// Seals `payload` for `leaf`: [`OVERHEAD_BYTES`] longer than it was. No I/O.
     ///
     /// # Errors

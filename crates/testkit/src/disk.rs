@@ -58,6 +58,8 @@ struct State {
     next_inode: u64,
     ops: u64,
     faults: BTreeMap<u64, Fault>,
+    /// By inode.
+    faults_on: BTreeMap<u64, Fault>,
     crashed: bool,
     capacity: Option<u64>,
     read_only: bool,
@@ -87,6 +89,14 @@ impl FakeDisk {
     /// Plans a fault for the operation with this number; the first is 0.
     pub fn fault_at(&self, op: u64, fault: Fault) {
         self.lock_state().faults.insert(op, fault);
+    }
+
+    /// Plans a fault for the next operation on this file that changes or syncs it, whatever else goes on meanwhile.
+    pub fn fault_on(&self, path: &Path, fault: Fault) {
+        let mut state = self.lock_state();
+        if let Some(inode) = state.names.get(path).copied() {
+            state.faults_on.insert(inode, fault);
+        }
     }
 
     /// Whether any fault is planned.
@@ -232,6 +242,7 @@ enum Turn {
 impl State {
     fn reset(&mut self) {
         self.faults.clear();
+        self.faults_on.clear();
         self.locks.clear();
         self.crashed = false;
         self.ops = 0;
@@ -243,6 +254,14 @@ impl State {
 
     fn check_alive(&self) -> io::Result<()> {
         if self.crashed { Err(io::Error::other("injected: the process has ended")) } else { Ok(()) }
+    }
+
+    /// The next operation is one on this file.
+    fn aim_at(&mut self, inode: u64) -> &mut Self {
+        if let Some(fault) = self.faults_on.remove(&inode) {
+            self.faults.insert(self.ops, fault);
+        }
+        self
     }
 
     fn turn(&mut self) -> Turn {
@@ -491,7 +510,7 @@ impl DiskFile for FakeFile {
         let mut state = self.disk.lock_state();
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
         let half = bytes.get(..bytes.len() / 2).unwrap_or_default();
-        let (part, result) = match state.turn() {
+        let (part, result) = match state.aim_at(self.inode).turn() {
             Turn::Whole => (bytes, Ok(())),
             Turn::Not(error) => return Err(error),
             Turn::WholeThenFail => (bytes, Err(injected())),
@@ -504,7 +523,7 @@ impl DiskFile for FakeFile {
 
     fn allocate(&self, length: u64) -> io::Result<()> {
         let length = usize::try_from(length).map_err(io::Error::other)?;
-        self.disk.lock_state().change(|state| {
+        self.disk.lock_state().aim_at(self.inode).change(|state| {
             state.grow_to(self.inode, length)?;
             let inode = state.inode(self.inode)?;
             if inode.bytes.len() < length {
@@ -517,7 +536,7 @@ impl DiskFile for FakeFile {
     fn sync_data(&self) -> io::Result<()> {
         let takes = self.disk.lock_state().sync_takes;
         std::thread::sleep(takes);
-        self.disk.lock_state().change(|state| {
+        self.disk.lock_state().aim_at(self.inode).change(|state| {
             state.inode(self.inode)?.sync();
             Ok(())
         })
@@ -525,7 +544,7 @@ impl DiskFile for FakeFile {
 
     fn truncate(&self, length: u64) -> io::Result<()> {
         let length = usize::try_from(length).map_err(io::Error::other)?;
-        self.disk.lock_state().change(|state| {
+        self.disk.lock_state().aim_at(self.inode).change(|state| {
             state.inode(self.inode)?.apply(Change::Length(length));
             Ok(())
         })

@@ -1,6 +1,9 @@
 //! Erasure through a whole gate: what can be read afterwards, what still proves, who may not, and crashes in between.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use countersign_gate::call::Answer;
 use countersign_gate::view::Stored;
 use countersign_kernel::RetentionClass;
@@ -13,8 +16,9 @@ use countersign_model::record::{Erased, VaultScope};
 use countersign_model::unit::LeafIndex;
 use countersign_model::{Body, Reason};
 use countersign_testkit::disk::Fault;
+use countersign_testkit::policy::HeldPolicy;
 use countersign_testkit::upstream::Script;
-use countersign_testkit::world::{CHANGE, READ, Rules, Stage, World, id, store};
+use countersign_testkit::world::{CHANGE, READ, Rules, Stage, World, arguments, id, store};
 
 const DAY_MS: u64 = 24 * 3_600_000;
 
@@ -320,4 +324,134 @@ fn keys_that_cannot_be_destroyed_leave_the_erasure_ordered() {
         assert!(attempts(&next).iter().all(|stored| stored.payload.is_none() == is_ordered), "{step}");
     }
     assert!(met > 0, "the zeros were never what failed");
+}
+
+fn readable(world: &World) -> Vec<bool> {
+    attempts(world).iter().map(|stored| stored.payload.is_some()).collect()
+}
+
+/// A world whose policy can be held back.
+fn held(world: World) -> (World, HeldPolicy) {
+    let policy = HeldPolicy::new(world.stage.bundle.clone());
+    let world = world.asking(Arc::new(policy.clone()));
+    (world, policy)
+}
+
+/// What is being decided when an erasure is ordered may have to stay: nobody knows before it is decided.
+#[test]
+fn nothing_is_erased_while_a_call_of_it_is_being_decided() {
+    for is_erasable in [false, true] {
+        let (world, policy) = held(if is_erasable { erasable() } else { World::new() });
+        policy.hold(true);
+        let deciding = world.begin(world.framed("query", &arguments(CHANGE)));
+        policy.wait_for(1);
+        for _ in 0..2 {
+            let why = erase(&world, run_of(&world)).unwrap_err();
+            assert!(why.contains("still being decided: nothing was erased"), "{why}");
+        }
+        assert!(matches!(about(&world, "bob"), Answer::Ran { .. }), "the run goes on");
+        policy.hold(false);
+        ticket(&world.wait(deciding).unwrap());
+        assert_eq!(readable(&world), [true, true]);
+        assert!(!world.records().iter().any(|stored| is_erase(&stored.record.body)), "no order counted");
+        match erase(&world, run_of(&world)) {
+            Ok(erased) => assert!(is_erasable && erased == (1, 3), "{erased:?}"),
+            Err(why) => assert!(!is_erasable && why.contains("is not `erasable`"), "{why}"),
+        }
+        assert_eq!(readable(&world), [!is_erasable; 2]);
+    }
+}
+
+/// However it falls out: what came on record before the order is gone, what came after it stays, and a hold or a class that
+/// forbids it is asked about all of it.
+#[test]
+fn exactly_what_lies_before_the_order_is_erased_while_the_run_goes_on() {
+    for is_erasable in [true, false] {
+        for _ in 0..12 {
+            let world = if is_erasable { erasable() } else { World::new() };
+            let stop = AtomicBool::new(false);
+            let erased = std::thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(|| {
+                        while !stop.load(Ordering::SeqCst) {
+                            world.call(READ);
+                        }
+                    });
+                }
+                let erased = erase(&world, run_of(&world));
+                stop.store(true, Ordering::SeqCst);
+                erased
+            });
+            world.tick();
+            assert!(matches!(world.call(READ), Answer::Ran { .. }));
+            let order = world.records().into_iter().find(|stored| is_erase(&stored.record.body));
+            assert_eq!(order.is_some(), erased.is_ok(), "{erased:?}");
+            let order = order.map_or(0, |order| order.index);
+            for world in [&world, &world.restart(world.disk.process_crash_image()).unwrap()] {
+                for attempt in attempts(world) {
+                    let (index, at) = (attempt.index, attempt.payload.is_some());
+                    assert_eq!(at, index > order, "record {index}, ordered at {order}: {erased:?}");
+                    assert!(at || is_erasable, "record {index} had to stay");
+                }
+            }
+        }
+    }
+}
+
+/// An erasure whose zeros could not be written.
+fn unfinished() -> World {
+    let world = erasable();
+    assert!(matches!(world.call(READ), Answer::Ran { .. }));
+    world.disk.fault_on(&store(&world.disk).vault().join("keys"), Fault::Error);
+    let why = erase(&world, run_of(&world)).unwrap_err();
+    assert!(why.contains("is ordered on record at") && why.contains("vault/keys"), "{why}");
+    world
+}
+
+#[test]
+fn a_restart_finishes_an_erasure_and_leaves_what_came_after_its_order() {
+    let world = unfinished();
+    assert!(matches!(world.call(READ), Answer::Ran { .. }));
+    let world = world.restart(world.disk.process_crash_image()).unwrap();
+    assert_eq!(readable(&world), [false, true]);
+    assert_eq!((erasures(&world)[0].keys, erasures(&world)[0].payloads), (1, 2));
+    // And the erasure after it takes what that one left, and only that.
+    assert_eq!(erase(&world, run_of(&world)).unwrap(), (1, 2));
+    assert_eq!(readable(&world), [false, false]);
+}
+
+#[test]
+fn nothing_can_be_held_while_an_erasure_is_not_done() {
+    let world = unfinished();
+    for scope in [None, Some(run_of(&world)), Some(subject(&world, "bob"))] {
+        let why = words(world.command(hold("case-9", scope)).unwrap_err());
+        let run = world.caller.principal.run.as_str();
+        assert!(why.contains(&format!("the erasure of the run `{run}` is ordered and not done")), "{why}");
+    }
+    let world = world.restart(world.disk.process_crash_image()).unwrap();
+    assert!(world.gate.holds().is_empty());
+    world.command(hold("case-9", None)).unwrap();
+    assert!(erase(&world, run_of(&world)).unwrap_err().contains("case-9"));
+}
+
+/// The disk takes nothing when the order is to be written: it is carried out once it does, on what lies before it.
+#[test]
+fn an_order_that_is_written_late_erases_what_lies_before_it() {
+    let world = erasable();
+    assert!(matches!(world.call(READ), Answer::Ran { .. }));
+    world.disk.set_read_only(true);
+    erase(&world, run_of(&world)).unwrap_err();
+    assert!(world.command(hold("case-9", None)).is_err());
+    assert!(matches!(world.call(READ), Answer::Denied { .. }));
+    world.disk.set_read_only(false);
+    world.tick();
+    assert!(matches!(world.call(READ), Answer::Ran { .. }), "the run goes on");
+    world.wait(async {
+        while world.gate.tail(u64::MAX).unwrap().iter().all(|stored| !matches!(stored.record.body, Body::Erased(_))) {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    });
+    assert_eq!(readable(&world), [false, true]);
+    assert_eq!((erasures(&world)[0].keys, erasures(&world)[0].payloads), (1, 2));
+    world.command(hold("case-9", None)).unwrap();
 }

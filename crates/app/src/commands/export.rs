@@ -86,7 +86,7 @@ enum Writer {
         lines: u64,
     },
     #[cfg(feature = "parquet")]
-    Parquet(Box<export::parquet::Table<BufWriter<File>>>),
+    Parquet(Box<export::parquet::Table<BufWriter<std::fs::File>>>),
 }
 
 impl Writer {

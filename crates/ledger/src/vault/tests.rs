@@ -1,6 +1,7 @@
 //! What seals, what opens it again, and what must not.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use countersign_model::id::RunId;
 use countersign_model::payload::{OutcomePayload, Salt, UndoPayload};
@@ -8,7 +9,7 @@ use countersign_model::record::VaultScope;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::{Header, OVERHEAD_BYTES, Scopes, Vault, VaultError};
+use super::{Header, OVERHEAD_BYTES, PAYLOADS_MAX, Scopes, Vault, VaultError};
 use crate::error::OpenError;
 use crate::{OUTCOME_PAYLOAD_BYTES, Store};
 
@@ -141,7 +142,42 @@ fn memory_is_bounded_by_scopes_that_nobody_uses() {
     }
     assert_eq!(vault.active.len(), 4_096);
     let key = Header::read(&sealed).unwrap().run_key;
-    assert_eq!(vault.retire(vault.tag(&VaultScope::Run("held".parse().unwrap()))), Some(key), "it is still held");
+    assert_eq!(vault.retire(vault.tag(&VaultScope::Run("held".parse().unwrap()))), [key].into(), "it is still held");
+}
+
+/// What an erasure counts on: nobody begins, whoever began is known, and a key that is worn is not forgotten.
+#[test]
+fn a_closed_scope_seals_nothing_new_until_it_goes_on_under_another_key() {
+    let (_dir, _, vault) = vault();
+    let tag = |name: &str| vault.tag(&VaultScope::Run(name.parse().unwrap()));
+    let mut began = vault.sealer(&run("r-1")).unwrap();
+    let mut about = vault.sealer(&about(&vault, "r-2", "alice")).unwrap();
+    let alice = vault.tag(&VaultScope::Subject(vault.subject(b"alice")));
+    vault.active.key(tag("r-1")).unwrap().count.store(PAYLOADS_MAX, Ordering::Relaxed);
+    let after = vault.sealer(&run("r-1")).unwrap();
+    for tag in [tag("r-1"), alice] {
+        vault.close(tag);
+        assert!(!vault.is_quiet(tag), "somebody is being decided");
+    }
+    assert!(vault.is_quiet(tag("r-3")));
+    assert_eq!(vault.sealer(&run("r-1")).unwrap_err(), VaultError::Closed);
+    assert_eq!(vault.sealer(&self::about(&vault, "r-3", "alice")).unwrap_err(), VaultError::Closed);
+    assert!(vault.sealer(&run("r-2")).is_ok());
+    assert!(began.seal(b"x", b"leaf").is_ok(), "who began goes on");
+    about.decided();
+    assert!(vault.is_quiet(alice));
+    drop(after);
+    assert!(!vault.is_quiet(tag("r-1")), "the first key is held still");
+    began.decided();
+    assert!(vault.is_quiet(tag("r-1")));
+    vault.reopen(alice);
+    assert_eq!(
+        vault.sealer(&self::about(&vault, "r-2", "alice")).unwrap().header.subject_key,
+        about.header.subject_key
+    );
+    assert_eq!(vault.retire(tag("r-1")).len(), 2);
+    assert!(vault.retire(tag("r-1")).is_empty());
+    assert_ne!(vault.sealer(&run("r-1")).unwrap().header.run_key, began.header.run_key);
 }
 
 #[test]
