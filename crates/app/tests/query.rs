@@ -95,7 +95,7 @@ fn bad_questions(at: &Installation) {
     check(at, &["log", "export", "--format", "xml"], 2, &["`xml` is no format", "ocsf, otel, parquet"]);
     parquet(at);
     let taken = at.path("countersign.yaml").display().to_string();
-    check(at, &["log", "export", "--format", "ocsf", "--out", &taken], 1, &["countersign.yaml", "not taken"]);
+    check(at, &["log", "export", "--format", "ocsf", "--out", &taken], 1, &["countersign.yaml", "not overwritten"]);
     // Without the setting nothing readable is left, and the question is refused.
     let config = at.read("countersign.yaml");
     at.write("countersign.yaml", &config.replace("full_text: true", "full_text: false"));
@@ -119,5 +119,5 @@ fn parquet(at: &Installation) {
     assert_eq!(said["lines"].as_u64(), Some(at.run(&["log", "query"]).json()["rows"].as_array().unwrap().len() as u64));
     let bytes = std::fs::read(&file).unwrap();
     assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
-    check(at, &args, 1, &["calls.parquet", "not taken"]);
+    check(at, &args, 1, &["calls.parquet", "not overwritten"]);
 }

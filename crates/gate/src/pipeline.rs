@@ -59,11 +59,7 @@ impl Gate {
             Ok(framed) => framed,
             Err(reason) => return self.refuse_call(&call, reason).await,
         };
-        if self.0.stalled.is_any() {
-            return unrecorded(Reason::because(ReasonCode::LedgerUnavailable, STALLED));
-        }
-        // Not on record: a log that is known to be set back or forked must not grow by new calls.
-        if let Err(reason) = self.0.witnesses.admit() {
+        if let Err(reason) = self.admit() {
             return unrecorded(reason);
         }
         let slot = match self.ledger().reserve() {
@@ -120,6 +116,15 @@ impl Gate {
         let executed = executor.execute(permit).await;
         let duration_ms = self.clock().monotonic_ms().saturating_sub(begun);
         self.settle(seq, (slot, intent, &sealer), executed, duration_ms).await
+    }
+
+    /// Refuses every call where its refusal could not or must not come on record.
+    fn admit(&self) -> Result<(), Reason> {
+        if self.0.stalled.is_any() {
+            return Err(Reason::because(ReasonCode::LedgerUnavailable, STALLED));
+        }
+        // A log that is known to be set back or forked must not grow by new calls.
+        self.0.witnesses.admit()
     }
 
     /// Sees to it that what the verdict demands before the effect holds. A cosigned proof of the intent comes back where
