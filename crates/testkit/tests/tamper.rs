@@ -82,11 +82,13 @@ fn is_named(error: &WalkError, changed: &Path) -> bool {
 /// Files whose bits all mean something. The private key, the vault's keys and the lock are no part of the log, and partial
 /// tiles of earlier checkpoints are no part of the newest one's tree.
 fn judged(disk: &FakeDisk, size: u64) -> Vec<PathBuf> {
-    let widths = [size % 256, size / 256 % 256].map(|width| width.to_string());
     let counts = |path: &PathBuf| {
         let name = path.file_name().unwrap().to_str().unwrap();
-        let is_partial = path.parent().unwrap().extension().is_some_and(|kind| kind == "p");
-        !["log.key", "keys", "lock"].contains(&name) && (!is_partial || widths.iter().any(|width| width == name))
+        let parent = path.parent().unwrap();
+        let is_partial = parent.extension().is_some_and(|kind| kind == "p");
+        // Of the newest tree at that level; another one of this name may be left of an earlier tree.
+        let width = if parent.to_str().unwrap().contains("/tile/1/") { size / 256 % 256 } else { size % 256 };
+        !["log.key", "keys", "lock"].contains(&name) && (!is_partial || width.to_string() == name)
     };
     disk.paths().into_iter().filter(counts).collect()
 }
