@@ -8,12 +8,13 @@
 //! hashes. It does not cover publication (`publish` copies `log.keys`).
 
 use std::io;
+use std::path::Path;
 
 use countersign_receipt::keys::{MAX_KEYS_BYTES, Rotation};
 use countersign_receipt::merkle::TreeHead;
 use countersign_receipt::{Hash, KeyChain, VerifierKey};
 
-use crate::disk::{Access, read_file, replace_file};
+use crate::disk::{Access, Disk, read_file, replace_file};
 use crate::error::{OpenError, SignError};
 use crate::signer::{History, Signer, load_verifier};
 use crate::store::Store;
@@ -43,12 +44,17 @@ pub(crate) fn load(store: &Store) -> Result<KeyChain, OpenError> {
 /// The keys that follow from a trusted one.
 pub(crate) fn follow(store: &Store, trusted: VerifierKey) -> Result<KeyChain, OpenError> {
     let path = store.keys();
-    let text = match read_file(store.disk(), &path, MAX_KEYS_BYTES as u64) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(OpenError::io("read", &path)(error)),
-    };
+    let text = list(store.disk(), &path).map_err(OpenError::io("read", &path))?;
     KeyChain::parse(trusted, &text).map_err(|source| OpenError::Keys { path, source })
+}
+
+/// The text of a list of keys; empty where there is none, for then no key was ever changed.
+pub(crate) fn list(disk: &dyn Disk, path: &Path) -> io::Result<String> {
+    match read_file(disk, path, MAX_KEYS_BYTES as u64) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Notes a change before its leaf is written.

@@ -74,7 +74,7 @@ use crate::fresh::Fresh;
 use crate::mark::Mark;
 use crate::publish::Publisher;
 use crate::rebuild::{Source, Whole};
-use crate::recover::{Anchor, Scan};
+use crate::recover::Scan;
 use crate::rotate::Rotating;
 use crate::segment::FrameWriter;
 use crate::shared::{Confirmed, Phase, Shared};
@@ -179,8 +179,7 @@ impl Ledger {
             change::is_in_force(&signer.verifier_key(), &keys, store)?;
         }
         let (mut mark, marked) = open_mark(store)?;
-        let mut anchors = vec![Anchor { witness: "the confirmed mark", head: marked }];
-        anchors.extend(recover::published(store, &keys)?);
+        let anchors = recover::anchors(store, &keys, marked)?;
         let scan = rebuild::scan(Source { store, keys: &keys, anchors: &anchors }, rebuild)?;
         change.judge(&keys, &scan.head)?;
         let refused = |(minimum, reason)| OpenError::Base { path: store.base(minimum), minimum, reason };

@@ -314,8 +314,15 @@ pub(crate) fn judge(note: &str, origin: &str, head: &TreeHead) -> Result<(), Fra
     Ok(())
 }
 
+/// What is known to have been seen of the log: what the mark says, and what was published.
+pub(crate) fn anchors(store: &Store, keys: &KeyChain, marked: TreeHead) -> Result<Vec<Anchor>, OpenError> {
+    let mut anchors = vec![Anchor { witness: "the confirmed mark", head: marked }];
+    anchors.extend(published(store, keys)?);
+    Ok(anchors)
+}
+
 /// What the public folder has told the world; `None` if it has no checkpoint.
-pub(crate) fn published(store: &Store, keys: &KeyChain) -> Result<Option<Anchor>, OpenError> {
+fn published(store: &Store, keys: &KeyChain) -> Result<Option<Anchor>, OpenError> {
     let path = store.checkpoint();
     let bytes = match read_file(store.disk(), &path, countersign_receipt::note::MAX_NOTE_BYTES as u64) {
         Ok(bytes) => bytes,

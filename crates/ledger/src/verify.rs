@@ -20,10 +20,11 @@ use countersign_receipt::{ChainError, Checkpoint, CheckpointError, Hash, KeyChai
 use crate::base::{self, Base, Loaded};
 use crate::disk::{Disk, read_file};
 use crate::error::{FrameFault, OpenError};
+use crate::keys;
 use crate::mark::Mark;
 use crate::prune;
 use crate::rebuild::{self, Rebuild, Source};
-use crate::recover::{self, Anchor, VisitError, judge};
+use crate::recover::{self, VisitError, judge};
 use crate::segment::{self, Found, Record, SegmentReader};
 use crate::signer::load_verifier;
 use crate::store::Store;
@@ -193,10 +194,7 @@ pub fn walk_records(
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Report, WalkError> {
     let Readers { begin, check, visit } = readers;
-    let trusted = match key {
-        Some(key) => key.clone(),
-        None => load_verifier(store)?,
-    };
+    let trusted = trusted(store, key)?;
     let keys = key_list(store.disk(), &store.keys(), trusted)?;
     let loaded = begun(store, begin)?;
     let origin = loaded.as_ref().map(|loaded| (loaded.origin.tiler.clone(), loaded.head));
@@ -239,17 +237,13 @@ pub fn resume(
     key: Option<&VerifierKey>,
     rebuild: &mut dyn Rebuild,
 ) -> Result<(u64, TreeHead), OpenError> {
-    let trusted = match key {
-        Some(key) => key.clone(),
-        None => load_verifier(store)?,
-    };
-    let keys = crate::keys::follow(store, trusted)?;
+    let trusted = trusted(store, key)?;
+    let keys = keys::follow(store, trusted)?;
     let refused = |state| OpenError::Mark { path: store.mark(), state };
     let marked = Mark::read(&store.mark_file())
         .map_err(OpenError::io("read", store.mark()))?
         .ok_or_else(|| refused("damaged"))?;
-    let mut anchors = vec![Anchor { witness: "the confirmed mark", head: marked }];
-    anchors.extend(recover::published(store, &keys)?);
+    let anchors = recover::anchors(store, &keys, marked)?;
     let scan = rebuild::scan(Source { store, keys: &keys, anchors: &anchors }, rebuild)?;
     // As for [`walk`]: older keys count only because a tree that the trusted one vouches for extends theirs.
     if !keys.trusts(scan.head.size) {
@@ -503,13 +497,14 @@ fn checkpoint(disk: &dyn Disk, path: &Path, keys: &KeyChain) -> Result<Option<Ch
     Ok(Some(opened.map_err(|source| WalkError::Checkpoint { path: path.to_path_buf(), source })?))
 }
 
+/// The key to trust: the one that was given, or the ledger's own first one.
+fn trusted(store: &Store, key: Option<&VerifierKey>) -> Result<VerifierKey, OpenError> {
+    key.map_or_else(|| load_verifier(store), |key| Ok(key.clone()))
+}
+
 /// The keys that follow from the trusted one; that one alone where there is no list.
 fn key_list(disk: &dyn Disk, path: &Path, trusted: VerifierKey) -> Result<KeyChain, WalkError> {
-    let text = match read_file(disk, path, MAX_KEYS_BYTES as u64) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(at(path)(error)),
-    };
+    let text = keys::list(disk, path).map_err(at(path))?;
     KeyChain::parse(trusted, &text).map_err(|source| WalkError::Keys { path: path.to_path_buf(), source })
 }
 
