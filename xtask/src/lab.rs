@@ -24,8 +24,8 @@ pub(crate) const LEFT_OUT: &str = "COUNTERSIGN_WITHOUT_LAB";
 const PINS: &str = "crates/app/tests/lab";
 /// One virtual environment each, because the server and the client need different majors of the same package.
 const ENVIRONMENTS: [&str; 3] = ["git", "sdk", "node"];
-/// Those whose Python packages are pinned; the last two are installed by [`foreign`].
-const PINNED: [&str; 5] = ["git", "sdk", "node", "tlog", "aics"];
+/// Those whose Python packages are pinned; [`foreign`] and [`witness`] install the last three.
+const PINNED: [&str; 6] = ["git", "sdk", "node", "tlog", "aics", "witness"];
 const PROGRAMS: [&str; 7] = [
     "mcp-server-everything",
     "mcp-server-filesystem",
@@ -101,7 +101,7 @@ fn stamp(root: &Path, lab: &Path) -> Result<String> {
     let go = root.join(foreign::GO_PROGRAM);
     stamp.push_str(&fs::read_to_string(&go).with_context(|| format!("cannot read `{}`", go.display()))?);
     let names = PINNED.map(|name| format!("requirements-{name}.txt"));
-    let others = [witness::PINNED, "package.json", "package-lock.json", "probe.py"];
+    let others = ["package.json", "package-lock.json", "probe.py"];
     for name in names.iter().map(String::as_str).chain(others) {
         let text =
             fs::read_to_string(root.join(PINS).join(name)).with_context(|| format!("cannot read `{PINS}/{name}`"))?;
@@ -194,19 +194,17 @@ fn programs(lab: &Path, node: &Path) -> Result<()> {
     let server = |name: &str| lab.join(format!("npm/node_modules/@modelcontextprotocol/{name}/dist/index.js"));
     let git = lab.join("venv-git/bin/python");
     let sdk = lab.join("venv-sdk/bin/python");
-    let contents = [
-        ("mcp-server-everything", script(&[&node, &server("server-everything")])?),
-        ("mcp-server-filesystem", script(&[&node, &server("server-filesystem")])?),
-        ("mcp-server-git", script(&[&git, Path::new("-m"), Path::new("mcp_server_git")])?),
-        ("node", script(&[&node])?),
-        ("python-sdk", script(&[&sdk])?),
-    ];
-    for (name, content) in contents {
-        let path = bin.join(name);
-        fs::write(&path, content)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-    }
-    Ok(())
+    program(&bin.join("mcp-server-everything"), &[&node, &server("server-everything")])?;
+    program(&bin.join("mcp-server-filesystem"), &[&node, &server("server-filesystem")])?;
+    program(&bin.join("mcp-server-git"), &[&git, Path::new("-m"), Path::new("mcp_server_git")])?;
+    program(&bin.join("node"), &[&node])?;
+    program(&bin.join("python-sdk"), &[&sdk])
+}
+
+/// Makes a program that runs these words.
+fn program(path: &Path, words: &[&Path]) -> Result<()> {
+    fs::write(path, script(words)?)?;
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
 }
 
 fn script(words: &[&Path]) -> Result<String> {

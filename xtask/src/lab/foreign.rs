@@ -3,12 +3,11 @@
 //! Go's packages come from Debian, because its own module proxy is not reached everywhere; they are built in the old way,
 //! from a folder. aics-tlog needs Python 3.12: where there is none the lab says so, loudly, and leaves a note for the test.
 
-use super::{script, venv};
+use super::{program, venv};
 use crate::shell;
 use anyhow::{Context, Result};
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -68,9 +67,7 @@ pub(super) fn install(root: &Path, lab: &Path, pins: &Path) -> Result<()> {
         }
     }
     for (name, python) in programs {
-        let path = bin.join(name);
-        fs::write(&path, script(&[&python])?)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        program(&bin.join(name), &[&python])?;
     }
     let mut go = Command::new("go");
     go.env("GO111MODULE", "off").env("GOPATH", GO_SOURCES).env("GOCACHE", lab.join("go-cache")).env("GOFLAGS", "");

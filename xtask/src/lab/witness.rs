@@ -3,13 +3,10 @@
 //! It needs Python 3.12. Where there is none the lab says so, loudly; the test that uses it then fails unless
 //! `COUNTERSIGN_WITHOUT_WITNESS=1` says that this is meant.
 
-use super::{foreign::python, script};
-use crate::shell;
+use super::{foreign::python, program, venv};
 use anyhow::Result;
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+use std::{fs, path::Path};
 
-/// Its packages, pinned.
-pub(super) const PINNED: &str = "requirements-witness.txt";
 const PROGRAM: &str = "aics-witness";
 
 /// Installs it, or says why not.
@@ -23,23 +20,6 @@ pub(super) fn install(lab: &Path, pins: &Path) -> Result<()> {
         );
         return Ok(());
     };
-    let folder = lab.join("venv-witness");
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
-    shell::run(Command::new(python).args(["-m", "venv"]).arg(&folder))?;
-    let mut pip = Command::new(folder.join("bin/python"));
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-input",
-        "--disable-pip-version-check",
-        "--require-hashes",
-        "-r",
-    ]);
-    shell::run(pip.arg(pins.join(PINNED)))?;
-    fs::write(&path, script(&[&folder.join("bin").join(PROGRAM)])?)?;
-    Ok(fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?)
+    venv(&python, lab, pins, "witness")?;
+    program(&path, &[&lab.join("venv-witness/bin").join(PROGRAM)])
 }
