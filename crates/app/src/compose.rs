@@ -9,7 +9,7 @@ use countersign_gate::kill::KillSwitch;
 use countersign_gate::witness::{WitnessPort, Witnessing};
 use countersign_gate::{Gate, Parts, SnapshotRules};
 use countersign_kernel::identity::TokenKey;
-use countersign_kernel::policy::{AgentDef, Bundle, PolicySource, TargetDef};
+use countersign_kernel::policy::{AgentDef, Bundle, PolicySource, TargetDef, ToolDef};
 use countersign_kernel::{Limits, Settings};
 use countersign_ledger::{Recovered, RemoteSigner, Signer, Store};
 use countersign_model::Digest;
@@ -34,8 +34,14 @@ pub(crate) fn bundle(config: &Config) -> Result<Bundle> {
         tools: config
             .upstreams
             .iter()
-            .flat_map(|upstream| upstream.tools.keys().map(|tool| (upstream.id.clone(), tool.clone())))
+            .flat_map(|upstream| {
+                upstream.tools.iter().map(|(tool, binding)| ToolDef {
+                    effect: binding.effect,
+                    ..ToolDef::named(upstream.id.clone(), tool.clone())
+                })
+            })
             .collect(),
+        patterns: Vec::new(),
         humans: None,
     };
     Ok(Bundle::load(&source)?)

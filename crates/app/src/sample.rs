@@ -52,6 +52,7 @@ pub(crate) fn call(tool: &str, step: &str, cause: &str) -> Attempt {
             token_expires: TimeMs(u64::MAX),
             evaluation: None,
             standing: Standing::default(),
+            history: None,
         },
         verdict: Verdict::Allow,
         reasons: vec![Reason::by_policies(ReasonCode::PolicyPermit, ["reads".to_owned()])],
@@ -97,6 +98,7 @@ fn parked(mut attempt: Attempt, ticket: &str) -> Body {
             approvers: vec!["alice".to_owned(), "bob".to_owned()],
             quorum: 1,
             timeout_ms: 1_800_000,
+            notify: None,
         }],
     };
     attempt.reasons = vec![Reason::by_policies(ReasonCode::Gate, ["deletes".to_owned()])];

@@ -310,6 +310,7 @@ fn attempt(call: u64, leaf: u64) -> Result<Attempt> {
                 timed_out: false,
             }),
             standing: Standing { known: true, ..Standing::default() },
+            history: None,
         },
         verdict: Verdict::Allow,
         reasons: vec![Reason::by_policies(ReasonCode::PolicyPermit, ["agents-read".to_owned()])],

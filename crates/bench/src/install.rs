@@ -20,7 +20,7 @@ use countersign_gate::clock::{SystemClock, SystemEntropy};
 use countersign_gate::kill::KillSwitch;
 use countersign_gate::{Gate, Parts};
 use countersign_kernel::identity::TokenKey;
-use countersign_kernel::policy::{AgentDef, Bundle, PolicySource, TargetDef};
+use countersign_kernel::policy::{AgentDef, Bundle, PolicySource, TargetDef, ToolDef};
 use countersign_kernel::{BudgetRule, BudgetScope, Limits, Settings};
 use countersign_ledger::{Ledger, Store};
 use countersign_model::command::{Command, Deed, Signed};
@@ -212,7 +212,8 @@ fn bundle() -> Result<Bundle> {
         policies: vec![("policy.cedar".to_owned(), POLICY.to_owned())],
         agents: vec![AgentDef { id: AGENT.parse()?, groups: vec!["agents".to_owned()] }],
         targets: vec![TargetDef { id: UPSTREAM.parse()?, environment: ENVIRONMENT.parse()? }],
-        tools: vec![(UPSTREAM.parse()?, TOOL.parse()?)],
+        tools: vec![ToolDef::named(UPSTREAM.parse()?, TOOL.parse()?)],
+        patterns: Vec::new(),
         humans: None,
     };
     Ok(Bundle::load(&source)?)

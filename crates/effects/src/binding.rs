@@ -131,7 +131,7 @@ pub fn subject(binding: Option<&Binding>, arguments: &Node, input: &[u8]) -> Opt
 }
 
 const fn exact(effect: Effect, sql: SqlFacts) -> Facts {
-    Facts { effect, certainty: Certainty::Exact, opaque_because: None, sql: Some(sql) }
+    Facts { effect, certainty: Certainty::Exact, opaque_because: None, sql: Some(sql), bound: None }
 }
 
 /// The facts of two texts of one call: every list is the union, so a policy sees all of both.

@@ -81,6 +81,7 @@ impl Kernel {
                 clock_suspended: self.state.clock_doubt.is_some(),
                 ..Standing::default()
             },
+            history: None,
         }
     }
 

@@ -112,7 +112,7 @@ impl Kernel {
             self.append_decision(record, draft.payload, out);
             return;
         }
-        let request = EvaluationRequest::from_attempt(&draft.attempt);
+        let request = EvaluationRequest::from_attempt(&draft.attempt, &draft.payload.arguments);
         self.ask(seq, draft);
         out.push(Command::Evaluate { call: seq, request });
     }

@@ -16,7 +16,8 @@ mod tests;
 pub use load::{Bundle, PolicyLoadError};
 pub use request::EvaluationRequest;
 
-use countersign_model::id::{AgentId, Environment, HumanId, TargetId, ToolName, UpstreamId};
+use countersign_model::Effect;
+use countersign_model::id::{AgentId, Environment, HumanId, PolicyId, TargetId, ToolName, UpstreamId};
 
 /// What a bundle is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,9 +29,58 @@ pub struct PolicySource {
     /// Targets of the configuration.
     pub targets: Vec<TargetDef>,
     /// Tools that are bound.
-    pub tools: Vec<(UpstreamId, ToolName)>,
+    pub tools: Vec<ToolDef>,
+    /// Patterns that texts are compared with; policies name them in `context.matched`.
+    pub patterns: Vec<PatternDef>,
     /// Humans whom `@approvers` may name; none means that names are not checked.
     pub humans: Option<Vec<HumanId>>,
+}
+
+/// A tool that is bound, and what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolDef {
+    /// Its upstream.
+    pub upstream: UpstreamId,
+    /// Its name.
+    pub tool: ToolName,
+    /// The least that it does, by its binding.
+    pub effect: Option<Effect>,
+    /// The JSON Schema of its arguments, as it was accepted: then policies can read them as `context.args`.
+    pub input_schema: Option<String>,
+}
+
+impl ToolDef {
+    /// A tool of which nothing but its name is known.
+    #[must_use]
+    pub const fn named(upstream: UpstreamId, tool: ToolName) -> Self {
+        Self { upstream, tool, effect: None, input_schema: None }
+    }
+}
+
+/// A pattern with a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PatternDef {
+    /// Its id.
+    pub id: PolicyId,
+    /// How its text is read.
+    pub kind: PatternKind,
+    /// The text.
+    pub text: String,
+    /// The argument that it looks at; none means the tool's name and every text in the arguments.
+    pub argument: Option<String>,
+}
+
+/// How the text of a pattern is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatternKind {
+    /// The whole text.
+    Exact,
+    /// Its beginning.
+    Prefix,
+    /// `*` for any characters, `?` for one; the whole text.
+    Glob,
+    /// A regular expression, found anywhere.
+    Regex,
 }
 
 /// An agent and its groups.

@@ -315,7 +315,7 @@ impl<'a> Replay<'a> {
             // That an evaluation took too long is an event; it cannot be asked again.
             Some(late) if late.timed_out => Some(self.kernel.decide(seq, draft, late.clone())),
             Some(_) => {
-                let request = EvaluationRequest::from_attempt(&draft.attempt);
+                let request = EvaluationRequest::from_attempt(&draft.attempt, &draft.payload.arguments);
                 let evaluation = self.bundle.evaluate(&request);
                 Some(self.kernel.decide(seq, draft, evaluation))
             }

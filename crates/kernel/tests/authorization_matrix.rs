@@ -7,11 +7,11 @@
 
 use std::fmt::Write as _;
 
-use countersign_kernel::policy::{AgentDef, Bundle, EvaluationRequest, PolicySource, TargetDef};
+use countersign_kernel::policy::{AgentDef, Bundle, EvaluationRequest, PolicySource, TargetDef, ToolDef};
 use countersign_model::TimeMs;
 use countersign_model::action::Point;
 use countersign_model::facts::{Effect, Facts};
-use countersign_model::record::Evaluation;
+use countersign_model::record::{Evaluation, History};
 
 const POLICY: &str = r#"
 @id("anyone-reads")
@@ -58,7 +58,8 @@ fn source() -> PolicySource {
             agent("visitor", &[]),
         ],
         targets: vec![target("shop-db", "production"), target("lab-db", "staging")],
-        tools: vec![("db".parse().expect("upstream"), "query".parse().expect("tool"))],
+        tools: vec![ToolDef::named("db".parse().expect("upstream"), "query".parse().expect("tool"))],
+        patterns: vec![],
         humans: None,
     }
 }
@@ -103,6 +104,8 @@ fn matrix(bundle: &Bundle) -> String {
                         leases: vec![],
                         token_expires: TimeMs(3_600_000),
                         now: TimeMs(0),
+                        history: History::default(),
+                        arguments: vec![],
                     });
                     writeln!(out, "  {:<12} {}", effect.as_str(), cell(&evaluation)).expect("text");
                 }

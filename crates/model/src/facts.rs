@@ -106,6 +106,9 @@ pub struct Facts {
     /// What the SQL in a bound argument says.
     #[n(3)]
     pub sql: Option<SqlFacts>,
+    /// What other bound arguments say; absent where they say nothing.
+    #[n(4)]
+    pub bound: Option<Bound>,
 }
 
 impl Facts {
@@ -117,13 +120,14 @@ impl Facts {
             certainty: Certainty::Opaque,
             opaque_because: Some(crate::encoding::clipped(because, 160)),
             sql: None,
+            bound: None,
         }
     }
 
     /// Facts of an action whose effect a human declared and in which nothing is left to parse.
     #[must_use]
     pub const fn declared(effect: Effect) -> Self {
-        Self { effect, certainty: Certainty::Exact, opaque_because: None, sql: None }
+        Self { effect, certainty: Certainty::Exact, opaque_because: None, sql: None, bound: None }
     }
 }
 
@@ -152,4 +156,41 @@ pub struct SqlFacts {
     /// Rows that `INSERT … VALUES` spells out, summed; zero where there is none.
     #[n(6)]
     pub rows_spelled: u64,
+}
+
+/// What bound arguments say besides SQL. Lists are sorted and without doubles, with at most [`NAMES_MAX`] names in all of
+/// them together, each of at most [`NAME_BYTES_MAX`]; beyond it the action is opaque.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Bound {
+    /// Hosts, canonical: lower case, ASCII (a domain as punycode), without a port, IPv4 in IPv6 unwrapped.
+    #[n(0)]
+    pub hosts: Vec<String>,
+    /// Paths, canonical: without `.`, `..` and doubled slashes.
+    #[n(1)]
+    pub paths: Vec<String>,
+    /// Domains of e-mail recipients, canonical as hosts are. The addresses themselves are personal and stay in the payload.
+    #[n(2)]
+    pub recipient_domains: Vec<String>,
+    /// How many recipients there are.
+    #[n(3)]
+    pub recipients: u64,
+    /// Programs that a shell text would start, by their base names.
+    #[n(4)]
+    pub programs: Vec<String>,
+    /// The sum of the amounts in millionths of the currency's unit.
+    #[n(5)]
+    pub amount_micros: Option<u64>,
+    /// How many of something are asked for: replicas, nodes, seats.
+    #[n(6)]
+    pub count: Option<u64>,
+    /// How many there are now, by the call's own word.
+    #[n(7)]
+    pub current: Option<u64>,
+    /// Ids of the patterns of the policy that match.
+    #[n(8)]
+    pub matched: Vec<String>,
+    /// What the tool's results are, by its binding: `private`, `untrusted` or a word of the operator's.
+    #[n(9)]
+    pub labels: Vec<String>,
 }

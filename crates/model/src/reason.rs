@@ -70,6 +70,7 @@ codes! {
     31 WitnessUnavailable "witness_unavailable" "The record was not witnessed in time, so nothing ran."
     32 SignerUnavailable "signer_unavailable" "Nobody signs the record at the moment, so nothing runs."
     33 LogContradicted "log_contradicted" "A witness has seen another record than this one, so nothing runs until a human finds out why."
+    34 ToolChanged "tool_changed" "The tool is not what a human accepted, so it is denied until somebody looks at what changed."
 }
 
 /// One reason of a verdict.

@@ -17,7 +17,9 @@ use crate::verdict::Verdict;
 
 mod inputs;
 
-pub use inputs::{BUDGETS_MAX, BudgetReading, Evaluation, GrantReading, Inputs, Standing, WaitReading, Within};
+pub use inputs::{
+    BUDGETS_MAX, BudgetReading, Evaluation, GrantReading, History, Inputs, Recent, Standing, WaitReading, Within,
+};
 
 /// The version of the record format that this build writes.
 pub const RECORD_VERSION: u32 = 1;

@@ -79,6 +79,9 @@ pub struct Gate {
     /// How long the proposal waits, in milliseconds.
     #[n(4)]
     pub timeout_ms: u64,
+    /// Who is to be told that it waits: a channel of the operator's naming, at most 64 bytes.
+    #[n(5)]
+    pub notify: Option<String>,
 }
 
 /// What must hold while an allowed action runs.
@@ -101,5 +104,21 @@ pub enum Obligation {
         /// The limit in milliseconds.
         #[n(0)]
         ms: u64,
+    },
+    /// Secrets in its result are replaced before the agent sees it.
+    #[n(3)]
+    Redact,
+    /// Only where it can be undone.
+    #[n(4)]
+    Undo,
+    /// Only in a sandbox.
+    #[n(5)]
+    Sandbox,
+    /// Somebody is told. It holds nothing up.
+    #[n(6)]
+    Notify {
+        /// A channel of the operator's naming, at most 64 bytes.
+        #[n(0)]
+        channel: String,
     },
 }

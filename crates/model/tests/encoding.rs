@@ -66,6 +66,7 @@ fn attempt() -> impl Strategy<Value = Attempt> {
                 token_expires: TimeMs(99),
                 evaluation: None,
                 standing: Standing::default(),
+                history: None,
             },
             verdict: Verdict::Deny,
             reasons: vec![Reason::plain(ReasonCode::ALL[code])],
@@ -179,8 +180,14 @@ fn the_worst_case_fits() {
         approvers: vec![long.clone(); 8],
         quorum: u32::MAX,
         timeout_ms: u64::MAX,
+        notify: Some("n".repeat(64)),
     };
-    attempt.facts.sql = Some(SqlFacts { kinds: names(), tables: names(), functions: names(), ..SqlFacts::default() });
+    attempt.facts.sql = Some(SqlFacts {
+        kinds: vec!["create_index".to_owned(); 13],
+        tables: names(),
+        functions: names(),
+        ..SqlFacts::default()
+    });
     attempt.inputs.budgets =
         vec![BudgetReading { name: "b".repeat(160), cap: u64::MAX, spent: u64::MAX, reserved: u64::MAX }; BUDGETS_MAX];
     attempt.inputs.leases = vec![long.parse().unwrap(); 16];

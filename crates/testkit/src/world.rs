@@ -18,7 +18,7 @@ use countersign_gate::kill::{KillAck, KillSwitch};
 use countersign_gate::view::Stored;
 use countersign_gate::{Evaluate, Gate, GateError, Parts, SnapshotRules};
 use countersign_kernel::identity::TokenKey;
-use countersign_kernel::policy::{AgentDef, Bundle, PolicySource, TargetDef};
+use countersign_kernel::policy::{AgentDef, Bundle, PolicySource, TargetDef, ToolDef};
 use countersign_kernel::{BudgetRule, BudgetScope, Event, Kernel, Limits, Retention, Settings};
 use countersign_ledger::{Config, Ledger, PublishMode, Recovered, Store};
 use countersign_model::action::Point;
@@ -177,7 +177,8 @@ fn source(policy: &str) -> PolicySource {
         policies: vec![("test.cedar".to_owned(), policy.to_owned())],
         agents: ["coder", "other"].map(|name| AgentDef { id: id(name), groups: Vec::new() }).to_vec(),
         targets: vec![TargetDef { id: id("crm"), environment: id("production") }],
-        tools: ["query", "slow", "look_up"].map(|tool| (id("crm"), id(tool))).to_vec(),
+        tools: ["query", "slow", "look_up"].map(|tool| ToolDef::named(id("crm"), id(tool))).to_vec(),
+        patterns: Vec::new(),
         humans: None,
     }
 }

@@ -11,7 +11,7 @@ use syn::{
     visit::{self, Visit},
 };
 
-const PURE: [&str; 5] = ["model", "effects", "kernel", "receipt", "verifier"];
+const PURE: [&str; 6] = ["model", "effects", "kernel", "policy", "receipt", "verifier"];
 const NAMES: [&str; 6] = ["SystemTime", "Instant", "HashMap", "HashSet", "rand", "getrandom"];
 const STD_MODULES: [&str; 2] = ["fs", "net"];
 const RUNTIME: &str = "tokio";

@@ -59,6 +59,7 @@ pub(crate) fn attempt(agent: &str, run: &str, tool: &str) -> Attempt {
             token_expires: TimeMs(u64::MAX),
             evaluation: None,
             standing: Standing::default(),
+            history: None,
         },
         verdict: Verdict::Allow,
         reasons: vec![Reason::plain(ReasonCode::PolicyPermit)],

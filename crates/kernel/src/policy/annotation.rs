@@ -10,6 +10,7 @@ use countersign_model::id::{HumanId, PolicyId};
 use countersign_model::verdict::{APPROVERS_MAX, Gate, Obligation};
 
 const GATE_BYTES_MAX: usize = 160;
+const CHANNEL_BYTES_MAX: usize = 64;
 const TIMEOUT_MS_DEFAULT: u64 = 15 * 60_000;
 const TIMEOUT_MS_MAX: u64 = 30 * 24 * 3_600_000;
 
@@ -55,6 +56,9 @@ pub(super) fn layer(
     }
     let gate = gate(id, effect, annotations, humans)?;
     let Some(name) = annotations.get("obligation") else {
+        if annotations.contains_key("value") {
+            return Err(complaint("`@value` stands without `@obligation`", "add `@obligation(\"…\")`, or remove it"));
+        }
         return Ok(gate.map_or(Layer::Rule, Layer::Gate));
     };
     if gate.is_some() {
@@ -66,13 +70,49 @@ pub(super) fn layer(
             "an obligation says what must hold where others allow: write it as a `permit`, which then grants nothing",
         ));
     }
-    match *name {
-        "witness" => Ok(Layer::Obligation(Obligation::Witness)),
-        other => Err(complaint(
+    obligation(name, annotations.get("value").copied()).map(Layer::Obligation)
+}
+
+/// The obligation of this name and `@value`.
+fn obligation(name: &str, value: Option<&str>) -> Result<Obligation, Complaint> {
+    let plain = match name {
+        "witness" => Some(Obligation::Witness),
+        "redact" => Some(Obligation::Redact),
+        "undo" => Some(Obligation::Undo),
+        "sandbox" => Some(Obligation::Sandbox),
+        _ => None,
+    };
+    match (plain, name, value) {
+        (Some(plain), _, None) => Ok(plain),
+        (Some(_), _, Some(_)) => Err(complaint(format!("`@obligation(\"{name}\")` takes no `@value`"), "remove it")),
+        (None, "max_rows", Some(rows)) => number(rows).map(|rows| Obligation::MaxRows { rows }).ok_or_else(|| {
+            complaint(format!("`@value(\"{rows}\")` is no number of rows"), "write digits, such as `@value(\"100\")`")
+        }),
+        (None, "timeout", Some(limit)) => timeout_ms(limit).map(|ms| Obligation::Timeout { ms }),
+        (None, "notify", Some(channel)) => channel_of(channel).map(|channel| Obligation::Notify { channel }),
+        (None, "max_rows" | "timeout" | "notify", None) => Err(complaint(
+            format!("`@obligation(\"{name}\")` has no `@value`"),
+            "say how many rows, how long or whom, such as `@value(\"100\")`, `@value(\"30s\")` or `@value(\"ops\")`",
+        )),
+        (None, other, _) => Err(complaint(
             format!("`@obligation(\"{other}\")` is unknown"),
-            "the only obligation of this version is `@obligation(\"witness\")`",
+            "known are max_rows, timeout, witness, redact, undo, sandbox and notify",
         )),
     }
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+fn channel_of(text: &str) -> Result<String, Complaint> {
+    if text.trim().is_empty() || text.len() > CHANNEL_BYTES_MAX || text.chars().any(char::is_control) {
+        return Err(complaint(
+            format!("a channel's name has 1 to {CHANNEL_BYTES_MAX} bytes and no control characters"),
+            "name whom to tell, such as `#ops`",
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 /// The gate of a policy, if it is one.
@@ -83,7 +123,7 @@ fn gate(
     humans: Option<&[HumanId]>,
 ) -> Result<Option<Gate>, Complaint> {
     let Some(name) = annotations.get("gate") else {
-        return match ["approvers", "quorum", "timeout"].iter().find(|n| annotations.contains_key(*n)) {
+        return match ["approvers", "quorum", "timeout", "notify"].iter().find(|n| annotations.contains_key(*n)) {
             Some(orphan) => {
                 Err(complaint(format!("`@{orphan}` stands without `@gate`"), "add `@gate(\"name\")`, or remove it"))
             }
@@ -105,19 +145,22 @@ fn gate(
     let approvers = annotations.get("approvers").map_or(Ok(Vec::new()), |text| approvers(text, humans))?;
     let quorum = annotations.get("quorum").map_or(Ok(1), |text| quorum(text, &approvers))?;
     let timeout_ms = annotations.get("timeout").map_or(Ok(TIMEOUT_MS_DEFAULT), |text| timeout_ms(text))?;
-    Ok(Some(Gate { policy: id.clone(), name: (*name).to_owned(), approvers, quorum, timeout_ms }))
+    let notify = annotations.get("notify").map(|channel| channel_of(channel)).transpose()?;
+    Ok(Some(Gate { policy: id.clone(), name: (*name).to_owned(), approvers, quorum, timeout_ms, notify }))
 }
 
 fn known(name: &str) -> Result<(), Complaint> {
     match name {
-        "id" | "gate" | "approvers" | "quorum" | "timeout" | "obligation" | "description" => Ok(()),
+        "id" | "gate" | "approvers" | "quorum" | "timeout" | "notify" | "obligation" | "value" | "description" => {
+            Ok(())
+        }
         _ if name.starts_with("effect") => Err(complaint(
             format!("the annotation `@{name}` does nothing: effects are facts, not annotations"),
             "write a condition, such as `when { context.effect == \"destructive\" }`",
         )),
         _ => Err(complaint(
             format!("the annotation `@{name}` is unknown"),
-            "known are @id, @gate, @approvers, @quorum, @timeout, @obligation and @description",
+            "known are @id, @gate, @approvers, @quorum, @timeout, @notify, @obligation, @value and @description",
         )),
     }
 }

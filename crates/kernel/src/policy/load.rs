@@ -244,7 +244,7 @@ impl Loading<'_> {
         let source = self.source;
         let agents = source.agents.iter().map(|agent| format!("the agent `{}`", agent.id));
         let targets = source.targets.iter().map(|target| format!("the target `{}`", target.id));
-        let tools = source.tools.iter().map(|(upstream, tool)| format!("the tool `{upstream}/{tool}`"));
+        let tools = source.tools.iter().map(|def| format!("the tool `{}/{}`", def.upstream, def.tool));
         let mut seen = BTreeSet::new();
         for what in agents.chain(targets).chain(tools) {
             if !seen.insert(what.clone()) {
@@ -337,7 +337,7 @@ impl Loading<'_> {
             entities,
             agents: self.source.agents.iter().map(|agent| agent.id.clone()).collect(),
             targets: self.source.targets.iter().map(|target| (target.id.clone(), target.environment.clone())).collect(),
-            tools: self.source.tools.iter().cloned().collect(),
+            tools: self.source.tools.iter().map(|def| (def.upstream.clone(), def.tool.clone())).collect(),
             hash: hash(self.source),
         })
     }
@@ -379,7 +379,9 @@ impl Loading<'_> {
                 .policy
                 .entity_literals()
                 .into_iter()
-                .filter(|uid| ["Agent", "AgentGroup", "Target"].contains(&uid.type_name().to_string().as_str()))
+                .filter(|uid| {
+                    ["Agent", "AgentGroup", "Target", "Environment"].contains(&uid.type_name().to_string().as_str())
+                })
                 .filter(|uid| entities.get(uid).is_none())
                 .map(|uid| uid.to_string())
                 .collect();

@@ -6,7 +6,7 @@ use countersign_model::TimeMs;
 use countersign_model::action::Point;
 use countersign_model::facts::Facts;
 use countersign_model::id::{AgentId, Environment, LeaseName, TargetId, ToolName, UpstreamId};
-use countersign_model::record::Attempt;
+use countersign_model::record::{Attempt, History};
 
 /// One question.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,12 +33,16 @@ pub struct EvaluationRequest {
     pub token_expires: TimeMs,
     /// When the action was proposed.
     pub now: TimeMs,
+    /// What the agent did before.
+    pub history: History,
+    /// The canonical arguments, as the payload holds them; empty where they are not known.
+    pub arguments: Vec<u8>,
 }
 
 impl EvaluationRequest {
-    /// The question that was asked about this attempt.
+    /// The question that was asked about this attempt with these canonical arguments.
     #[must_use]
-    pub fn from_attempt(attempt: &Attempt) -> Self {
+    pub fn from_attempt(attempt: &Attempt, arguments: &[u8]) -> Self {
         Self {
             agent: attempt.principal.agent.clone(),
             depth: attempt.principal.depth,
@@ -51,6 +55,8 @@ impl EvaluationRequest {
             leases: attempt.inputs.leases.clone(),
             token_expires: attempt.inputs.token_expires,
             now: attempt.proposed_at,
+            history: attempt.inputs.history.clone().unwrap_or_default(),
+            arguments: arguments.to_vec(),
         }
     }
 }

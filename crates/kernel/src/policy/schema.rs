@@ -8,15 +8,19 @@ use std::fmt::Write as _;
 use std::str::FromStr;
 
 use cedar_policy::{Context, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression, Schema};
+use countersign_model::Effect;
 use countersign_model::action::Point;
-use countersign_model::facts::{Certainty, SqlFacts};
+use countersign_model::facts::{Bound, Certainty, SqlFacts};
+use countersign_model::id::LeaseName;
+use countersign_model::record::{History, Recent};
 
 use super::{EvaluationRequest, PolicySource};
 
 /// The action of tools that the upstream lists and no binding names.
 pub(super) const UNBOUND: &str = "unbound";
 
-const COMMON: &str = r#"type CallContext = {
+const COMMON: &str = r#"type Recent = { minute: Long, ten_minutes: Long, hour: Long, day: Long };
+type Facts = {
   upstream: String,
   tool: String,
   point: String,
@@ -29,27 +33,55 @@ const COMMON: &str = r#"type CallContext = {
   functions: Set<String>,
   has_where: Bool,
   rows_spelled: Long,
+  hosts: Set<String>,
+  new_hosts: Set<String>,
+  paths: Set<String>,
+  recipient_domains: Set<String>,
+  recipients: Long,
+  programs: Set<String>,
+  amount_micros?: Long,
+  count?: Long,
+  percent_of_current?: Long,
+  percent_of_previous?: Long,
+  matched: Set<String>,
+  labels: Set<String>,
+  run_labels: Set<String>,
+  previous_tool?: String,
+  new_pair: Bool,
+  calls: Recent,
+  changes: Recent,
+  growing: Long,
   depth: Long,
   leases: Set<String>,
+  lease_minutes?: Long,
   token_minutes_left: Long,
   now_ms: Long,
 };
 entity AgentGroup;
 entity Agent in [AgentGroup];
-entity Target { environment: String };
+entity Environment;
+entity Target in [Environment] { environment: String };
 action "call";
 "#;
 
 /// The schema's text.
 pub(super) fn schema_text(source: &PolicySource) -> String {
     let mut text = COMMON.to_owned();
-    let names: std::collections::BTreeSet<String> =
-        source.tools.iter().map(|(upstream, tool)| format!("{upstream}/{tool}")).chain([UNBOUND.to_owned()]).collect();
-    for name in names {
+    for effect in Effect::ALL {
         // Writing to a `String` cannot fail.
+        let _ = writeln!(text, "action \"declared/{}\" in [\"call\"];", effect.as_str());
+    }
+    let names: BTreeMap<String, Option<Effect>> = source
+        .tools
+        .iter()
+        .map(|def| (format!("{}/{}", def.upstream, def.tool), def.effect))
+        .chain([(UNBOUND.to_owned(), Some(Effect::Opaque))])
+        .collect();
+    for (name, effect) in names {
+        let group = effect.map_or_else(|| "call".to_owned(), |effect| format!("declared/{}", effect.as_str()));
         let _ = writeln!(
             text,
-            "action \"{name}\" in [\"call\"] appliesTo {{ principal: [Agent], resource: [Target], context: CallContext }};"
+            "action \"{name}\" in [\"{group}\"] appliesTo {{ principal: [Agent], resource: [Target], context: Facts }};"
         );
     }
     text
@@ -75,10 +107,11 @@ pub(super) fn entities(source: &PolicySource) -> Result<Vec<Entity>, String> {
     }
     for target in &source.targets {
         let id = uid("Target", target.id.as_str())?;
+        let place = uid("Environment", target.environment.as_str())?;
+        all.insert(place.to_string(), Entity::new_no_attrs(place.clone(), std::iter::empty().collect()));
         let environment = RestrictedExpression::new_string(target.environment.to_string());
         let attributes = [("environment".to_owned(), environment)].into_iter().collect();
-        let entity =
-            Entity::new(id.clone(), attributes, std::iter::empty().collect()).map_err(|error| error.to_string())?;
+        let entity = Entity::new(id.clone(), attributes, [place].into()).map_err(|error| error.to_string())?;
         all.insert(id.to_string(), entity);
     }
     Ok(all.into_values().collect())
@@ -97,38 +130,118 @@ pub(super) fn request(asked: &EvaluationRequest, action: &str, schema: &Schema) 
     .map_err(|error| error.to_string())
 }
 
+/// A list of attributes while it is filled.
+#[derive(Default)]
+struct Attributes(Vec<(String, RestrictedExpression)>);
+
+impl Attributes {
+    fn text(&mut self, name: &str, text: &str) {
+        self.put(name, RestrictedExpression::new_string(text.to_owned()));
+    }
+
+    fn texts<'a>(&mut self, name: &str, all: impl IntoIterator<Item = &'a str>) {
+        let all = all.into_iter().map(|item| RestrictedExpression::new_string(item.to_owned()));
+        self.put(name, RestrictedExpression::new_set(all));
+    }
+
+    fn flag(&mut self, name: &str, flag: bool) {
+        self.put(name, RestrictedExpression::new_bool(flag));
+    }
+
+    fn number(&mut self, name: &str, number: u64) -> Result<(), String> {
+        let long =
+            i64::try_from(number).map_err(|_| format!("`{name}` is {number}, which is more than policy can hold"))?;
+        self.put(name, RestrictedExpression::new_long(long));
+        Ok(())
+    }
+
+    fn number_if_any(&mut self, name: &str, number: Option<u64>) -> Result<(), String> {
+        number.map_or(Ok(()), |number| self.number(name, number))
+    }
+
+    fn recent(&mut self, name: &str, recent: &Recent) -> Result<(), String> {
+        let mut inner = Self::default();
+        inner.number("minute", recent.minute)?;
+        inner.number("ten_minutes", recent.ten_minutes)?;
+        inner.number("hour", recent.hour)?;
+        inner.number("day", recent.day)?;
+        self.put(name, RestrictedExpression::new_record(inner.0).map_err(|error| error.to_string())?);
+        Ok(())
+    }
+
+    fn put(&mut self, name: &str, value: RestrictedExpression) {
+        self.0.push((name.to_owned(), value));
+    }
+}
+
 fn context(asked: &EvaluationRequest) -> Result<Vec<(String, RestrictedExpression)>, String> {
-    let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
-    let texts = |all: &[String]| RestrictedExpression::new_set(all.iter().map(|item| text(item)));
-    let flag = RestrictedExpression::new_bool;
-    let long = |number: u64, what: &str| {
-        i64::try_from(number)
-            .map(RestrictedExpression::new_long)
-            .map_err(|_| format!("`{what}` is {number}, which is more than policy can hold"))
-    };
+    let mut all = Attributes::default();
+    all.text("upstream", asked.upstream.as_str());
+    all.text("tool", asked.tool.as_str());
+    all.text("point", point_word(asked.point));
+    all.text("effect", asked.facts.effect.as_str());
+    all.flag("opaque", asked.facts.certainty == Certainty::Opaque);
+    sql(asked.facts.sql.as_ref(), &mut all)?;
+    bound(asked, &mut all)?;
+    history(&asked.history, &mut all)?;
+    all.number("depth", u64::from(asked.depth))?;
+    all.texts("leases", asked.leases.iter().map(LeaseName::as_str));
+    all.number("token_minutes_left", asked.token_expires.since_ms(asked.now) / 60_000)?;
+    all.number("now_ms", asked.now.0)?;
+    Ok(all.0)
+}
+
+fn sql(known: Option<&SqlFacts>, all: &mut Attributes) -> Result<(), String> {
     let none = SqlFacts::default();
-    let sql = asked.facts.sql.as_ref();
-    let facts = sql.unwrap_or(&none);
-    let minutes_left = asked.token_expires.since_ms(asked.now) / 60_000;
-    let pairs = [
-        ("upstream", text(asked.upstream.as_str())),
-        ("tool", text(asked.tool.as_str())),
-        ("point", text(point_word(asked.point))),
-        ("effect", text(asked.facts.effect.as_str())),
-        ("opaque", flag(asked.facts.certainty == Certainty::Opaque)),
-        ("sql", flag(sql.is_some())),
-        ("statements", long(u64::from(facts.statements), "statements")?),
-        ("kinds", texts(&facts.kinds)),
-        ("tables", texts(&facts.tables)),
-        ("functions", texts(&facts.functions)),
-        ("has_where", flag(facts.has_where)),
-        ("rows_spelled", long(facts.rows_spelled, "rows_spelled")?),
-        ("depth", long(u64::from(asked.depth), "depth")?),
-        ("leases", RestrictedExpression::new_set(asked.leases.iter().map(|lease| text(lease.as_str())))),
-        ("token_minutes_left", long(minutes_left, "token_minutes_left")?),
-        ("now_ms", long(asked.now.0, "now_ms")?),
-    ];
-    Ok(pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    let facts = known.unwrap_or(&none);
+    all.flag("sql", known.is_some());
+    all.number("statements", u64::from(facts.statements))?;
+    all.texts("kinds", facts.kinds.iter().map(String::as_str));
+    all.texts("tables", facts.tables.iter().map(String::as_str));
+    all.texts("functions", facts.functions.iter().map(String::as_str));
+    all.flag("has_where", facts.has_where);
+    all.number("rows_spelled", facts.rows_spelled)
+}
+
+fn bound(asked: &EvaluationRequest, all: &mut Attributes) -> Result<(), String> {
+    let none = Bound::default();
+    let facts = asked.facts.bound.as_ref().unwrap_or(&none);
+    all.texts("hosts", facts.hosts.iter().map(String::as_str));
+    all.texts("paths", facts.paths.iter().map(String::as_str));
+    all.texts("recipient_domains", facts.recipient_domains.iter().map(String::as_str));
+    all.number("recipients", facts.recipients)?;
+    all.texts("programs", facts.programs.iter().map(String::as_str));
+    all.number_if_any("amount_micros", facts.amount_micros)?;
+    all.number_if_any("count", facts.count)?;
+    all.number_if_any("percent_of_current", percent(facts.count, facts.current))?;
+    all.number_if_any("percent_of_previous", percent(facts.count, asked.history.previous_count))?;
+    all.texts("matched", facts.matched.iter().map(String::as_str));
+    all.texts("labels", facts.labels.iter().map(String::as_str));
+    Ok(())
+}
+
+fn history(known: &History, all: &mut Attributes) -> Result<(), String> {
+    all.texts("new_hosts", known.new_hosts.iter().map(String::as_str));
+    all.texts("run_labels", known.labels.iter().map(String::as_str));
+    if let Some(previous) = &known.previous {
+        all.text("previous_tool", previous);
+    }
+    all.flag("new_pair", known.new_pair);
+    all.recent("calls", &known.calls)?;
+    all.recent("changes", &known.changes)?;
+    all.number("growing", known.growing)?;
+    all.number_if_any("lease_minutes", known.lease_minutes)
+}
+
+/// `count` in hundredths of `of`, rounded up; of nothing, everything above nothing is the most that policy can hold.
+fn percent(count: Option<u64>, of: Option<u64>) -> Option<u64> {
+    const MOST: u64 = i64::MAX.unsigned_abs();
+    let hundredfold = u128::from(count?).saturating_mul(100);
+    match of? {
+        0 if hundredfold == 0 => Some(100),
+        0 => Some(MOST),
+        of => Some(u64::try_from(hundredfold.div_ceil(u128::from(of))).unwrap_or(MOST).min(MOST)),
+    }
 }
 
 const fn point_word(point: Point) -> &'static str {

@@ -3,7 +3,7 @@
 use countersign_model::TimeMs;
 use countersign_model::action::Point;
 use countersign_model::facts::{Effect, Facts, SqlFacts};
-use countersign_model::record::Evaluation;
+use countersign_model::record::{Evaluation, History};
 use countersign_model::verdict::Obligation;
 use expect_test::{Expect, expect};
 
@@ -27,6 +27,8 @@ fn request(effect: Effect) -> EvaluationRequest {
         leases: vec![],
         token_expires: TimeMs(3_600_000),
         now: TimeMs(0),
+        history: History::default(),
+        arguments: vec![],
     }
 }
 
@@ -193,7 +195,7 @@ fn what_does_not_load_says_where_why_and_what_to_do() {
     check(
         "@id(\"a\") @gaet(\"x\") forbid (principal, action, resource);",
         expect![
-            "main.cedar, policy `a`: the annotation `@gaet` is unknown; known are @id, @gate, @approvers, @quorum, @timeout, @obligation and @description"
+            "main.cedar, policy `a`: the annotation `@gaet` is unknown; known are @id, @gate, @approvers, @quorum, @timeout, @notify, @obligation, @value and @description"
         ],
     );
     check(
@@ -365,7 +367,7 @@ fn obligations_that_are_refused() {
     refused("@id(\"o\") @obligation(\"witness\") forbid (principal, action, resource);", "stands on a `forbid`");
     refused(
         "@id(\"o\") @obligation(\"notary\") permit (principal, action, resource);",
-        "the only obligation of this version",
+        "known are max_rows, timeout, witness",
     );
     refused("@id(\"o\") @obligation(\"witness\") @gate(\"g\") forbid (principal, action, resource);", "beside `@gate`");
     refused(

@@ -175,7 +175,7 @@ fn the_question_can_be_rebuilt_from_the_record() {
     let evaluation = rig.bundle.evaluate(&request);
     let record = rig.answer(call, evaluation.clone());
     assert_eq!(words(&record), "intent policy_permit");
-    assert_eq!(EvaluationRequest::from_attempt(attempt(&record)), request);
+    assert_eq!(EvaluationRequest::from_attempt(attempt(&record), &request.arguments), request);
     assert_eq!(attempt(&record).inputs.evaluation, Some(evaluation));
 }
 

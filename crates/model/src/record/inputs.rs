@@ -46,6 +46,61 @@ pub struct Inputs {
     /// The standing of the caller and of the kernel's queues.
     #[n(9)]
     pub standing: Standing,
+    /// What the agent did before; absent in records of versions that did not read it.
+    #[n(10)]
+    pub history: Option<History>,
+}
+
+/// What the kernel knows of the agent's earlier calls. Only calls that were allowed count.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct History {
+    /// Hosts and recipients' domains of this call that the agent never named before, sorted.
+    #[n(0)]
+    pub new_hosts: Vec<String>,
+    /// The tool that this run called last, as `UPSTREAM/TOOL`.
+    #[n(1)]
+    pub previous: Option<String>,
+    /// Whether the agent never called this tool right after that one.
+    #[n(2)]
+    pub new_pair: bool,
+    /// The agent's calls on the same target.
+    #[n(3)]
+    pub calls: Recent,
+    /// Those that were no reads.
+    #[n(4)]
+    pub changes: Recent,
+    /// How many changes of this tool on this target stand in a row within 10 minutes, each larger than the one
+    /// before, this one included where it is larger. Zero where the call says no count.
+    #[n(5)]
+    pub growing: u64,
+    /// The count that the last change of this tool on this target asked for.
+    #[n(6)]
+    pub previous_count: Option<u64>,
+    /// Whole minutes since the oldest lease in force began; absent where none is.
+    #[n(7)]
+    pub lease_minutes: Option<u64>,
+    /// Labels of all results that this run has had, sorted.
+    #[n(8)]
+    pub labels: Vec<String>,
+}
+
+/// Calls within windows that end now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Recent {
+    /// In the last minute.
+    #[n(0)]
+    pub minute: u64,
+    /// In the last ten minutes.
+    #[n(1)]
+    pub ten_minutes: u64,
+    /// In the last hour.
+    #[n(2)]
+    pub hour: u64,
+    /// In the last day.
+    #[n(3)]
+    pub day: u64,
 }
 
 /// What a decision read about the caller and the kernel's own bounds.

@@ -43,6 +43,7 @@ fn record(payload: &ActionPayload) -> Record {
         token_expires: TimeMs(9),
         evaluation: None,
         standing: Standing::default(),
+        history: None,
     };
     let attempt = Attempt {
         reserved_at: Seq(1),
