@@ -4,17 +4,25 @@
 //! A `forbid` with `@gate`, O `permit` with `@obligation`, which stands in a set of its own and never
 //! grants. `ceiling = G+F`, `auto = G+F+A`. Any error of evaluation, in any layer, denies, for
 //! Cedar skips a policy that errs. It must not know budgets, kills, grants or records of the log.
-//! It does not cover an index in front of the policies, or proofs.
+//! An index stands in front of the policies: a call is asked of those whose scopes can match, in slices that are made on
+//! first use. It does not cover proofs.
 
 mod annotation;
+mod bundle;
+mod index;
+mod listing;
 mod load;
 mod request;
 mod schema;
+mod slice;
 #[cfg(test)]
 mod tests;
+mod validate;
 
-pub use load::{Bundle, PolicyLoadError};
+pub use bundle::Bundle;
+pub use load::{PolicyLoadError, PolicyProblem};
 pub use request::EvaluationRequest;
+pub use validate::Validated;
 
 use countersign_model::Effect;
 use countersign_model::id::{AgentId, Environment, HumanId, PolicyId, TargetId, ToolName, UpstreamId};

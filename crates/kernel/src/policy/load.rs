@@ -1,4 +1,4 @@
-//! Loading a bundle, and asking it.
+//! Loading a bundle.
 //!
 //! A bundle is refused whole with every problem that was found: file, policy, what is wrong, what to do. What
 //! loads is validated strictly against our schema; what validation cannot see (an entity that the policy names and the
@@ -6,35 +6,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
 
 use cedar_policy::ffi::DetailedError;
-use cedar_policy::{Authorizer, Decision, Entities, Policy, PolicySet, Schema, ValidationMode, Validator};
-use countersign_model::encoding::Bounded;
-use countersign_model::id::{AgentId, Environment, PolicyId, TargetId, ToolName, UpstreamId};
-use countersign_model::record::Evaluation;
-use countersign_model::verdict::{GATES_MAX, Gate, OBLIGATIONS_MAX, Obligation};
-use countersign_model::{Digest, Reason};
+use cedar_policy::{Entities, Policy, PolicySet, Schema};
+use countersign_model::Digest;
+use countersign_model::id::{PolicyId, ToolName, UpstreamId};
 
 use super::annotation::{Complaint, Layer, complaint, id, layer};
-use super::schema::{UNBOUND, entities, request, schema_text};
-use super::{EvaluationRequest, PolicySource};
-
-/// A loaded policy: immutable, and asked from many threads.
-#[derive(Clone, Debug)]
-pub struct Bundle {
-    ceiling: PolicySet,
-    auto: PolicySet,
-    gates: BTreeMap<String, Gate>,
-    /// O: asked beside the others, and never for whether something may run.
-    obliging: PolicySet,
-    obligations: BTreeMap<String, Obligation>,
-    schema: Schema,
-    entities: Entities,
-    agents: BTreeSet<AgentId>,
-    targets: BTreeMap<TargetId, Environment>,
-    tools: BTreeSet<(UpstreamId, ToolName)>,
-    hash: Digest,
-}
+use super::bundle::{Bundle, Known, Loaded};
+use super::index::Index;
+use super::listing::Listings;
+use super::schema::{UNBOUND, entities, schema_text, uid};
+use super::slice::{Rule, Slices};
+use super::validate::{Finding, Validated, validate};
+use super::{PolicySource, ToolDef};
 
 /// Why a bundle is refused: every problem found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,160 +57,41 @@ impl PolicyLoadError {
 struct Read {
     file: String,
     id: PolicyId,
-    policy: Policy,
-    layer: Layer,
-}
-
-/// The sets that a bundle asks, while they are filled.
-#[derive(Default)]
-struct Sets {
-    ceiling: PolicySet,
-    auto: PolicySet,
-    gates: BTreeMap<String, Gate>,
-    obliging: PolicySet,
-    obligations: BTreeMap<String, Obligation>,
-}
-
-impl Sets {
-    fn add(&mut self, read: &Read) -> Result<(), String> {
-        let policy = || read.policy.clone();
-        let failed = |error: cedar_policy::PolicySetError| error.to_string();
-        match &read.layer {
-            Layer::Obligation(obligation) => {
-                self.obligations.insert(read.id.to_string(), obligation.clone());
-                return self.obliging.add(policy()).map_err(failed);
-            }
-            Layer::Gate(gate) => {
-                self.gates.insert(read.id.to_string(), gate.clone());
-            }
-            Layer::Rule => self.ceiling.add(policy()).map_err(failed)?,
-        }
-        self.auto.add(policy()).map_err(failed)
-    }
+    rule: Rule,
 }
 
 struct Loading<'a> {
     source: &'a PolicySource,
     read: Vec<Read>,
+    /// Where in the list each id is.
+    places: BTreeMap<PolicyId, usize>,
     problems: Vec<PolicyProblem>,
 }
 
 impl Bundle {
-    /// Loads a bundle.
+    /// Loads a bundle, and validates every policy of it.
     ///
     /// # Errors
     /// Every problem that was found.
     pub fn load(source: &PolicySource) -> Result<Self, PolicyLoadError> {
-        let mut loading = Loading { source, read: Vec::new(), problems: Vec::new() };
+        Self::load_knowing(source, &Validated::default()).map(|(bundle, _)| bundle)
+    }
+
+    /// Loads a bundle of which some policies may have been validated before: what `known` vouches for is read and not
+    /// validated again. Gives back what vouches for all of it. See [`Validated`] for when a list may be trusted.
+    ///
+    /// # Errors
+    /// Every problem that was found.
+    pub fn load_knowing(source: &PolicySource, known: &Validated) -> Result<(Self, Validated), PolicyLoadError> {
+        let mut loading = Loading { source, read: Vec::new(), places: BTreeMap::new(), problems: Vec::new() };
         loading.configuration();
         for (file, text) in &source.policies {
             loading.file(file, text);
         }
-        let bundle = loading.bundle();
-        match bundle {
-            Some(bundle) if loading.problems.is_empty() => Ok(bundle),
+        let loaded = loading.bundle(known);
+        match loaded {
+            Some(loaded) if loading.problems.is_empty() => Ok(loaded),
             _ => Err(PolicyLoadError { problems: loading.problems }),
-        }
-    }
-
-    /// Hash over everything that the bundle was made of.
-    #[must_use]
-    pub const fn hash(&self) -> Digest {
-        self.hash
-    }
-
-    /// The ids of the policies that demand `obligation`, in order.
-    pub fn demanding<'a>(&'a self, obligation: &'a Obligation) -> impl Iterator<Item = &'a str> {
-        self.obligations.iter().filter(move |(_, demanded)| *demanded == obligation).map(|(id, _)| id.as_str())
-    }
-
-    /// Answers one question. A pure function of the request and the bundle.
-    #[must_use]
-    pub fn evaluate(&self, asked: &EvaluationRequest) -> Evaluation {
-        match self.answer(asked) {
-            Ok(evaluation) => evaluation,
-            Err(error) => Evaluation {
-                ceiling: false,
-                auto: false,
-                determining: Bounded::default(),
-                gates: Vec::new(),
-                errors: Bounded::new([error]),
-                timed_out: false,
-                obligations: Vec::new(),
-                obliging: Bounded::default(),
-            },
-        }
-    }
-
-    fn answer(&self, asked: &EvaluationRequest) -> Result<Evaluation, String> {
-        if !self.agents.contains(&asked.agent) {
-            return Err(format!("the agent `{}` is not known to the policy", asked.agent));
-        }
-        match self.targets.get(&asked.target) {
-            None => return Err(format!("the target `{}` is not known to the policy", asked.target)),
-            Some(environment) if *environment != asked.environment => {
-                return Err(format!(
-                    "the target `{}` is in `{environment}`, not in `{}`",
-                    asked.target, asked.environment
-                ));
-            }
-            Some(_) => {}
-        }
-        let tool = (asked.upstream.clone(), asked.tool.clone());
-        let action = if self.tools.contains(&tool) { format!("{}/{}", tool.0, tool.1) } else { UNBOUND.to_owned() };
-        let request = request(asked, &action, &self.schema)?;
-        let authorizer = Authorizer::new();
-        let auto = Answer::of(authorizer.is_authorized(&request, &self.auto, &self.entities));
-        // What `auto` allows no forbid of either layer touched, so `ceiling` gives the same answer for the same reasons.
-        let ceiling = if auto.allows {
-            auto.clone()
-        } else {
-            Answer::of(authorizer.is_authorized(&request, &self.ceiling, &self.entities))
-        };
-        let gates: Vec<Gate> = auto.reasons.iter().filter_map(|id| self.gates.get(id)).cloned().collect();
-        let obliging = Answer::of(authorizer.is_authorized(&request, &self.obliging, &self.entities));
-        let obligations: BTreeSet<Obligation> =
-            obliging.reasons.iter().filter_map(|id| self.obligations.get(id)).cloned().collect();
-        // An obligation that errs might have been the one that matters.
-        let errors = [&auto, &ceiling, &obliging].into_iter().flat_map(|answer| answer.errors.iter().cloned());
-        let mut errors: BTreeSet<String> = errors.collect();
-        if obligations.len() > OBLIGATIONS_MAX {
-            errors.insert(format!("more than {OBLIGATIONS_MAX} obligations fired"));
-        }
-        if gates.len() > GATES_MAX {
-            errors.insert(format!("{} gates fired; at most {GATES_MAX} can be joined", gates.len()));
-        }
-        Ok(Evaluation {
-            ceiling: ceiling.allows,
-            auto: auto.allows,
-            determining: Bounded::new(ceiling.reasons),
-            gates: gates.into_iter().take(GATES_MAX).collect(),
-            errors: Bounded::new(errors),
-            timed_out: false,
-            obligations: obligations.into_iter().take(OBLIGATIONS_MAX).collect(),
-            obliging: Bounded::new(obliging.reasons),
-        })
-    }
-}
-
-/// What Cedar said, in order.
-#[derive(Clone)]
-struct Answer {
-    allows: bool,
-    reasons: BTreeSet<String>,
-    errors: BTreeSet<String>,
-}
-
-impl Answer {
-    fn of(response: cedar_policy::Response) -> Self {
-        let diagnostics = response.diagnostics();
-        Self {
-            allows: response.decision() == Decision::Allow,
-            reasons: diagnostics.reason().map(ToString::to_string).collect(),
-            errors: diagnostics
-                .errors()
-                .map(|error| countersign_model::encoding::clipped(&error.to_string(), Reason::DETAIL_BYTES_MAX))
-                .collect(),
         }
     }
 }
@@ -288,7 +155,7 @@ impl Loading<'_> {
                 return self.complain(file, Some(&place), complaint);
             }
         };
-        if let Some(other) = self.read.iter().find(|other| other.id == id) {
+        if let Some(other) = self.read_as(&id) {
             let twice = complaint(
                 format!("`@id(\"{id}\")` is taken by a policy in {}", other.file),
                 "give each policy an id of its own",
@@ -296,53 +163,42 @@ impl Loading<'_> {
             return self.complain(file, Some(id.as_str()), twice);
         }
         match layer(&id, policy.effect(), &annotations, self.source.humans.as_deref()) {
-            Ok(layer) => self.read.push(Read {
-                file: file.to_owned(),
-                policy: policy.new_id(cedar_policy::PolicyId::new(id.as_str())),
-                id,
-                layer,
-            }),
+            Ok(layer) => {
+                let policy = policy.new_id(cedar_policy::PolicyId::new(id.as_str()));
+                self.places.insert(id.clone(), self.read.len());
+                self.read.push(Read { file: file.to_owned(), id, rule: Rule { policy, layer } });
+            }
             Err(complaint) => self.complain(file, Some(id.as_str()), complaint),
         }
     }
 
-    fn bundle(&mut self) -> Option<Bundle> {
-        let schema = match Schema::from_cedarschema_str(&schema_text(self.source)) {
-            Ok((schema, _)) => schema,
-            Err(error) => return self.internal(&error.to_string()),
-        };
-        let entities = entities(self.source)
-            .and_then(|all| Entities::from_entities(all, Some(&schema)).map_err(|error| error.to_string()));
-        let entities = match entities {
-            Ok(entities) => entities,
+    fn bundle(&mut self, known: &Validated) -> Option<(Bundle, Validated)> {
+        let made = Schema::from_cedarschema_str(&schema_text(self.source))
+            .map(|(schema, _)| schema)
+            .map_err(|error| error.to_string())
+            .and_then(|schema| {
+                let all = entities(self.source)?;
+                let entities = Entities::from_entities(all, Some(&schema)).map_err(|error| error.to_string())?;
+                Ok((schema, entities))
+            });
+        let (schema, entities) = match made {
+            Ok(made) => made,
             Err(error) => return self.internal(&error),
         };
-        let mut sets = Sets::default();
-        for read in &self.read {
-            if let Err(error) = sets.add(read) {
-                return self.internal(&error);
-            }
-        }
-        let Sets { ceiling, auto, gates, obliging, obligations } = sets;
-        self.validate(&schema, &auto);
-        self.validate(&schema, &obliging);
+        let policies: Vec<&Policy> = self.read.iter().map(|read| &read.rule.policy).collect();
+        let (validated, findings) = match validate(self.source, (&policies, &schema), known) {
+            Ok(found) => found,
+            Err(error) => return self.internal(&error),
+        };
+        self.found(findings);
         self.literals(&entities);
-        Some(Bundle {
-            ceiling,
-            auto,
-            gates,
-            obliging,
-            obligations,
-            schema,
-            entities,
-            agents: self.source.agents.iter().map(|agent| agent.id.clone()).collect(),
-            targets: self.source.targets.iter().map(|target| (target.id.clone(), target.environment.clone())).collect(),
-            tools: self.source.tools.iter().map(|def| (def.upstream.clone(), def.tool.clone())).collect(),
-            hash: hash(self.source),
-        })
+        match assembled(self.source, std::mem::take(&mut self.read), (schema, entities)) {
+            Ok(bundle) => Some((bundle, validated)),
+            Err(error) => self.internal(&error),
+        }
     }
 
-    fn internal(&mut self, error: &str) -> Option<Bundle> {
+    fn internal<T>(&mut self, error: &str) -> Option<T> {
         let cannot = complaint(
             format!("agents, targets and tools make no schema: {error}"),
             "check their names in the configuration",
@@ -351,21 +207,8 @@ impl Loading<'_> {
         None
     }
 
-    fn validate(&mut self, schema: &Schema, set: &PolicySet) {
-        let result = Validator::new(schema.clone()).validate(set, ValidationMode::Strict);
-        let errors = result.validation_errors().map(|error| {
-            (error.policy_id().to_string(), error.to_string(), "correct it against the schema in the documentation")
-        });
-        let warnings = result.validation_warnings().map(|warning| {
-            (
-                warning.policy_id().to_string(),
-                warning.to_string(),
-                "a policy that cannot do what it says is refused: correct or remove it",
-            )
-        });
-        let mut found: Vec<_> = errors.chain(warnings).collect();
-        found.sort();
-        for (policy, problem, remedy) in found {
+    fn found(&mut self, findings: BTreeSet<Finding>) {
+        for Finding { policy, problem, remedy } in findings {
             let file = self.file_of(&policy);
             let problem = bare(&policy, &problem);
             self.complain(&file, Some(&policy), complaint(problem, remedy));
@@ -376,6 +219,7 @@ impl Loading<'_> {
         let mut unknown = Vec::new();
         for read in &self.read {
             let named: BTreeSet<String> = read
+                .rule
                 .policy
                 .entity_literals()
                 .into_iter()
@@ -394,10 +238,65 @@ impl Loading<'_> {
         }
     }
 
+    fn read_as(&self, id: &PolicyId) -> Option<&Read> {
+        self.read.get(*self.places.get(id)?)
+    }
+
     fn file_of(&self, policy: &str) -> String {
-        let read = self.read.iter().find(|read| read.id.as_str() == policy);
+        let read = PolicyId::new(policy).ok().and_then(|id| self.read_as(&id));
         read.map_or_else(|| "policy".to_owned(), |read| read.file.clone())
     }
+}
+
+/// The bundle of what was read.
+fn assembled(source: &PolicySource, read: Vec<Read>, (schema, entities): (Schema, Entities)) -> Result<Bundle, String> {
+    let rules: Vec<Rule> = read.into_iter().map(|read| read.rule).collect();
+    let index = Index::of(rules.iter().map(|rule| &rule.policy));
+    let mut numbers = 0_u32..;
+    let mut known = |kind: &str, id: &str| {
+        let uid = uid(kind, id)?;
+        let look = index.look(&uid, &entities);
+        let number = numbers.next().ok_or("there are too many entities")?;
+        Ok::<Known, String>(Known { number, uid, look })
+    };
+    let agents = source.agents.iter().map(|agent| Ok((agent.id.clone(), known("Agent", agent.id.as_str())?)));
+    let agents = agents.collect::<Result<_, String>>()?;
+    let targets = source.targets.iter().map(|target| {
+        Ok((target.id.clone(), (target.environment.clone(), known("Target", target.id.as_str())?)))
+    });
+    let targets = targets.collect::<Result<_, String>>()?;
+    let mut tools: BTreeMap<UpstreamId, BTreeMap<ToolName, Known>> = BTreeMap::new();
+    for ToolDef { upstream, tool, .. } in &source.tools {
+        let known = known("Action", &format!("{upstream}/{tool}"))?;
+        tools.entry(upstream.clone()).or_default().insert(tool.clone(), known);
+    }
+    let unbound = known("Action", UNBOUND)?;
+    let mut gates = BTreeMap::new();
+    let mut obligations = BTreeMap::new();
+    for Rule { policy, layer } in &rules {
+        match layer {
+            Layer::Rule => {}
+            Layer::Gate(gate) => drop(gates.insert(policy.id().to_string(), gate.clone())),
+            Layer::Obligation(obligation) => drop(obligations.insert(policy.id().to_string(), obligation.clone())),
+        }
+    }
+    let loaded = Loaded {
+        rules,
+        index,
+        gates,
+        obligations,
+        schema,
+        entities,
+        agents,
+        targets,
+        tools,
+        unbound,
+        hash: hash(source),
+        slices: Slices::default(),
+        listings: Listings::default(),
+        whole: OnceLock::new(),
+    };
+    Ok(Bundle(Arc::new(loaded)))
 }
 
 /// The line of a byte offset, counted from one.

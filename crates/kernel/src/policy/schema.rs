@@ -118,16 +118,14 @@ pub(super) fn entities(source: &PolicySource) -> Result<Vec<Entity>, String> {
 }
 
 /// The request in Cedar's terms, checked against the schema.
-pub(super) fn request(asked: &EvaluationRequest, action: &str, schema: &Schema) -> Result<Request, String> {
+pub(super) fn request(
+    asked: &EvaluationRequest,
+    (agent, action, target): (&EntityUid, &EntityUid, &EntityUid),
+    schema: &Schema,
+) -> Result<Request, String> {
     let context = Context::from_pairs(context(asked)?).map_err(|error| error.to_string())?;
-    Request::new(
-        uid("Agent", asked.agent.as_str())?,
-        uid("Action", action)?,
-        uid("Target", asked.target.as_str())?,
-        context,
-        Some(schema),
-    )
-    .map_err(|error| error.to_string())
+    Request::new(agent.clone(), action.clone(), target.clone(), context, Some(schema))
+        .map_err(|error| error.to_string())
 }
 
 /// A list of attributes while it is filled.
