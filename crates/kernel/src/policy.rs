@@ -8,6 +8,7 @@
 //! first use. It does not cover proofs.
 
 mod annotation;
+pub mod arguments;
 mod bundle;
 mod index;
 mod listing;

@@ -16,6 +16,7 @@ use countersign_model::{Digest, Reason};
 
 use super::EvaluationRequest;
 use super::annotation::Layer;
+use super::arguments::Types;
 use super::index::{Index, Look, surely_matches};
 use super::listing::Listings;
 use super::schema::request;
@@ -38,6 +39,7 @@ pub(super) struct Loaded {
     pub(super) targets: BTreeMap<TargetId, (Environment, Known)>,
     pub(super) tools: BTreeMap<UpstreamId, BTreeMap<ToolName, Known>>,
     pub(super) unbound: Known,
+    pub(super) arguments: Types,
     pub(super) hash: Digest,
     pub(super) slices: Slices,
     pub(super) listings: Listings,
@@ -170,7 +172,8 @@ impl Loaded {
         slice: impl FnOnce(About<'a>) -> Result<Kept<'a>, String>,
     ) -> Result<Evaluation, String> {
         let about = self.about(asked)?;
-        let request = request(asked, about.uids(), &self.schema)?;
+        let types = self.arguments.get(&asked.upstream, &asked.tool);
+        let request = request(asked, about.uids(), types, &self.schema)?;
         let slice = slice(about)?;
         let slice = slice.get();
         let ask = |policies: &PolicySet| self.ask(&request, policies);
@@ -256,10 +259,7 @@ impl Answer {
         Self {
             allows: response.decision() == Decision::Allow,
             reasons: diagnostics.reason().map(ToString::to_string).collect(),
-            errors: diagnostics
-                .errors()
-                .map(|error| clipped(&error.to_string(), Reason::DETAIL_BYTES_MAX))
-                .collect(),
+            errors: diagnostics.errors().map(|error| clipped(&error.to_string(), Reason::DETAIL_BYTES_MAX)).collect(),
         }
     }
 }

@@ -90,7 +90,11 @@ const fn resource(scope: &ResourceConstraint) -> Option<&EntityUid> {
 }
 
 /// Whether a scope surely matches: what is hidden from a caller must not rest on a guess.
-pub(super) fn surely_matches(policy: &Policy, about: (&EntityUid, &EntityUid, &EntityUid), entities: &Entities) -> bool {
+pub(super) fn surely_matches(
+    policy: &Policy,
+    about: (&EntityUid, &EntityUid, &EntityUid),
+    entities: &Entities,
+) -> bool {
     let (agent, action, target) = about;
     let within = |uid: &EntityUid, outer: &EntityUid| uid == outer || entities.is_ancestor_of(outer, uid);
     let is_agent = match policy.principal_constraint() {

@@ -14,6 +14,7 @@ use countersign_model::Digest;
 use countersign_model::id::{PolicyId, ToolName, UpstreamId};
 
 use super::annotation::{Complaint, Layer, complaint, id, layer};
+use super::arguments::{ArgumentTypes, Types};
 use super::bundle::{Bundle, Known, Loaded};
 use super::index::Index;
 use super::listing::Listings;
@@ -117,6 +118,12 @@ impl Loading<'_> {
             if !seen.insert(what.clone()) {
                 let twice = complaint(format!("{what} stands there twice"), "remove or rename one of them");
                 self.complain("configuration", None, twice);
+            }
+        }
+        for def in &source.tools {
+            if let Some(Err(why)) = def.input_schema.as_deref().map(ArgumentTypes::read) {
+                let problem = format!("the schema of the tool `{}/{}` cannot be read: {why}", def.upstream, def.tool);
+                self.complain("configuration", None, complaint(problem, "accept the tool anew"));
             }
         }
     }
@@ -261,9 +268,10 @@ fn assembled(source: &PolicySource, read: Vec<Read>, (schema, entities): (Schema
     };
     let agents = source.agents.iter().map(|agent| Ok((agent.id.clone(), known("Agent", agent.id.as_str())?)));
     let agents = agents.collect::<Result<_, String>>()?;
-    let targets = source.targets.iter().map(|target| {
-        Ok((target.id.clone(), (target.environment.clone(), known("Target", target.id.as_str())?)))
-    });
+    let targets = source
+        .targets
+        .iter()
+        .map(|target| Ok((target.id.clone(), (target.environment.clone(), known("Target", target.id.as_str())?))));
     let targets = targets.collect::<Result<_, String>>()?;
     let mut tools: BTreeMap<UpstreamId, BTreeMap<ToolName, Known>> = BTreeMap::new();
     for ToolDef { upstream, tool, .. } in &source.tools {
@@ -291,6 +299,7 @@ fn assembled(source: &PolicySource, read: Vec<Read>, (schema, entities): (Schema
         targets,
         tools,
         unbound,
+        arguments: Types::of(source),
         hash: hash(source),
         slices: Slices::default(),
         listings: Listings::default(),

@@ -3,7 +3,7 @@
 //! It must not know the layers of policies. Everything that policy may read stands here; what is not here cannot
 //! decide anything. Tool names are ids, so they need no escaping in Cedar.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::str::FromStr;
 
@@ -11,17 +11,19 @@ use cedar_policy::{Context, Entity, EntityId, EntityTypeName, EntityUid, Request
 use countersign_model::Effect;
 use countersign_model::action::Point;
 use countersign_model::facts::{Bound, Certainty, SqlFacts};
-use countersign_model::id::LeaseName;
+use countersign_model::id::{LeaseName, ToolName, UpstreamId};
 use countersign_model::record::{History, Recent};
 
-use super::{EvaluationRequest, PolicySource};
+use super::arguments::{ArgumentTypes, Types};
+use super::{EvaluationRequest, PolicySource, ToolDef};
 
 /// The action of tools that the upstream lists and no binding names.
 pub(super) const UNBOUND: &str = "unbound";
 
-const COMMON: &str = r#"type Recent = { minute: Long, ten_minutes: Long, hour: Long, day: Long };
-type Facts = {
-  upstream: String,
+const RECENT: &str = "type Recent = { minute: Long, ten_minutes: Long, hour: Long, day: Long };\n";
+
+/// What every context holds. A tool whose arguments are typed has a context of its own, with `args` besides.
+const FACTS: &str = r"  upstream: String,
   tool: String,
   point: String,
   effect: String,
@@ -56,8 +58,9 @@ type Facts = {
   lease_minutes?: Long,
   token_minutes_left: Long,
   now_ms: Long,
-};
-entity AgentGroup;
+";
+
+const ENTITIES: &str = r#"entity AgentGroup;
 entity Agent in [AgentGroup];
 entity Environment;
 entity Target in [Environment] { environment: String };
@@ -66,25 +69,57 @@ action "call";
 
 /// The schema's text.
 pub(super) fn schema_text(source: &PolicySource) -> String {
-    let mut text = COMMON.to_owned();
+    let contexts = Contexts::of(source);
+    let mut text = format!("{RECENT}type Facts = {{\n{FACTS}}};\n");
+    // Writing to a `String` cannot fail.
+    for (record, number) in &contexts.numbers {
+        let _ = writeln!(text, "type Args{number} = {record};");
+        let _ = writeln!(text, "type Facts{number} = {{\n{FACTS}  args?: Args{number},\n}};");
+    }
+    text.push_str(ENTITIES);
     for effect in Effect::ALL {
-        // Writing to a `String` cannot fail.
         let _ = writeln!(text, "action \"declared/{}\" in [\"call\"];", effect.as_str());
     }
-    let names: BTreeMap<String, Option<Effect>> = source
-        .tools
-        .iter()
-        .map(|def| (format!("{}/{}", def.upstream, def.tool), def.effect))
-        .chain([(UNBOUND.to_owned(), Some(Effect::Opaque))])
-        .collect();
-    for (name, effect) in names {
+    let tools = source.tools.iter().map(|def| {
+        let context = contexts.names.get(&(def.upstream.clone(), def.tool.clone()));
+        (format!("{}/{}", def.upstream, def.tool), (def.effect, context.map_or("Facts", String::as_str)))
+    });
+    let names: BTreeMap<String, (Option<Effect>, &str)> =
+        tools.chain([(UNBOUND.to_owned(), (Some(Effect::Opaque), "Facts"))]).collect();
+    for (name, (effect, context)) in names {
         let group = effect.map_or_else(|| "call".to_owned(), |effect| format!("declared/{}", effect.as_str()));
         let _ = writeln!(
             text,
-            "action \"{name}\" in [\"{group}\"] appliesTo {{ principal: [Agent], resource: [Target], context: Facts }};"
+            "action \"{name}\" in [\"{group}\"] appliesTo {{ principal: [Agent], resource: [Target], context: {context} }};"
         );
     }
     text
+}
+
+/// The contexts of tools with typed arguments. Equal types share one name: 500 tools rarely have 500 shapes, and the
+/// time of validation grows with their number.
+#[derive(Default)]
+struct Contexts {
+    /// The record type of the arguments, and the number in its name.
+    numbers: BTreeMap<String, usize>,
+    /// The name of each tool's context.
+    names: BTreeMap<(UpstreamId, ToolName), String>,
+}
+
+impl Contexts {
+    fn of(source: &PolicySource) -> Self {
+        let types = Types::of(source);
+        let record = |def: &ToolDef| {
+            let record = types.get(&def.upstream, &def.tool)?.record()?;
+            Some(((def.upstream.clone(), def.tool.clone()), record))
+        };
+        let records: BTreeMap<_, String> = source.tools.iter().filter_map(record).collect();
+        let different: BTreeSet<String> = records.values().cloned().collect();
+        let numbers: BTreeMap<String, usize> = different.into_iter().zip(1..).collect();
+        let name = |record: &String| numbers.get(record).map(|number| format!("Facts{number}"));
+        let names = records.iter().filter_map(|(tool, record)| Some((tool.clone(), name(record)?))).collect();
+        Self { numbers, names }
+    }
 }
 
 /// An entity's id in Cedar.
@@ -117,13 +152,18 @@ pub(super) fn entities(source: &PolicySource) -> Result<Vec<Entity>, String> {
     Ok(all.into_values().collect())
 }
 
-/// The request in Cedar's terms, checked against the schema.
+/// The request in Cedar's terms, checked against the schema. `types` are those of the tool's arguments, if it has any.
 pub(super) fn request(
     asked: &EvaluationRequest,
     (agent, action, target): (&EntityUid, &EntityUid, &EntityUid),
+    types: Option<&ArgumentTypes>,
     schema: &Schema,
 ) -> Result<Request, String> {
-    let context = Context::from_pairs(context(asked)?).map_err(|error| error.to_string())?;
+    let mut context = context(asked)?;
+    if let Some(args) = types.map_or(Ok(None), |types| types.value(&asked.arguments))? {
+        context.push(("args".to_owned(), args));
+    }
+    let context = Context::from_pairs(context).map_err(|error| error.to_string())?;
     Request::new(agent.clone(), action.clone(), target.clone(), context, Some(schema))
         .map_err(|error| error.to_string())
 }

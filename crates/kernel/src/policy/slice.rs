@@ -101,8 +101,8 @@ impl Slices {
             None => Arc::new(make(&members)?),
         };
         let mut kept = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let is_full = kept.by_place.len() >= PLACES_KEPT_MAX
-            || kept.policies.saturating_add(members.len()) > POLICIES_KEPT_MAX;
+        let is_full =
+            kept.by_place.len() >= PLACES_KEPT_MAX || kept.policies.saturating_add(members.len()) > POLICIES_KEPT_MAX;
         if is_full {
             *kept = Kept::default();
         }

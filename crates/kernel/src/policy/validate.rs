@@ -86,7 +86,8 @@ pub(super) fn validate(
     for (needed, policies) in groups {
         let text = actions.schema(&needed);
         let schema = Digest::of("countersign policy schema v1", &[text.as_bytes()]);
-        let certified: Vec<(Digest, &Policy)> = policies.iter().map(|policy| (digest(&schema, policy), *policy)).collect();
+        let certified: Vec<(Digest, &Policy)> =
+            policies.iter().map(|policy| (digest(&schema, policy), *policy)).collect();
         passed.extend(certified.iter().map(|(digest, _)| *digest));
         let unknown: Vec<&Policy> =
             certified.iter().filter(|(digest, _)| !known.0.contains(digest)).map(|(_, policy)| *policy).collect();
