@@ -182,6 +182,7 @@ fn settings_of(now: InForce) -> Result<Settings> {
         agents: [AGENT.parse()?].into(),
         budgets: budgets(),
         limits: Limits::default(),
+        accepted: Default::default(),
     })
 }
 

@@ -67,7 +67,9 @@ impl State {
     fn apply_intent(&mut self, attempt: &Attempt, seen: Seen<'_>) {
         let Attempt { principal, proposed_at, .. } = attempt;
         self.budgets.hold(attempt.reserved_at, principal, *proposed_at);
-        let open = Open { leaf: seen.leaf.map(|(leaf, _)| leaf), lost: false };
+        let is_first = self.pins.apply(attempt) && seen.leaf.is_none();
+        let pinned = is_first.then(|| (attempt.upstream.clone(), attempt.tool.clone()));
+        let open = Open { leaf: seen.leaf.map(|(leaf, _)| leaf), lost: false, pinned };
         self.open.insert(attempt.reserved_at, open);
         if let Some(ticket) = &attempt.ticket {
             self.drop_parked(ticket);

@@ -88,13 +88,14 @@ impl Kernel {
     /// Inputs that are read again when the call is decided: a kill, freeze, revocation or consent in between counts.
     fn refresh(&self, draft: &mut Draft) {
         let Draft { attempt, payload, .. } = draft;
-        let Attempt { principal, environment, inputs, .. } = attempt;
+        let Attempt { principal, environment, inputs, upstream, tool, .. } = attempt;
         let state = &self.state;
         let limits = &self.settings.limits;
         inputs.kill_epoch = state.kill.epoch;
         inputs.killed = state.kill.covers(principal);
         inputs.frozen_until = state.frozen_until(environment);
         let standing = &mut inputs.standing;
+        standing.accepted = state.pins.reading(&self.settings, upstream, tool);
         standing.revoked = self.is_revoked(&principal.session);
         standing.pending_of_agent =
             Within { count: state.pending_count(Some(&principal.agent)), max: limits.pending_per_agent_max };

@@ -9,7 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_model::encoding::{DecodeError, EncodeError, from_canonical, to_canonical};
-use countersign_model::id::{AgentId, Environment, HoldName, HumanId, LeaseName, RunId, SessionId, TicketId};
+use countersign_model::id::{
+    AgentId, Environment, HoldName, HumanId, LeaseName, RunId, SessionId, TicketId, ToolName, UpstreamId,
+};
 use countersign_model::record::{KillScope, VaultScope};
 use countersign_model::unit::LeafIndex;
 use countersign_model::{Body, Digest, Seq, TimeMs};
@@ -20,6 +22,7 @@ use crate::keep::Hold;
 use crate::kernel::Kernel;
 use crate::kill::KillState;
 use crate::parked::{Parked, RefusedAs};
+use crate::pins::Pins;
 use crate::replay::Leaf;
 use crate::settings::Settings;
 use crate::state::{Activation, Begin, Human, Lifetime, Open, Session, State};
@@ -31,7 +34,7 @@ mod tests;
 ///
 /// From version 3 on an image can be all that is left of pruned records. So every later version must go on reading images
 /// of version 3 and after in [`Kernel::restore_base`], also where it refuses them in [`Kernel::restore`].
-pub const IMAGE_VERSION: u32 = 3;
+pub const IMAGE_VERSION: u32 = 4;
 
 /// The oldest version that a pruned log can begin with.
 const BASE_VERSION_MIN: u32 = 3;
@@ -146,6 +149,9 @@ struct Image {
     counted: Vec<String>,
     #[n(22)]
     pruned: Option<Begin>,
+    /// Definitions of tools that ran; absent where none did, and in images of version 3.
+    #[n(23)]
+    pins: Option<BTreeMap<UpstreamId, BTreeMap<ToolName, Digest>>>,
 }
 
 #[derive(Encode, Decode)]
@@ -293,7 +299,8 @@ fn fill(
 ) -> Result<Kernel, RestoreError> {
     state.now = image.now;
     state.next = image.next;
-    state.open = image.open.into_iter().map(|(call, leaf)| (call, Open { leaf: Some(leaf), lost: false })).collect();
+    let open = |leaf| Open { leaf: Some(leaf), lost: false, pinned: None };
+    state.open = image.open.into_iter().map(|(call, leaf)| (call, open(leaf))).collect();
     state.kill = KillState { epoch: image.kill_epoch, scopes: image.killed };
     state.freezes = image.freezes;
     state.humans = image.humans.into_iter().map(|(id, h)| (id, Human { key: h.key, enrolled: h.enrolled })).collect();
@@ -306,6 +313,7 @@ fn fill(
     state.keep.erasures = image.erasures;
     state.lifetime = image.lifetime;
     state.pruned = image.pruned;
+    state.pins = Pins(image.pins.unwrap_or_default());
     for (ticket, parked) in image.parked {
         park(&mut state, ticket, parked, read)?;
     }
@@ -355,6 +363,7 @@ fn image_of(state: &State, settings: &Settings) -> Option<Image> {
         lifetime: state.lifetime.clone(),
         counted: counted(settings),
         pruned: state.pruned,
+        pins: Some(state.pins.0.clone()).filter(|pins| !pins.is_empty()),
     })
 }
 

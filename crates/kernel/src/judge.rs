@@ -5,7 +5,7 @@
 //! inputs say and must not know how they were read.
 
 use countersign_model::id::TicketId;
-use countersign_model::record::{Attempt, BUDGETS_MAX, BudgetReading, Evaluation, GrantReading};
+use countersign_model::record::{Accepted, AcceptedBy, Attempt, BUDGETS_MAX, BudgetReading, Evaluation, GrantReading};
 use countersign_model::verdict::{GATES_MAX, Gate, OBLIGATIONS_MAX, Verdict};
 use countersign_model::{Reason, ReasonCode, TimeMs};
 
@@ -61,6 +61,9 @@ fn before_policy(attempt: &Attempt, at: TimeMs) -> Option<Reason> {
         let detail = format!("{} is frozen until {until} ms", attempt.environment);
         return Some(Reason::because(ReasonCode::CodeFreeze, &detail));
     }
+    if let Some(accepted) = standing.accepted.as_ref().filter(|accepted| accepted.manifest != Some(attempt.manifest)) {
+        return Some(changed(accepted));
+    }
     if standing.in_flight.count >= standing.in_flight.max {
         let detail = format!("{} calls are in flight", standing.in_flight.count);
         return Some(Reason::because(ReasonCode::Overloaded, &detail));
@@ -70,6 +73,19 @@ fn before_policy(attempt: &Attempt, at: TimeMs) -> Option<Reason> {
         return Some(Reason::because(ReasonCode::Internal, &detail));
     }
     inputs.budgets.iter().find(|b| !has_room(b)).map(exhausted)
+}
+
+/// Why the definition of a tool is not the one that may be called.
+fn changed(accepted: &Accepted) -> Reason {
+    let detail = match (accepted.by, accepted.manifest) {
+        (AcceptedBy::List, Some(manifest)) => format!("its definition is not the accepted one, {}", manifest.short()),
+        (AcceptedBy::List, None) => "the upstream has accepted tools, and this is none of them".to_owned(),
+        (AcceptedBy::FirstUse, Some(manifest)) => {
+            format!("its definition is not the one that ran first, {}", manifest.short())
+        }
+        (AcceptedBy::FirstUse, None) => "too many tools ran for another to be remembered; accept it by name".to_owned(),
+    };
+    Reason::because(ReasonCode::ToolChanged, &detail)
 }
 
 /// Whether one more call fits. A sum that does not fit a number does not fit the cap either.

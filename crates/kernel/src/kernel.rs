@@ -149,8 +149,12 @@ impl Kernel {
                 if let Some(ticket) = self.parking.remove(&call) {
                     self.state.drop_parked(&ticket);
                 }
-                if surely_absent && self.state.open.remove(&call).is_some() {
+                let absent = surely_absent.then(|| self.state.open.remove(&call)).flatten();
+                if let Some(open) = absent {
                     self.state.budgets.settle(call, 0);
+                    if let Some((upstream, tool)) = open.pinned {
+                        self.state.pins.forget(&upstream, &tool);
+                    }
                 } else if let Some(open) = self.state.open.get_mut(&call) {
                     open.lost = true;
                 }
@@ -182,6 +186,7 @@ impl Kernel {
     fn durable(&mut self, call: Seq, leaf: LeafIndex, leaf_hash: Digest) {
         if let Some(open) = self.state.open.get_mut(&call) {
             open.leaf = Some(leaf);
+            open.pinned = None;
         }
         let parked = self.parking.remove(&call).and_then(|ticket| self.state.parked.get_mut(&ticket));
         if let Some(parked) = parked {

@@ -22,6 +22,7 @@ mod kernel;
 pub mod kill;
 mod order;
 mod parked;
+mod pins;
 pub mod policy;
 mod prune;
 pub mod replay;

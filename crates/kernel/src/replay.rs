@@ -12,7 +12,7 @@
 
 use countersign_model::command::Deed;
 use countersign_model::payload::{ActionPayload, Salt};
-use countersign_model::record::{Attempt, Commanded, Consent, Inputs, Outcome};
+use countersign_model::record::{AcceptedBy, Attempt, Commanded, Consent, Inputs, Outcome};
 use countersign_model::unit::LeafIndex;
 use countersign_model::{Body, Caller, Digest, Record, Seq, Verdict};
 
@@ -386,6 +386,11 @@ fn forgive(again: &mut Inputs, recorded: &Inputs) {
     let is_higher = recorded.standing.in_flight.count >= again.standing.in_flight.count;
     if is_higher {
         again.standing.in_flight.count = recorded.standing.in_flight.count;
+    }
+    // An intent that was surely never written had made its tool's definition the accepted one for a moment.
+    let first_use = recorded.standing.accepted.as_ref().filter(|accepted| accepted.by == AcceptedBy::FirstUse);
+    if let (None, Some(_)) = (&again.standing.accepted, first_use) {
+        again.standing.accepted = recorded.standing.accepted.clone();
     }
     for (again, recorded) in again.budgets.iter_mut().zip(&recorded.budgets) {
         again.reserved = again.reserved.max(recorded.reserved);

@@ -2,10 +2,10 @@
 //!
 //! Parsing and checking of configuration files is `app`'s. Budgets count calls only.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_model::Digest;
-use countersign_model::id::{AgentId, TenantId};
+use countersign_model::id::{AgentId, TenantId, ToolName, UpstreamId};
 
 /// The kernel's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Settings {
     pub budgets: Vec<BudgetRule>,
     /// Bounds.
     pub limits: Limits,
+    /// Definitions of tools that a human accepted, for the upstreams that have such a list: any other is denied.
+    pub accepted: BTreeMap<UpstreamId, BTreeMap<ToolName, Digest>>,
 }
 
 /// One hard limit, in calls: `spent + reserved <= cap` in every scope that it counts in, always.

@@ -6,7 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_model::id::{AgentId, Environment, HumanId, LeaseName, RunId, SessionId, TicketId};
+use countersign_model::id::{
+    AgentId, Environment, HumanId, LeaseName, RunId, SessionId, TicketId, ToolName, UpstreamId,
+};
 use countersign_model::record::Started;
 use countersign_model::unit::LeafIndex;
 use countersign_model::{Digest, Principal, Seq, TimeMs};
@@ -16,6 +18,7 @@ use crate::budget::Budgets;
 use crate::keep::Keep;
 use crate::kill::KillState;
 use crate::parked::{Parked, RefusedAs};
+use crate::pins::Pins;
 use crate::settings::BudgetRule;
 
 /// A human who can sign.
@@ -72,6 +75,8 @@ pub(crate) struct Open {
     pub(crate) leaf: Option<LeafIndex>,
     /// Whether nobody carries it any more: its record failed, or the process that ran it is gone.
     pub(crate) lost: bool,
+    /// The tool whose first definition this intent made the accepted one, until it is durable.
+    pub(crate) pinned: Option<(UpstreamId, ToolName)>,
 }
 
 /// One process, from its start on.
@@ -117,6 +122,8 @@ pub(crate) struct State {
     pub(crate) clock_doubt: Option<TimeMs>,
     pub(crate) keep: Keep,
     pub(crate) pruned: Option<Begin>,
+    /// Definitions of tools that ran.
+    pub(crate) pins: Pins,
 }
 
 impl State {

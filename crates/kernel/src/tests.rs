@@ -1,5 +1,6 @@
 //! Tests of the state machine as a whole, a file a subject.
 
+mod accepted;
 mod budgets;
 mod consents;
 mod decisions;

@@ -18,7 +18,8 @@ use crate::verdict::Verdict;
 mod inputs;
 
 pub use inputs::{
-    BUDGETS_MAX, BudgetReading, Evaluation, GrantReading, History, Inputs, Recent, Standing, WaitReading, Within,
+    Accepted, AcceptedBy, BUDGETS_MAX, BudgetReading, Evaluation, GrantReading, History, Inputs, Recent, Standing,
+    WaitReading, Within,
 };
 
 /// The version of the record format that this build writes.

@@ -246,6 +246,7 @@ impl Stage {
             agents: [id("coder"), id("other")].into(),
             budgets: self.rules.budgets.clone(),
             limits: self.rules.limits,
+            accepted: BTreeMap::new(),
         }
     }
 

@@ -418,3 +418,27 @@ fn an_erasure_that_nobody_ordered_is_found() {
         }
     }
 }
+
+/// A decision that read the arguments is made again from the payload; without it nothing is claimed.
+#[test]
+fn arguments_that_policy_read_are_replayed_or_erased() {
+    let mut source = source();
+    source.policies[0].1.push_str(
+        "@id(\"small\") forbid (principal, action == Action::\"crm/query\", resource) when { context has args && context.args.n > 5 };",
+    );
+    let schema = r#"{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"]}"#;
+    source.tools[0].input_schema = Some(schema.to_owned());
+    let mut rig = Rig::new(vec![rule(BudgetScope::Run, 9)]);
+    rig.bundle = crate::policy::Bundle::load(&source).unwrap();
+    let mut said = Vec::new();
+    for arguments in [r#"{"n":5}"#, r#"{"n":6}"#, r#"{"n":"6"}"#, "{}"] {
+        said.push(words(&rig.call(&shop(), action(&shop(), Effect::Read, arguments))));
+    }
+    assert_eq!(said, ["intent policy_permit", "denial policy_forbid", "denial policy_error", "denial policy_error"]);
+    rig.step(Event::Stopped);
+    all_identical(&rig);
+    rig.log.iter_mut().for_each(|leaf| leaf.payload = None);
+    for line in report(&rig).lines {
+        assert_eq!(line.found, Found::Erased, "{line:?}");
+    }
+}

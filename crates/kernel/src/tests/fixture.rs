@@ -77,6 +77,7 @@ pub(crate) fn settings(budgets: Vec<BudgetRule>) -> Settings {
         agents: ["shop", "guest"].iter().map(|a| a.parse().unwrap()).collect(),
         budgets,
         limits: Limits::default(),
+        accepted: BTreeMap::new(),
     }
 }
 

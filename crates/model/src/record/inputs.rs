@@ -137,6 +137,33 @@ pub struct Standing {
     /// Whether the caller went away before the decision.
     #[n(9)]
     pub abandoned: bool,
+    /// Which definition of the tool may be called; absent where any may, and in records of versions that did not ask.
+    #[n(10)]
+    pub accepted: Option<Accepted>,
+}
+
+/// Which definition of a tool may be called, as a decision read it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Accepted {
+    /// Who says so.
+    #[n(0)]
+    pub by: AcceptedBy,
+    /// The hash of the definition; none where no definition of this tool may be called.
+    #[n(1)]
+    pub manifest: Option<Digest>,
+}
+
+/// What makes a definition the accepted one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum AcceptedBy {
+    /// The list that a human accepted.
+    #[n(0)]
+    List,
+    /// It was the first that ran.
+    #[n(1)]
+    FirstUse,
 }
 
 /// A count beside its bound.
