@@ -14,11 +14,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use countersign_effects::binding::{ArgumentKind, Binding};
+use countersign_effects::binding::{ArgumentKind, Binding, contradiction};
 use countersign_gate::credential::Credential;
 use countersign_kernel::{BudgetRule, BudgetScope, Retention};
 use countersign_model::Digest;
-use countersign_model::facts::Effect;
+use countersign_model::facts::{Effect, LABEL_BYTES_MAX, RUN_LABELS_MAX};
 use countersign_model::id::{AgentId, Environment, TargetId, TenantId, ToolName, UpstreamId};
 use countersign_receipt::WitnessKey;
 
@@ -27,6 +27,9 @@ use crate::web::Url;
 
 /// A checkpoint carries at most 16 signatures, and the log's own is one.
 const WITNESSES_MAX: usize = 8;
+
+/// The most labels of one tool.
+const LABELS_MAX: usize = 8;
 
 /// The whole configuration, checked.
 #[derive(Debug)]
@@ -134,6 +137,14 @@ impl Config {
             raw.upstreams.into_iter().map(|upstream| checked_upstream(upstream, folder)).collect::<Result<Vec<_>>>()?;
         if upstreams.len() != 1 {
             bail!("`upstreams` holds {} entries; this version runs exactly one", upstreams.len());
+        }
+        let labels: BTreeSet<&String> =
+            upstreams.iter().flat_map(|upstream| upstream.tools.values()).flat_map(|tool| &tool.labels).collect();
+        if labels.len() > RUN_LABELS_MAX {
+            bail!(
+                "the tools have {} different `labels`; at most {RUN_LABELS_MAX} fit the record of a run",
+                labels.len()
+            );
         }
         let agents = checked_agents(raw.agents)?;
         let policies = read_policies(&raw.policy, folder)?;
@@ -299,16 +310,15 @@ fn checked_binding(raw: raw::Tool, target: &TargetId, environment: &Environment)
         .arguments
         .into_iter()
         .map(|(name, kind)| {
-            let kind = match kind.as_str() {
-                "plain" => ArgumentKind::Plain,
-                other => match other.strip_prefix("sql.") {
-                    Some(dialect) => ArgumentKind::Sql(dialect.parse()?),
-                    None => bail!("argument `{name}: {other}` is of no known kind; use `plain` or `sql.sqlite`"),
-                },
-            };
+            let kind = kind.parse().with_context(|| format!("in argument `{name}: {kind}`"))?;
             Ok((name, kind))
         })
         .collect::<Result<_>>()?;
+    if let Some(place) = contradiction(&arguments) {
+        bail!(
+            "argument `{place}` has an empty name, or is declared as a value and as an object too; declare either it or what lies in it, and write a dot inside a name as `\\.`"
+        );
+    }
     if let Some(name) = raw.subject.as_ref().filter(|name| !arguments.contains_key(*name)) {
         bail!("`subject: {name}` is not among the tool's `arguments`; declare it there, as `plain`");
     }
@@ -318,7 +328,26 @@ fn checked_binding(raw: raw::Tool, target: &TargetId, environment: &Environment)
         effect: raw.effect.map(|e| e.parse::<Effect>()).transpose()?,
         arguments,
         subject: raw.subject,
+        labels: checked_labels(raw.labels)?,
+        trusted: raw.trusted,
     })
+}
+
+/// What a tool's results may be labelled. Labels of all tools of a run must fit one record.
+fn checked_labels(raw: Vec<String>) -> Result<BTreeSet<String>> {
+    if raw.len() > LABELS_MAX {
+        bail!("`labels` lists {}; at most {LABELS_MAX} fit a tool", raw.len());
+    }
+    let is_word = |label: &str| {
+        (1..=LABEL_BYTES_MAX).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte))
+    };
+    for label in &raw {
+        if !is_word(label) {
+            bail!("label `{label}` is no word; use lower-case letters, digits, `-` and `_`, at most {LABEL_BYTES_MAX}");
+        }
+    }
+    Ok(raw.into_iter().collect())
 }
 
 fn resolved(raw: &raw::Credential, folder: &Path) -> Result<Credential> {

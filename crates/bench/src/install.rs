@@ -227,6 +227,8 @@ fn catalog() -> Result<Catalog> {
         effect: Some(Effect::Read),
         arguments: BTreeMap::from([("text".to_owned(), ArgumentKind::Plain)]),
         subject: None,
+        labels: Default::default(),
+        trusted: Vec::new(),
     };
     let declared = Declared {
         target: UPSTREAM.parse()?,

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use countersign_effects::binding::{Binding, facts, subject};
+use countersign_effects::binding::{Binding, facts, subject, texts, with_matched};
 use countersign_effects::json::{self, JsonError, Limits, Node};
 use countersign_effects::secrets::{self, cleaned};
 use countersign_kernel::Retention;
@@ -18,6 +18,7 @@ use countersign_model::{Digest, Reason, ReasonCode};
 
 use crate::call::Call;
 use crate::credential::Credential;
+use crate::state::Evaluate;
 
 /// One upstream of the configuration.
 #[derive(Debug)]
@@ -63,7 +64,8 @@ impl DigestKey {
 impl Catalog {
     /// Makes the action that a call stands for: strict parsing, canonical form, facts, binding; then its digest is
     /// made and its secrets are replaced.
-    pub(crate) fn action(&self, call: &Call, key: &DigestKey) -> Result<Framed, Reason> {
+    /// Patterns of `policy` are compared with the true texts; that they match says no more of a secret than the operator asked.
+    pub(crate) fn action(&self, call: &Call, key: &DigestKey, policy: &dyn Evaluate) -> Result<Framed, Reason> {
         let declared = self
             .upstreams
             .get(&call.upstream)
@@ -85,13 +87,15 @@ impl Catalog {
             manifest,
             target: binding.map_or(&declared.target, |b| &b.target).clone(),
             environment: binding.map_or(&declared.environment, |b| &b.environment).clone(),
-            facts: facts(binding, &arguments),
+            facts: facts(binding, &arguments, &call.arguments),
             claimed: clean_claims(&call.claimed),
             arguments: json::canonical(&arguments, &call.arguments),
             meta: meta.as_ref().map_or_else(Vec::new, |node| json::canonical(node, &call.meta)),
             redacted: None,
         };
         self.redact(&mut action, (&arguments, meta.as_ref(), binding), (call, key));
+        let matched = policy.matched(&format!("{}/{}", call.upstream, call.tool), &texts(&arguments));
+        action.facts = with_matched(action.facts, &matched);
         Ok(Framed { action, subject })
     }
 

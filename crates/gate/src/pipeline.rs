@@ -55,7 +55,8 @@ impl Gate {
         if let Some(refused) = self.refuse_flood(&call) {
             return refused;
         }
-        let Framed { action, subject } = match self.catalog().action(&call, &self.0.digest_key) {
+        let Framed { action, subject } = match self.catalog().action(&call, &self.0.digest_key, self.policy().as_ref())
+        {
             Ok(framed) => framed,
             Err(reason) => return self.refuse_call(&call, reason).await,
         };

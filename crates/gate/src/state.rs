@@ -4,6 +4,7 @@
 //! it still holds the lock, so the order of the log is the order of decisions. Nothing here waits
 //! for a disk or a policy under that lock.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use countersign_kernel::policy::EvaluationRequest;
@@ -28,11 +29,18 @@ use crate::stalled::Stalled;
 pub trait Evaluate: Send + Sync + 'static {
     /// A pure function of the request and the bundle.
     fn evaluate(&self, request: &EvaluationRequest) -> Evaluation;
+
+    /// The ids of the patterns that match the tool's name, `UPSTREAM/TOOL`, or texts of the arguments with their places.
+    fn matched(&self, tool: &str, texts: &[(String, &str)]) -> BTreeSet<String>;
 }
 
 impl Evaluate for countersign_kernel::policy::Bundle {
     fn evaluate(&self, request: &EvaluationRequest) -> Evaluation {
         Self::evaluate(self, request)
+    }
+
+    fn matched(&self, tool: &str, texts: &[(String, &str)]) -> BTreeSet<String> {
+        self.patterns().matched(tool, texts)
     }
 }
 

@@ -10,10 +10,11 @@ use countersign_model::record::{Attempt, Commanded, Consent, Outcome, Proposal};
 use countersign_model::unit::LeafIndex;
 use countersign_model::{Body, Digest, Principal, Record, TimeMs};
 
+use crate::history::Step;
 use crate::kernel::charge;
 use crate::parked::{Parked, RefusedAs};
 use crate::settings::Settings;
-use crate::state::{Activation, Begin, Human, Lifetime, Open, State};
+use crate::state::{Activation, Begin, Human, Lease, Lifetime, Open, State};
 
 /// A record with what goes with it. The leaf is known at recovery and comes later when live.
 #[derive(Clone, Copy)]
@@ -73,6 +74,11 @@ impl State {
         self.open.insert(attempt.reserved_at, open);
         if let Some(ticket) = &attempt.ticket {
             self.drop_parked(ticket);
+        }
+        let step = Step::of(attempt, seen.record.seq, seen.record.at);
+        match seen.leaf {
+            Some(_) => self.histories.take(&step),
+            None => self.histories.take_unsure(attempt.reserved_at, step),
         }
     }
 
@@ -175,8 +181,10 @@ impl State {
             }
             Deed::Lease { session, name, until } => {
                 if let Some(session) = self.sessions.get_mut(session) {
-                    session.leases.retain(|_, until| *until > now);
-                    session.leases.insert(name.clone(), *until);
+                    session.leases.retain(|_, lease| lease.until > now);
+                    // A lease that is renewed goes on: what was borrowed long ago stays borrowed long ago.
+                    let since = session.leases.get(name).map_or(now, |lease| lease.since);
+                    session.leases.insert(name.clone(), Lease { since, until: *until });
                 }
             }
             Deed::Activate { configuration, policy, serial } => {

@@ -7,7 +7,9 @@ use countersign_model::encoding::Bounded;
 use countersign_model::id::TicketId;
 use countersign_model::payload::{ActionPayload, Commitment};
 use countersign_model::preview::{preview, preview_hash};
-use countersign_model::record::{Attempt, Evaluation, Inputs, Proposal, RECORD_VERSION, Standing, WaitReading, Within};
+use countersign_model::record::{
+    Attempt, Evaluation, History, Inputs, Proposal, RECORD_VERSION, Standing, WaitReading, Within,
+};
 use countersign_model::{Action, Body, Caller, Digest, Facts, Reason, ReasonCode, Record, Seq, Verdict};
 
 use crate::event::Salts;
@@ -81,8 +83,18 @@ impl Kernel {
                 clock_suspended: self.state.clock_doubt.is_some(),
                 ..Standing::default()
             },
-            history: None,
+            history: Some(self.history(action)),
         }
+    }
+
+    /// What the agent did before, with what is being decided right now: two calls that come together see each other.
+    fn history(&self, action: &Action) -> History {
+        let principal = &action.principal;
+        let mut history = self.state.histories.read(action, self.state.now);
+        let whose = (&principal.agent, &action.target);
+        self.asked.count_into(whose, &mut history.calls, &mut history.changes);
+        history.lease_minutes = self.state.lease_minutes(&principal.session);
+        history
     }
 
     /// Inputs that are read again when the call is decided: a kill, freeze, revocation or consent in between counts.

@@ -18,6 +18,7 @@ use countersign_model::{Body, Digest, Seq, TimeMs};
 use minicbor::{Decode, Encode};
 
 use crate::budget::BudgetsImage;
+use crate::history::{Histories, HistoriesImage};
 use crate::keep::Hold;
 use crate::kernel::Kernel;
 use crate::kill::KillState;
@@ -25,7 +26,7 @@ use crate::parked::{Parked, RefusedAs};
 use crate::pins::Pins;
 use crate::replay::Leaf;
 use crate::settings::Settings;
-use crate::state::{Activation, Begin, Human, Lifetime, Open, Session, State};
+use crate::state::{Activation, Begin, Human, Lease, Lifetime, Open, Session, State};
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,9 @@ mod tests;
 /// From version 3 on an image can be all that is left of pruned records. So every later version must go on reading images
 /// of version 3 and after in [`Kernel::restore_base`], also where it refuses them in [`Kernel::restore`].
 pub const IMAGE_VERSION: u32 = 4;
+
+/// The first version that knows what agents did before, and when leases began.
+const HISTORIES_SINCE: u32 = 4;
 
 /// The oldest version that a pruned log can begin with.
 const BASE_VERSION_MIN: u32 = 3;
@@ -152,6 +156,9 @@ struct Image {
     /// Definitions of tools that ran; absent where none did, and in images of version 3.
     #[n(23)]
     pins: Option<BTreeMap<UpstreamId, BTreeMap<ToolName, Digest>>>,
+    /// What agents did before; absent before version 4.
+    #[n(24)]
+    histories: Option<HistoriesImage>,
 }
 
 #[derive(Encode, Decode)]
@@ -213,6 +220,9 @@ struct SessionImage {
     revoked: bool,
     #[n(4)]
     leases: BTreeMap<LeaseName, TimeMs>,
+    /// When each began; absent before version 4.
+    #[n(5)]
+    begun: Option<BTreeMap<LeaseName, TimeMs>>,
 }
 
 #[derive(Encode, Decode)]
@@ -304,7 +314,9 @@ fn fill(
     state.kill = KillState { epoch: image.kill_epoch, scopes: image.killed };
     state.freezes = image.freezes;
     state.humans = image.humans.into_iter().map(|(id, h)| (id, Human { key: h.key, enrolled: h.enrolled })).collect();
-    state.restore_sessions(image.sessions.into_iter().map(|(id, s)| (id, s.into())).collect(), image.runs);
+    let sessions = image.sessions.into_iter().map(|(id, session)| Some((id, session.session(image.version)?)));
+    let sessions = sessions.collect::<Option<_>>().ok_or(RestoreError::Inconsistent("leases without a beginning"))?;
+    state.restore_sessions(sessions, image.runs);
     state.activation =
         image.activation.map(|a| Activation { configuration: a.configuration, policy: a.policy, serial: a.serial });
     state.clock_doubt = image.clock_doubt;
@@ -314,6 +326,12 @@ fn fill(
     state.lifetime = image.lifetime;
     state.pruned = image.pruned;
     state.pins = Pins(image.pins.unwrap_or_default());
+    state.histories = match (image.histories, image.version) {
+        (Some(histories), HISTORIES_SINCE..) => Histories::restore(histories),
+        // Nothing is known: every host is new. What windows counted before the base is not in them.
+        (None, ..HISTORIES_SINCE) => Histories::default(),
+        _ => return Err(RestoreError::Inconsistent("histories that its version does not have, or none")),
+    };
     for (ticket, parked) in image.parked {
         park(&mut state, ticket, parked, read)?;
     }
@@ -364,6 +382,7 @@ fn image_of(state: &State, settings: &Settings) -> Option<Image> {
         counted: counted(settings),
         pruned: state.pruned,
         pins: Some(state.pins.0.clone()).filter(|pins| !pins.is_empty()),
+        histories: Some(state.histories.image()),
     })
 }
 
@@ -481,13 +500,27 @@ impl From<Hold> for HoldImage {
 impl From<Session> for SessionImage {
     fn from(session: Session) -> Self {
         let Session { agent, run, expires, revoked, leases } = session;
-        Self { agent, run, expires, revoked, leases }
+        let begun = leases.iter().map(|(name, lease)| (name.clone(), lease.since)).collect();
+        let leases = leases.into_iter().map(|(name, lease)| (name, lease.until)).collect();
+        Self { agent, run, expires, revoked, leases, begun: Some(begun) }
     }
 }
 
-impl From<SessionImage> for Session {
-    fn from(image: SessionImage) -> Self {
-        let SessionImage { agent, run, expires, revoked, leases } = image;
-        Self { agent, run, expires, revoked, leases }
+impl SessionImage {
+    /// The session, of an image of this version. When a lease began that older versions did not keep, nobody knows: it
+    /// counts as the oldest there can be.
+    fn session(self, version: u32) -> Option<Session> {
+        let Self { agent, run, expires, revoked, leases, begun } = self;
+        let begun = match begun {
+            Some(begun) if version >= HISTORIES_SINCE && begun.keys().eq(leases.keys()) => begun,
+            None if version < HISTORIES_SINCE => BTreeMap::new(),
+            _ => return None,
+        };
+        let lease = |(name, until)| {
+            let since = begun.get(&name).copied().unwrap_or(TimeMs(0));
+            (name, Lease { since, until })
+        };
+        let leases = leases.into_iter().map(lease).collect();
+        Some(Session { agent, run, expires, revoked, leases })
     }
 }

@@ -17,6 +17,7 @@ use countersign_model::unit::{Bytes, LeafIndex};
 use countersign_model::{Body, Caller, Digest, Reason, ReasonCode, Record, Seq, TimeMs};
 
 use crate::apply::Seen;
+use crate::asked::Asked;
 use crate::attempt::Draft;
 use crate::consent::Answered;
 use crate::event::{Command, Event, Salts};
@@ -36,7 +37,7 @@ pub struct Kernel {
     pub(crate) settings: Settings,
     pub(crate) state: State,
     /// Calls that policy is being asked about.
-    asked: BTreeMap<Seq, Draft>,
+    pub(crate) asked: Asked,
     /// Calls whose proposal is not durable yet.
     parking: BTreeMap<Seq, TicketId>,
 }
@@ -49,7 +50,7 @@ impl Kernel {
     }
 
     pub(crate) const fn of(settings: Settings, state: State) -> Self {
-        Self { settings, state, asked: BTreeMap::new(), parking: BTreeMap::new() }
+        Self { settings, state, asked: Asked::new(), parking: BTreeMap::new() }
     }
 
     /// Whether it holds calls that no record on disk speaks of.
@@ -88,14 +89,14 @@ impl Kernel {
             Event::Proposed { caller, action, salts } => self.propose(seq, (&caller, *action), &salts, out),
             Event::Evaluated { call, evaluation } => {
                 // A second answer to the same question, or one to a call that was abandoned, answers nothing.
-                if let Some(draft) = self.asked.remove(&call) {
+                if let Some(draft) = self.asked.remove(call) {
                     let payload = draft.payload.clone();
                     let record = self.decide(seq, draft, evaluation);
                     self.append_decision(record, payload, out);
                 }
             }
             Event::Abandoned { call } => {
-                if let Some(draft) = self.asked.remove(&call) {
+                if let Some(draft) = self.asked.remove(call) {
                     let payload = draft.payload.clone();
                     if let Some(record) = self.decide_abandoned(seq, draft) {
                         self.append_decision(record, payload, out);
@@ -127,7 +128,7 @@ impl Kernel {
 
     /// Takes back a call that policy was asked about.
     pub(crate) fn answered(&mut self, call: Seq) -> Option<Draft> {
-        self.asked.remove(&call)
+        self.asked.remove(call)
     }
 
     fn append_decision(&mut self, record: Record, payload: ActionPayload, out: &mut Vec<Command>) {
@@ -152,10 +153,14 @@ impl Kernel {
                 let absent = surely_absent.then(|| self.state.open.remove(&call)).flatten();
                 if let Some(open) = absent {
                     self.state.budgets.settle(call, 0);
+                    self.state.histories.undo(call);
                     if let Some((upstream, tool)) = open.pinned {
                         self.state.pins.forget(&upstream, &tool);
                     }
-                } else if let Some(open) = self.state.open.get_mut(&call) {
+                    return;
+                }
+                self.state.histories.settled(call);
+                if let Some(open) = self.state.open.get_mut(&call) {
                     open.lost = true;
                 }
             }
@@ -184,6 +189,7 @@ impl Kernel {
     }
 
     fn durable(&mut self, call: Seq, leaf: LeafIndex, leaf_hash: Digest) {
+        self.state.histories.settled(call);
         if let Some(open) = self.state.open.get_mut(&call) {
             open.leaf = Some(leaf);
             open.pinned = None;

@@ -6,14 +6,15 @@
 //! It must not know files, sockets, protocols or tokio. Policy is evaluated outside of a step, by
 //! [`policy::Bundle::evaluate`], as a pure function of a request that the record can rebuild.
 //!
-//! It does not cover obligations and deferral (the types exist, nothing makes them yet), nor units of
-//! budgets other than calls.
+//! It does not cover deferral (the type exists, nothing makes it yet), nor units of budgets other than calls.
 
 mod apply;
+mod asked;
 mod attempt;
 mod budget;
 mod consent;
 mod event;
+mod history;
 pub mod identity;
 pub mod image;
 mod judge;
@@ -33,10 +34,11 @@ mod state;
 mod tests;
 
 pub use event::{Command, Event, Salts};
+pub use history::Windows;
 pub use keep::Hold;
 pub use kernel::Kernel;
 pub use kill::KillState;
 pub use parked::Parked;
 pub use retention::{KEEP_DAYS_MIN, Retention, RetentionClass};
 pub use settings::{BudgetRule, BudgetScope, Limits, Settings};
-pub use state::{Activation, Begin, Human, Session};
+pub use state::{Activation, Begin, Human, Lease, Session};

@@ -153,7 +153,7 @@ impl Kernel {
             .get(session)
             .filter(|known| !known.revoked)
             .ok_or_else(|| format!("the session `{session}` is not known, has ended or was revoked"))?;
-        let others = known.leases.iter().filter(|(other, until)| *other != name && **until > self.state.now);
+        let others = known.leases.iter().filter(|(other, lease)| *other != name && lease.until > self.state.now);
         if others.count() >= LEASES_MAX {
             return Err(format!("a session has at most {LEASES_MAX} leases"));
         }

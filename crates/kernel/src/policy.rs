@@ -13,6 +13,8 @@ mod bundle;
 mod index;
 mod listing;
 mod load;
+mod near;
+mod patterns;
 mod request;
 mod schema;
 mod slice;
@@ -22,6 +24,8 @@ mod validate;
 
 pub use bundle::Bundle;
 pub use load::{PolicyLoadError, PolicyProblem};
+pub use near::near_environments;
+pub use patterns::{PATTERN_BYTES_MAX, PATTERNS_MAX, PatternError, PatternSet};
 pub use request::EvaluationRequest;
 pub use validate::Validated;
 

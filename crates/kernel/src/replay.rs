@@ -12,7 +12,7 @@
 
 use countersign_model::command::Deed;
 use countersign_model::payload::{ActionPayload, Salt};
-use countersign_model::record::{AcceptedBy, Attempt, Commanded, Consent, Inputs, Outcome};
+use countersign_model::record::{AcceptedBy, Attempt, Commanded, Consent, Inputs, Outcome, Recent};
 use countersign_model::unit::LeafIndex;
 use countersign_model::{Body, Caller, Digest, Record, Seq, Verdict};
 
@@ -338,6 +338,7 @@ impl<'a> Replay<'a> {
             what.compare("evaluation", &a.evaluation.take(), &b.evaluation.take());
             what.compare("budgets", &a.budgets, &b.budgets);
             what.compare("standing", &a.standing, &b.standing);
+            what.compare("history", &a.history.take(), &b.history.take());
             what.compare("inputs", &a, &b);
         }
         if let (Body::Proposal(a), Body::Proposal(b)) = (&recorded.body, &again.body) {
@@ -395,6 +396,18 @@ fn forgive(again: &mut Inputs, recorded: &Inputs) {
     for (again, recorded) in again.budgets.iter_mut().zip(&recorded.budgets) {
         again.reserved = again.reserved.max(recorded.reserved);
     }
+    if let (Some(again), Some(recorded)) = (&mut again.history, &recorded.history) {
+        higher(&mut again.calls, &recorded.calls);
+        higher(&mut again.changes, &recorded.changes);
+    }
+}
+
+/// The higher of two readings, window by window.
+fn higher(again: &mut Recent, recorded: &Recent) {
+    again.minute = again.minute.max(recorded.minute);
+    again.ten_minutes = again.ten_minutes.max(recorded.ten_minutes);
+    again.hour = again.hour.max(recorded.hour);
+    again.day = again.day.max(recorded.day);
 }
 
 /// What the attempt's own inputs do not give.

@@ -15,6 +15,7 @@ use countersign_model::{Digest, Principal, Seq, TimeMs};
 use minicbor::{Decode, Encode};
 
 use crate::budget::Budgets;
+use crate::history::Histories;
 use crate::keep::Keep;
 use crate::kill::KillState;
 use crate::parked::{Parked, RefusedAs};
@@ -41,8 +42,17 @@ pub struct Session {
     pub expires: TimeMs,
     /// Whether it was revoked.
     pub revoked: bool,
-    /// Leases by name, with their ends; some may have ended.
-    pub leases: BTreeMap<LeaseName, TimeMs>,
+    /// Leases by name; some may have ended.
+    pub leases: BTreeMap<LeaseName, Lease>,
+}
+
+/// A right that was lent to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Since when, over all renewals; the start of time where that was not kept.
+    pub since: TimeMs,
+    /// Until when.
+    pub until: TimeMs,
 }
 
 /// What humans activated last.
@@ -124,6 +134,7 @@ pub(crate) struct State {
     pub(crate) pruned: Option<Begin>,
     /// Definitions of tools that ran.
     pub(crate) pins: Pins,
+    pub(crate) histories: Histories,
 }
 
 impl State {
@@ -172,6 +183,7 @@ impl State {
             if sessions.is_empty() {
                 self.runs.remove(&run);
                 self.budgets.drop_run(&run);
+                self.histories.forget_run(&run);
             }
         }
     }
@@ -218,8 +230,15 @@ impl State {
             return Vec::new();
         }
         self.sessions.get(session).map_or_else(Vec::new, |session| {
-            session.leases.iter().filter(|(_, until)| **until > self.now).map(|(name, _)| name.clone()).collect()
+            session.leases.iter().filter(|(_, lease)| lease.until > self.now).map(|(name, _)| name.clone()).collect()
         })
+    }
+
+    /// Whole minutes since the oldest lease that holds now began.
+    pub(crate) fn lease_minutes(&self, session: &SessionId) -> Option<u64> {
+        let leases = self.sessions.get(session).filter(|_| self.clock_doubt.is_none())?.leases.values();
+        let since = leases.filter(|lease| lease.until > self.now).map(|lease| lease.since).min()?;
+        Some(self.now.since_ms(since) / 60_000)
     }
 
     /// The proposal under which an action waits.

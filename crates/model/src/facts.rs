@@ -11,6 +11,15 @@ pub const NAMES_MAX: usize = 32;
 /// The longest name in a list of facts, in bytes; beyond it the action is opaque.
 pub const NAME_BYTES_MAX: usize = 128;
 
+/// The most bytes of all names in [`Bound`] together; beyond it the action is opaque.
+pub const BOUND_BYTES_MAX: usize = 2_048;
+/// The most bytes of all tables and functions in [`SqlFacts`] together; beyond it the action is opaque.
+pub const SQL_BYTES_MAX: usize = 3_072;
+/// The longest label of a tool's results, in bytes.
+pub const LABEL_BYTES_MAX: usize = 32;
+/// The most labels that one run is told of.
+pub const RUN_LABELS_MAX: usize = 32;
+
 /// What an action does to the world, from harmless to unknown.
 /// The order is the order of severity: the effect of several statements is their maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -159,7 +168,8 @@ pub struct SqlFacts {
 }
 
 /// What bound arguments say besides SQL. Lists are sorted and without doubles, with at most [`NAMES_MAX`] names in all of
-/// them together, each of at most [`NAME_BYTES_MAX`]; beyond it the action is opaque.
+/// them together, each of at most [`NAME_BYTES_MAX`] and all of at most [`BOUND_BYTES_MAX`]; beyond it the action is
+/// opaque.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Bound {

@@ -3,12 +3,14 @@
 
 use countersign_model::action::{Point, Principal};
 use countersign_model::encoding::{Bounded, LEAF_BYTES_MAX, clipped};
-use countersign_model::facts::{Effect, Facts, SqlFacts};
+use countersign_model::facts::{
+    BOUND_BYTES_MAX, Bound, Effect, Facts, LABEL_BYTES_MAX, NAMES_MAX, RUN_LABELS_MAX, SQL_BYTES_MAX, SqlFacts,
+};
 use countersign_model::id::{AgentId, Digest, RunId, SessionId, TenantId, TicketId, ToolName};
 use countersign_model::payload::{Commitment, Salt};
 use countersign_model::record::{
-    Attempt, BUDGETS_MAX, BudgetReading, CLAIM_BYTES_MAX, Claimed, Erased, Evaluation, Expired, Inputs, KeyRotated,
-    Proposal, REASONS_MAX, Snapshot, Standing, VaultScope,
+    Attempt, BUDGETS_MAX, BudgetReading, CLAIM_BYTES_MAX, Claimed, Erased, Evaluation, Expired, History, Inputs,
+    KeyRotated, Proposal, REASONS_MAX, Recent, Snapshot, Standing, VaultScope,
 };
 use countersign_model::unit::{LeafIndex, Seq, TimeMs};
 use countersign_model::verdict::{GATES_MAX, Gate, OBLIGATIONS_MAX, Obligation};
@@ -171,7 +173,8 @@ fn other_spellings_are_refused() {
 fn the_worst_case_fits() {
     let long = "x".repeat(128);
     let list = || Bounded::new((0..200).map(|_| "p".repeat(400)));
-    let names = || vec![long.clone(); countersign_model::facts::NAMES_MAX];
+    // Lists that share one bound are fullest where each has as many names as it may.
+    let share = |names: usize, bytes: usize| vec!["x".repeat(bytes); names];
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut attempt = attempt().new_tree(&mut runner).unwrap().current();
     let gate = Gate {
@@ -184,9 +187,29 @@ fn the_worst_case_fits() {
     };
     attempt.facts.sql = Some(SqlFacts {
         kinds: vec!["create_index".to_owned(); 13],
-        tables: names(),
-        functions: names(),
+        tables: share(NAMES_MAX, SQL_BYTES_MAX / NAMES_MAX / 2),
+        functions: share(NAMES_MAX, SQL_BYTES_MAX / NAMES_MAX / 2),
         ..SqlFacts::default()
+    });
+    attempt.facts.bound = Some(Bound {
+        hosts: share(NAMES_MAX, BOUND_BYTES_MAX / NAMES_MAX),
+        recipients: u64::MAX,
+        amount_micros: Some(u64::MAX),
+        count: Some(u64::MAX),
+        current: Some(u64::MAX),
+        ..Bound::default()
+    });
+    let recent = Recent { minute: u64::MAX, ten_minutes: u64::MAX, hour: u64::MAX, day: u64::MAX };
+    attempt.inputs.history = Some(History {
+        new_hosts: share(NAMES_MAX, BOUND_BYTES_MAX / NAMES_MAX),
+        previous: Some("x".repeat(2 * 128 + 1)),
+        new_pair: true,
+        calls: recent,
+        changes: recent,
+        growing: u64::MAX,
+        previous_count: Some(u64::MAX),
+        lease_minutes: Some(u64::MAX),
+        labels: share(RUN_LABELS_MAX, LABEL_BYTES_MAX),
     });
     attempt.inputs.budgets =
         vec![BudgetReading { name: "b".repeat(160), cap: u64::MAX, spent: u64::MAX, reserved: u64::MAX }; BUDGETS_MAX];
@@ -198,7 +221,7 @@ fn the_worst_case_fits() {
         gates: vec![gate.clone(); GATES_MAX],
         errors: list(),
         timed_out: false,
-        obligations: vec![Obligation::MaxRows { rows: u64::MAX }; OBLIGATIONS_MAX],
+        obligations: vec![Obligation::Notify { channel: "n".repeat(64) }; OBLIGATIONS_MAX],
         obliging: list(),
     });
     attempt.reasons =

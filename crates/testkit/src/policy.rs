@@ -2,6 +2,7 @@
 //!
 //! It answers what the bundle answers, later. It must not know why a test holds it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -50,6 +51,10 @@ impl HeldPolicy {
 }
 
 impl Evaluate for HeldPolicy {
+    fn matched(&self, tool: &str, texts: &[(String, &str)]) -> BTreeSet<String> {
+        self.bundle.patterns().matched(tool, texts)
+    }
+
     fn evaluate(&self, request: &EvaluationRequest) -> Evaluation {
         if !request.facts.effect.is_harmless() {
             let mut state = self.lock();

@@ -190,6 +190,8 @@ fn catalog() -> Catalog {
         effect,
         arguments,
         subject: None,
+        labels: Default::default(),
+        trusted: Vec::new(),
     };
     let sql = ("sql".to_owned(), ArgumentKind::Sql(Dialect::Sqlite));
     let plain = ("steps".to_owned(), ArgumentKind::Plain);

@@ -94,6 +94,10 @@ pub(super) struct Tool {
     #[serde(default)]
     pub(super) arguments: BTreeMap<String, String>,
     pub(super) subject: Option<String>,
+    #[serde(default)]
+    pub(super) labels: Vec<String>,
+    #[serde(default)]
+    pub(super) trusted: Vec<String>,
 }
 
 #[derive(Deserialize)]

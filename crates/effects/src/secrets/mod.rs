@@ -21,7 +21,7 @@ use std::borrow::Cow;
 
 use countersign_model::{Certainty, Facts};
 
-use crate::binding::{Binding, facts};
+use crate::binding::{Binding, facts, opaque};
 use crate::json::{Limits, Node, parse};
 
 pub use rule::Rule;
@@ -62,14 +62,14 @@ pub fn cleaned(text: &str) -> Cow<'_, str> {
 pub fn recordable(binding: Option<&Binding>, truth: Facts, redacted: &[u8], limits: &Limits) -> Facts {
     let limits = Limits { bytes_max: usize::MAX, ..*limits };
     let Ok(node) = parse(redacted, &limits) else {
-        return Facts::opaque("its arguments hold secrets and cannot be read without them");
+        return opaque(binding, "its arguments hold secrets and cannot be read without them");
     };
-    let again = facts(binding, &node);
+    let again = facts(binding, &node, redacted);
     if again == truth {
         return truth;
     }
     match again.opaque_because {
-        Some(because) if truth.certainty == Certainty::Opaque => Facts::opaque(&because),
-        _ => Facts::opaque("a part of its arguments that is more than data holds a secret"),
+        Some(because) if truth.certainty == Certainty::Opaque => opaque(binding, &because),
+        _ => opaque(binding, "a part of its arguments that is more than data holds a secret"),
     }
 }

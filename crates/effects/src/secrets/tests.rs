@@ -323,10 +323,12 @@ fn facts_tell_nothing_of_a_secret() {
         effect: None,
         arguments: [("sql".to_owned(), ArgumentKind::Sql(Dialect::Sqlite))].into(),
         subject: None,
+        labels: Default::default(),
+        trusted: Vec::new(),
     };
     let recorded = |text: &str| {
         let node = parse(text.as_bytes(), &Limits::default()).unwrap();
-        let truth = facts(Some(&binding), &node);
+        let truth = facts(Some(&binding), &node, text.as_bytes());
         let clean = redacted(&node, text.as_bytes()).unwrap();
         (truth.clone(), recordable(Some(&binding), truth, &clean.json, &Limits::default()))
     };

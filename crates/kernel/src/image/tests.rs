@@ -4,11 +4,14 @@ use countersign_model::command::Deed;
 use countersign_model::facts::Effect;
 use countersign_model::record::{KillScope, Status, VaultScope};
 use countersign_model::unit::LeafIndex;
-use countersign_model::{Digest, TimeMs};
+use countersign_model::{Body, Digest, TimeMs};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
-use super::{ImageError, RestoreError, image_digest};
+use super::{ImageError, RestoreError, SessionImage, image_digest};
+use crate::history::Histories;
 use crate::replay::Leaf;
+use crate::state::{Lease, Session};
 use crate::tests::fixture::*;
 use crate::{BudgetRule, BudgetScope, Event, Kernel, Settings};
 
@@ -193,7 +196,26 @@ fn the_image_of_a_known_log_is_known() {
     assert!(!state.parked.is_empty() && !state.refused.is_empty() && !state.open.is_empty());
     assert!(!state.freezes.is_empty() && !state.kill.scopes.is_empty() && state.clock_doubt.is_some());
     let digest = image_digest(&folded.image().unwrap()).hex();
-    expect_test::expect!["1bd5bd1f4022062fc66baa95f8ed100917a88716276fe4fe795be50f08d9efbd"].assert_eq(&digest);
+    expect_test::expect!["b888c4b47fe967067bb2418650efc4b937a4faff45c0cd267747fa673bb02783"].assert_eq(&digest);
+}
+
+/// The log as version 3 wrote it: without histories, so with other hashes of leaves.
+fn as_of_version_3(log: &[Leaf]) -> Vec<Leaf> {
+    let mut hashes = BTreeMap::new();
+    log.iter()
+        .cloned()
+        .map(|mut leaf| {
+            match &mut leaf.record.body {
+                Body::Intent(attempt) | Body::Denial(attempt) | Body::Waiting(attempt) => attempt.inputs.history = None,
+                Body::Proposal(proposal) => proposal.attempt.inputs.history = None,
+                Body::Consent(consent) => consent.proposal = hashes[&consent.proposal],
+                _ => {}
+            }
+            let hash = Digest::of("test leaf", &[&leaf.record.to_leaf().unwrap()]);
+            hashes.insert(leaf.leaf_hash, hash);
+            Leaf { leaf_hash: hash, ..leaf }
+        })
+        .collect()
 }
 
 /// An image of version 3 as it may lie in the base of a pruned log, which nothing can make again: read it for ever.
@@ -203,11 +225,37 @@ fn the_oldest_base_is_still_read() {
     let image = include_bytes!("version_3.cbor");
     let rig = eventful();
     let settings = rig.kernel.settings().clone();
-    let based = based(settings.clone(), image, &rig.log).unwrap();
-    let mut whole = refolded(settings, &rig.log).state;
-    // It knew nothing of the definitions that ran.
-    assert!(!std::mem::take(&mut whole.pins).0.is_empty());
-    assert_eq!(based.state, whole);
+    let log = as_of_version_3(&rig.log);
+    let based = based(settings.clone(), image, &log).unwrap();
+    let mut known = refolded(settings.clone(), &log).state;
+    // What agents did before it, it does not know.
+    assert!(known.histories != Histories::default());
+    known.histories = Histories::default();
+    // Nor the definitions that ran.
+    assert!(!std::mem::take(&mut known.pins).0.is_empty());
+    assert_eq!(based.state, known);
+    // As the image of a snapshot it is refused, and the log is folded anew.
+    assert_eq!(restored(settings, image, &log).err(), Some(RestoreError::Version { found: 3 }));
+}
+
+/// Since when a lease is held, version 3 did not say: then it is held for ever.
+#[test]
+fn a_lease_without_a_beginning_is_the_oldest() {
+    let ours = Lease { since: TimeMs(5), until: TimeMs(9) };
+    let session = Session {
+        agent: None,
+        run: None,
+        expires: TimeMs(9),
+        revoked: false,
+        leases: [("outbound".parse().unwrap(), ours)].into(),
+    };
+    let image = || SessionImage::from(session.clone());
+    assert_eq!(image().session(4), Some(session.clone()));
+    let of_version_3 = SessionImage { begun: None, ..image() }.session(3).unwrap();
+    assert_eq!(of_version_3.leases.values().next(), Some(&Lease { since: TimeMs(0), until: TimeMs(9) }));
+    assert_eq!(SessionImage { begun: None, ..image() }.session(4), None);
+    assert_eq!(SessionImage { begun: Some(BTreeMap::new()), ..image() }.session(4), None);
+    assert_eq!(image().session(3), None);
 }
 
 #[test]

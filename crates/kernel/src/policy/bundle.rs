@@ -19,6 +19,7 @@ use super::annotation::Layer;
 use super::arguments::Types;
 use super::index::{Index, Look, surely_matches};
 use super::listing::Listings;
+use super::patterns::PatternSet;
 use super::schema::request;
 use super::slice::{Rule, Slice, Slices};
 
@@ -40,6 +41,7 @@ pub(super) struct Loaded {
     pub(super) tools: BTreeMap<UpstreamId, BTreeMap<ToolName, Known>>,
     pub(super) unbound: Known,
     pub(super) arguments: Types,
+    pub(super) patterns: PatternSet,
     pub(super) hash: Digest,
     pub(super) slices: Slices,
     pub(super) listings: Listings,
@@ -78,6 +80,12 @@ impl Bundle {
     #[must_use]
     pub fn hash(&self) -> Digest {
         self.0.hash
+    }
+
+    /// The patterns that texts of calls are compared with.
+    #[must_use]
+    pub fn patterns(&self) -> &PatternSet {
+        &self.0.patterns
     }
 
     /// The ids of the policies that demand `obligation`, in order.

@@ -18,6 +18,8 @@ use super::arguments::{ArgumentTypes, Types};
 use super::bundle::{Bundle, Known, Loaded};
 use super::index::Index;
 use super::listing::Listings;
+use super::near;
+use super::patterns::{self, PatternSet};
 use super::schema::{UNBOUND, entities, schema_text, uid};
 use super::slice::{Rule, Slices};
 use super::validate::{Finding, Validated, validate};
@@ -126,6 +128,19 @@ impl Loading<'_> {
                 self.complain("configuration", None, complaint(problem, "accept the tool anew"));
             }
         }
+        for alike in near::alike(source) {
+            self.complain("configuration", None, alike);
+        }
+    }
+
+    /// The compiled patterns; none where one cannot be read, which is a problem of the bundle.
+    fn patterns(&mut self) -> PatternSet {
+        PatternSet::load(&self.source.patterns).unwrap_or_else(|errors| {
+            for error in errors {
+                self.complain("patterns", Some(&error.id), complaint(error.problem, error.remedy));
+            }
+            PatternSet::default()
+        })
     }
 
     fn file(&mut self, file: &str, text: &str) {
@@ -199,7 +214,8 @@ impl Loading<'_> {
         };
         self.found(findings);
         self.literals(&entities);
-        match assembled(self.source, std::mem::take(&mut self.read), (schema, entities)) {
+        let patterns = self.patterns();
+        match assembled(self.source, std::mem::take(&mut self.read), (schema, entities, patterns)) {
             Ok(bundle) => Some((bundle, validated)),
             Err(error) => self.internal(&error),
         }
@@ -256,7 +272,11 @@ impl Loading<'_> {
 }
 
 /// The bundle of what was read.
-fn assembled(source: &PolicySource, read: Vec<Read>, (schema, entities): (Schema, Entities)) -> Result<Bundle, String> {
+fn assembled(
+    source: &PolicySource,
+    read: Vec<Read>,
+    (schema, entities, patterns): (Schema, Entities, PatternSet),
+) -> Result<Bundle, String> {
     let rules: Vec<Rule> = read.into_iter().map(|read| read.rule).collect();
     let index = Index::of(rules.iter().map(|rule| &rule.policy));
     let mut numbers = 0_u32..;
@@ -300,6 +320,7 @@ fn assembled(source: &PolicySource, read: Vec<Read>, (schema, entities): (Schema
         tools,
         unbound,
         arguments: Types::of(source),
+        patterns,
         hash: hash(source),
         slices: Slices::default(),
         listings: Listings::default(),
@@ -352,6 +373,7 @@ fn hash(source: &PolicySource) -> Digest {
         parts.push(humans.len().to_string());
         parts.extend(humans);
     }
+    parts.extend(patterns::hashed(&source.patterns));
     let parts: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
     Digest::of("countersign policy v1", &parts)
 }
