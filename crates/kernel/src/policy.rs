@@ -21,6 +21,7 @@ mod slice;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod view;
 
 pub use bundle::Bundle;
 pub use load::{PolicyLoadError, PolicyProblem};
@@ -28,6 +29,7 @@ pub use near::near_environments;
 pub use patterns::{PATTERN_BYTES_MAX, PATTERNS_MAX, PatternError, PatternSet};
 pub use request::EvaluationRequest;
 pub use validate::Validated;
+pub use view::{ActionScope, Sets};
 
 use countersign_model::Effect;
 use countersign_model::id::{AgentId, Environment, HumanId, PolicyId, TargetId, ToolName, UpstreamId};

@@ -70,7 +70,7 @@ impl About<'_> {
         (self.agent.number, self.action.number, self.target.number)
     }
 
-    fn uids(&self) -> (&EntityUid, &EntityUid, &EntityUid) {
+    pub(super) fn uids(&self) -> (&EntityUid, &EntityUid, &EntityUid) {
         (&self.agent.uid, &self.action.uid, &self.target.uid)
     }
 }
@@ -135,7 +135,7 @@ fn erred(error: String) -> Evaluation {
 }
 
 impl Loaded {
-    fn about(&self, asked: &EvaluationRequest) -> Result<About<'_>, String> {
+    pub(super) fn about(&self, asked: &EvaluationRequest) -> Result<About<'_>, String> {
         let EvaluationRequest { agent, target, environment, .. } = asked;
         let known = self.agents.get(agent).ok_or_else(|| format!("the agent `{agent}` is not known to the policy"))?;
         let (place, target) = match self.targets.get(target) {
@@ -148,7 +148,7 @@ impl Loaded {
         Ok(About { agent: known, action: self.action(&asked.upstream, &asked.tool), target })
     }
 
-    fn action(&self, upstream: &UpstreamId, tool: &ToolName) -> &Known {
+    pub(super) fn action(&self, upstream: &UpstreamId, tool: &ToolName) -> &Known {
         self.tools.get(upstream).and_then(|tools| tools.get(tool)).unwrap_or(&self.unbound)
     }
 
