@@ -78,3 +78,15 @@ impl TimeMs {
         self.0.saturating_sub(earlier.0)
     }
 }
+
+/// `100.50` in millionths; nothing where it is no plain decimal number, or too large.
+#[must_use]
+pub fn micros(amount: &str) -> Option<u64> {
+    let (whole, part) = amount.split_once('.').unwrap_or((amount, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(part) || part.len() > 6 {
+        return None;
+    }
+    let part = format!("{part:0<6}").parse::<u64>().ok()?;
+    whole.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(part)
+}

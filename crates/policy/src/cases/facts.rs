@@ -10,6 +10,7 @@ use countersign_model::action::Point;
 use countersign_model::facts::Bound;
 use countersign_model::id::{AgentId, Environment, LeaseName, TargetId, ToolName, UpstreamId};
 use countersign_model::record::{History, Recent};
+use countersign_model::unit::micros;
 use countersign_model::{Effect, Facts, SqlFacts, TimeMs};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -19,7 +20,6 @@ use super::{Setting, Upstream, raw, unknown};
 /// When a case happens that does not say: 2026-01-01, noon, UTC.
 const NOON: TimeMs = TimeMs(1_767_268_800_000);
 const TOKEN_MINUTES: u64 = 12 * 60;
-const MICROS: u64 = 1_000_000;
 
 /// The question of a case.
 pub(super) fn asked(case: &raw::Case, setting: &Setting<'_>) -> Result<EvaluationRequest, String> {
@@ -175,7 +175,7 @@ fn stated(said: &raw::Facts, known: &mut Facts) -> Result<(), String> {
     bound.count = said.count.or(bound.count);
     bound.current = said.current.or(bound.current);
     if let Some(amount) = &said.amount {
-        bound.amount_micros = Some(micros(amount)?);
+        bound.amount_micros = Some(self::amount(amount)?);
     }
     if bound != Bound::default() {
         known.bound = Some(bound);
@@ -217,18 +217,10 @@ fn history(said: &raw::History) -> History {
     }
 }
 
-/// `100.50` in millionths.
-pub(super) fn micros(amount: &str) -> Result<u64, String> {
-    let wrong =
-        || format!("`amount: {amount}` is no amount; write digits, and up to six after a dot, such as `100.50`");
-    let (whole, part) = amount.split_once('.').unwrap_or((amount, "0"));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(part) || part.len() > 6 {
-        return Err(wrong());
-    }
-    let whole = whole.parse::<u64>().ok().and_then(|whole| whole.checked_mul(MICROS)).ok_or_else(wrong)?;
-    let part = format!("{part:0<6}").parse::<u64>().map_err(|_| wrong())?;
-    whole.checked_add(part).ok_or_else(wrong)
+fn amount(amount: &str) -> Result<u64, String> {
+    micros(amount).ok_or_else(|| {
+        format!("`amount: {amount}` is no amount; write digits, and up to six after a dot, such as `100.50`")
+    })
 }
 
 /// RFC 3339, or milliseconds since 1970.
