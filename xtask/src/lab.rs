@@ -1,10 +1,11 @@
 //! The lab: pinned MCP servers, the official client, and verifiers that others wrote, against which the tests run.
 //!
 //! What is pinned, and why, stands in `crates/app/tests/lab/README.md`. Everything goes into one folder outside the
-//! sources; nothing is installed for the whole machine except Python's `venv`, Git, Go and SoftHSM where they are missing.
+//! sources; nothing is installed for the whole machine except Python's `venv`, Git, Go, SoftHSM and cvc5 where they are missing.
 
 mod foreign;
 mod softhsm;
+mod solver;
 mod witness;
 
 use crate::{shell, workspace::Workspace};
@@ -66,6 +67,7 @@ pub(crate) fn ensure(root: &Path) -> Result<PathBuf> {
     lock.lock().context("cannot lock the lab")?;
     system_packages()?;
     softhsm::install();
+    solver::install();
     let stamp = stamp(root, &lab)?;
     if is_ready(&lab, &stamp) {
         return Ok(lab);

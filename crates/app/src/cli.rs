@@ -2,9 +2,13 @@
 //!
 //! It only names things; `commands` does them. Every command takes `--json` and `--config`.
 
+mod policy;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+pub(crate) use policy::{Policy, Prove, Solving, Test};
 
 /// Nothing an agent does takes effect until it is countersigned.
 #[derive(Debug, Parser)]
@@ -529,15 +533,6 @@ pub(crate) struct Replay {
     /// The log's verifier key, as text or as a file; by default the ledger's own.
     #[arg(long, value_name = "VKEY")]
     pub(crate) key: Option<String>,
-}
-
-/// `policy`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Policy {
-    /// Check configuration and policy, and say whether they are the accepted ones.
-    Check,
-    /// Accept configuration and policy as they are now. Needs a human's signature.
-    Activate(Signer),
 }
 
 /// `token`.

@@ -9,6 +9,8 @@ pub(crate) mod log;
 pub(crate) mod monitor;
 pub(crate) mod orders;
 pub(crate) mod policy;
+mod policy_prove;
+mod policy_test;
 pub(crate) mod query;
 pub(crate) mod replay;
 pub(crate) mod runs;

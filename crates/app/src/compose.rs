@@ -25,9 +25,9 @@ pub(crate) const SEPARATED: &str = "separated";
 /// How long an evaluation may take before it is a denial.
 const EVALUATION_MS: u64 = 2_000;
 
-/// Loads the policy bundle that a configuration names.
-pub(crate) fn bundle(config: &Config) -> Result<Bundle> {
-    let source = PolicySource {
+/// What the policy of a configuration is made of.
+pub(crate) fn source(config: &Config) -> Result<PolicySource> {
+    Ok(PolicySource {
         policies: config.policies.clone(),
         agents: config.agents.iter().map(|(id, groups)| AgentDef { id: id.clone(), groups: groups.clone() }).collect(),
         targets: config.targets()?.into_iter().map(|(id, environment)| TargetDef { id, environment }).collect(),
@@ -43,8 +43,12 @@ pub(crate) fn bundle(config: &Config) -> Result<Bundle> {
             .collect(),
         patterns: Vec::new(),
         humans: None,
-    };
-    Ok(Bundle::load(&source)?)
+    })
+}
+
+/// Loads the policy bundle that a configuration names.
+pub(crate) fn bundle(config: &Config) -> Result<Bundle> {
+    Ok(Bundle::load(&source(config)?)?)
 }
 
 /// What humans accept: configuration and policy together.

@@ -4,6 +4,8 @@
 
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
+#[path = "cli/proofs.rs"]
+mod proofs;
 mod support;
 
 use std::fs;

@@ -2,6 +2,9 @@
 //!
 //! It only suggests: nothing may act on its answer.
 
+#[cfg(test)]
+mod tests;
+
 /// The longest word that is compared, in characters.
 const CHARS_MAX: usize = 64;
 
@@ -32,24 +35,4 @@ fn distance(a: &str, b: &str) -> usize {
         row = next;
     }
     row.last().copied().unwrap_or(usize::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nearest_word() {
-        let known = ["verdict", "policies", "gates"];
-        let check = |word, expected| assert_eq!(nearest(word, known), expected, "{word}");
-        check("verdict", Some("verdict"));
-        check("verdit", Some("verdict"));
-        check("gate", Some("gates"));
-        check("polices", Some("policies"));
-        check("nothing", None);
-        check("", None);
-        assert_eq!(hint("gats", known), " (did you mean `gates`?)");
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!((distance("", "abc"), distance("abc", "")), (3, 3));
-    }
 }

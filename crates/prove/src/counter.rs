@@ -58,7 +58,7 @@ fn entities(env: &Env, schema: &Schema) -> Result<Entities, String> {
 
 /// Asks the real sets about a counterexample.
 pub(crate) fn replay(env: &Env, bundle: &Bundle) -> Result<Replayed, String> {
-    let sets = bundle.sets();
+    let sets = bundle.sets()?;
     let entities = entities(env, sets.schema)?;
     let ask = |set: &PolicySet| {
         let response = Authorizer::new().is_authorized(&env.request, set, &entities);
@@ -93,8 +93,8 @@ pub(crate) fn tell(
     bundle: &Bundle,
     (rules, also): (&BTreeSet<String>, &BTreeSet<String>),
     alike: usize,
-) -> Counterexample {
-    let sets = bundle.sets();
+) -> Result<Counterexample, String> {
+    let sets = bundle.sets()?;
     let mut names = also.clone();
     for policy in sets.auto.policies().chain(sets.obliging.policies()) {
         if rules.contains(&policy.id().to_string()) {
@@ -116,7 +116,7 @@ pub(crate) fn tell(
         let value = context.and_then(|context| context.get(name))?;
         Some((name.clone(), value.to_string()))
     });
-    Counterexample {
+    Ok(Counterexample {
         tool: id(env.request.action()),
         alike,
         agent: known(env.request.principal()),
@@ -125,7 +125,7 @@ pub(crate) fn tell(
         environment,
         facts: told.collect(),
         rules: rules.iter().cloned().collect(),
-    }
+    })
 }
 
 impl Counterexample {

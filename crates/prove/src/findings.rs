@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use cedar_policy::Policy;
 use cedar_policy_symcc::Env;
-use countersign_kernel::policy::{Bundle, PolicySource};
+use countersign_kernel::policy::{Bundle, PolicySource, Sets};
 use serde_json::json;
 
 use crate::counter::{Counterexample, Replayed, is_allowed, replay, tell};
@@ -97,6 +97,7 @@ struct Asked<'a> {
 
 struct Work<'a> {
     bundle: &'a Bundle,
+    sets: Sets<'a>,
     environments: BTreeSet<String>,
     groups: Vec<Group>,
     findings: Vec<(String, &'static str, String)>,
@@ -118,7 +119,15 @@ pub fn prove(
     let started = Instant::now();
     let environments = source.targets.iter().map(|target| target.environment.to_string()).collect();
     let groups = groups(bundle)?;
-    let mut work = Work { bundle, environments, groups, findings: Vec::new(), asked: Vec::new(), wrong: Vec::new() };
+    let mut work = Work {
+        bundle,
+        sets: bundle.sets()?,
+        environments,
+        groups,
+        findings: Vec::new(),
+        asked: Vec::new(),
+        wrong: Vec::new(),
+    };
     work.never_errs()?;
     work.layers()?;
     work.obligations()?;
@@ -141,8 +150,15 @@ impl<'a> Work<'a> {
     }
 
     fn add(&mut self, finding: usize, group: &Group, ask: Ask, shows: Shows) {
-        let question = Question { schema: self.bundle.sets().schema, action: group.action.clone(), ask };
-        self.asked.push(Asked { finding, question, shows, scope: None, reads: BTreeSet::new(), alike: group.names.len() });
+        let question = Question { schema: self.sets.schema, action: group.action.clone(), ask };
+        self.asked.push(Asked {
+            finding,
+            question,
+            shows,
+            scope: None,
+            reads: BTreeSet::new(),
+            alike: group.names.len(),
+        });
     }
 
     fn world(&self, group: &Group, also: &BTreeSet<String>) -> serde_json::Value {
@@ -151,13 +167,13 @@ impl<'a> Work<'a> {
     }
 
     fn never_errs(&mut self) -> Result<(), String> {
-        for id in rules(self.bundle) {
+        for id in rules(self.sets) {
             let finding = self.finding(&id, "errors", format!("rule `{id}` cannot err"));
             for group in self.groups.clone() {
                 let of_group = group.slice.auto.iter().chain(&group.slice.obliging);
                 for seen in of_group.filter(|policy| policy.id().to_string() == id) {
                     let within = self.world(&group, &BTreeSet::new());
-                    let ask = Ask::NeverErrs(guarded(seen, &within)?);
+                    let ask = Ask::NeverErrs(Box::new(guarded(seen, &within)?));
                     self.add(finding, &group, ask, Shows::Error(id.clone()));
                 }
             }
@@ -175,7 +191,7 @@ impl<'a> Work<'a> {
     }
 
     fn obligations(&mut self) -> Result<(), String> {
-        let all: Vec<String> = self.bundle.sets().obligations.keys().cloned().collect();
+        let all: Vec<String> = self.sets.obligations.keys().cloned().collect();
         for id in all {
             let text = format!("the obligation of rule `{id}` applies to some call that can run");
             let finding = self.finding(&id, "obligation", text);
@@ -283,14 +299,14 @@ impl<'a> Work<'a> {
     /// The counterexample, where the real authorizer agrees that it is one.
     fn shown(&self, asked: &Asked<'_>, env: &Env) -> Result<Counterexample, String> {
         let seen = replay(env, self.bundle)?;
-        let schema = self.bundle.sets().schema;
+        let schema = self.sets.schema;
         if let Some(scope) = &asked.scope
             && !is_allowed(env, scope, schema)?
         {
             return Err("the call is not in the scope".to_owned());
         }
         let rules = asked.shows.rules(&seen)?;
-        Ok(tell(env, self.bundle, (&rules, &asked.reads), asked.alike))
+        tell(env, self.bundle, (&rules, &asked.reads), asked.alike)
     }
 }
 
@@ -324,8 +340,7 @@ impl Shows {
 }
 
 /// The ids of all rules, in order.
-fn rules(bundle: &Bundle) -> BTreeSet<String> {
-    let sets = bundle.sets();
+fn rules(sets: Sets<'_>) -> BTreeSet<String> {
     sets.auto.policies().chain(sets.obliging.policies()).map(|policy| policy.id().to_string()).collect()
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use countersign_kernel::policy::{Bundle, PolicySource};
+use countersign_kernel::policy::{Bundle, PolicySource, Sets};
 use countersign_model::Effect;
 use countersign_model::near::hint;
 use countersign_model::unit::micros;
@@ -152,16 +152,17 @@ impl Property {
     /// # Errors
     /// It claims nothing, more than one thing, or names what is not known.
     pub fn checked(&self, bundle: &Bundle, source: &PolicySource) -> Result<(Claim, &Scope), String> {
+        let sets = bundle.sets()?;
         let obligation = self.obligation.as_ref().map(|map| one(map)).transpose()?;
         let claims = [
             self.never.as_ref().map(|scope| match self.verdict {
                 Some(Reach::Allow) => (Claim::NeverAlone, scope),
                 _ => (Claim::Never, scope),
             }),
-            self.only_with_approval.as_ref().map(|scope| (self.gated(bundle), scope)),
+            self.only_with_approval.as_ref().map(|scope| (self.gated(sets), scope)),
             self.always_denied.as_ref().map(|scope| (Claim::Never, scope)),
-            self.always_witnessed.as_ref().map(|scope| (obliged("witness", bundle), scope)),
-            obligation.map(|(name, scope)| (obliged(name, bundle), scope)),
+            self.always_witnessed.as_ref().map(|scope| (obliged("witness", sets), scope)),
+            obligation.map(|(name, scope)| (obliged(name, sets), scope)),
         ];
         let mut claims = claims.into_iter().flatten();
         let (Some((claim, scope)), None) = (claims.next(), claims.next()) else {
@@ -177,15 +178,15 @@ impl Property {
         if let Some(amount) = scope.when.amount_over.as_ref().filter(|_| scope.when.amount_micros().is_none()) {
             return Err(format!("`amount_over: {amount}` is no amount; write a decimal text, such as \"100.50\""));
         }
-        scope.names(bundle, source)?;
+        scope.names(sets, source)?;
         Ok((claim, scope))
     }
 
-    fn gated(&self, bundle: &Bundle) -> Claim {
+    fn gated(&self, sets: Sets<'_>) -> Claim {
         if self.quorum.is_none() && self.approvers.is_none() {
             return Claim::NeverAlone;
         }
-        let gates = bundle.sets().gates.iter().filter(|(_, gate)| {
+        let gates = sets.gates.iter().filter(|(_, gate)| {
             let enough = self.quorum.is_none_or(|quorum| gate.quorum >= quorum);
             let among = |names: &Vec<String>| {
                 !gate.approvers.is_empty() && gate.approvers.iter().all(|approver| names.contains(approver))
@@ -208,7 +209,7 @@ fn one(map: &BTreeMap<String, Scope>) -> Result<(&str, &Scope), String> {
 }
 
 /// The rules that demand an obligation of this name, whatever its value.
-fn obliged(name: &str, bundle: &Bundle) -> Claim {
+fn obliged(name: &str, sets: Sets<'_>) -> Claim {
     use countersign_model::verdict::Obligation;
     let is_meant = |obligation: &Obligation| {
         name == match obligation {
@@ -221,15 +222,14 @@ fn obliged(name: &str, bundle: &Bundle) -> Claim {
             Obligation::Notify { .. } => "notify",
         }
     };
-    let rules = bundle.sets().obligations.iter().filter(|(_, obligation)| is_meant(obligation));
+    let rules = sets.obligations.iter().filter(|(_, obligation)| is_meant(obligation));
     Claim::Obliged(rules.map(|(id, _)| id.clone()).collect())
 }
 
 impl Scope {
     /// Every name must be known.
-    fn names(&self, bundle: &Bundle, source: &PolicySource) -> Result<(), String> {
-        let tools: Vec<String> =
-            actions(bundle.sets().schema).iter().map(|action| action.id().unescaped().to_owned()).collect();
+    fn names(&self, sets: Sets<'_>, source: &PolicySource) -> Result<(), String> {
+        let tools: Vec<String> = actions(sets.schema).iter().map(|action| action.id().unescaped().to_owned()).collect();
         let upstreams = tools.iter().filter_map(|tool| tool.split_once('/')).map(|(upstream, _)| upstream);
         let groups: Vec<&str> = source.agents.iter().flat_map(|agent| &agent.groups).map(String::as_str).collect();
         let agents = source.agents.iter().map(|agent| agent.id.as_str());
@@ -258,18 +258,20 @@ impl Scope {
     pub(crate) fn condition(&self) -> Value {
         let principal = || json!({"Var": "principal"});
         let resource = || json!({"Var": "resource"});
-        let is_in = |names: &[String]| any(names.iter().map(|name| two("in", principal(), entity("AgentGroup", name))));
-        let lists: [(&Option<Vec<String>>, &dyn Fn(&[String]) -> Value); 6] = [
-            (&self.agents, &|names| any(names.iter().map(|name| two("==", principal(), entity("Agent", name))))),
-            (&self.agents_in, &is_in),
-            (&self.agents_outside, &|names| not(is_in(names))),
-            (&self.targets, &|names| any(names.iter().map(|name| two("==", resource(), entity("Target", name))))),
-            (&self.environments, &|names| {
-                any(names.iter().map(|name| two("==", attribute(resource(), "environment"), constant(name.as_str()))))
-            }),
-            (&self.effects, &|names| any(names.iter().map(|name| two("==", fact("effect"), constant(name.as_str()))))),
+        let groups = |names: &Vec<String>| one_of(names, |name| two("in", principal(), entity("AgentGroup", name)));
+        let is_agent = |name: &str| two("==", principal(), entity("Agent", name));
+        let is_target = |name: &str| two("==", resource(), entity("Target", name));
+        let stands_in = |name: &str| two("==", attribute(resource(), "environment"), constant(name));
+        let has_effect = |name: &str| two("==", fact("effect"), constant(name));
+        let parts = [
+            self.agents.as_ref().map(|names| one_of(names, is_agent)),
+            self.agents_in.as_ref().map(groups),
+            self.agents_outside.as_ref().map(|names| not(groups(names))),
+            self.targets.as_ref().map(|names| one_of(names, is_target)),
+            self.environments.as_ref().map(|names| one_of(names, stands_in)),
+            self.effects.as_ref().map(|names| one_of(names, has_effect)),
         ];
-        let mut parts: Vec<Value> = lists.into_iter().filter_map(|(names, make)| names.as_deref().map(make)).collect();
+        let mut parts: Vec<Value> = parts.into_iter().flatten().collect();
         parts.extend(self.when.conditions());
         all(parts)
     }
@@ -316,6 +318,10 @@ impl When {
         parts.extend(numbers.into_iter().filter_map(|(name, over)| Some(two(">", fact(name), constant(over?)))));
         parts
     }
+}
+
+fn one_of(names: &[String], condition: impl Fn(&str) -> Value) -> Value {
+    any(names.iter().map(|name| condition(name)))
 }
 
 fn with(lists: &[(&str, &Option<Vec<String>>)], make: impl Fn(&str, &[String]) -> Value) -> Vec<Value> {

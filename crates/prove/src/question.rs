@@ -31,7 +31,7 @@ pub struct Prover {
 #[derive(Clone, Debug)]
 pub(crate) enum Ask {
     /// The rule never errs.
-    NeverErrs(Policy),
+    NeverErrs(Box<Policy>),
     /// What the first rules allow, the second allow.
     Implies(Vec<Policy>, Vec<Policy>),
     /// No call is allowed by both.

@@ -32,7 +32,7 @@ pub(crate) struct Group {
 
 impl Slice {
     pub(crate) fn of(bundle: &Bundle, action: &EntityUid) -> Result<Self, String> {
-        let sets = bundle.sets();
+        let sets = bundle.sets()?;
         let scope = ActionScope::of(sets.schema, action)?;
         let auto = seen(sets.auto, &scope)?;
         let ceiling = seen(sets.ceiling, &scope)?;
@@ -81,7 +81,7 @@ pub(crate) fn actions(schema: &Schema) -> Vec<EntityUid> {
 /// All actions of a bundle, those that are alike together.
 pub(crate) fn groups(bundle: &Bundle) -> Result<Vec<Group>, String> {
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
-    for action in actions(bundle.sets().schema) {
+    for action in actions(bundle.sets()?.schema) {
         let name = action.id().unescaped().to_owned();
         let slice = Slice::of(bundle, &action)?;
         let own = if slice.tells_apart() { name.as_str() } else { "" };

@@ -49,7 +49,10 @@ fn property(policy: &str, property: &str, expected: Expect) {
 
 #[test]
 fn a_sound_policy_is_proven() {
-    check(POLICY, NONE, expect![[r#"
+    check(
+        POLICY,
+        NONE,
+        expect![[r#"
         errors changes: proven
         errors deletes: proven
         errors no-drops: proven
@@ -58,7 +61,8 @@ fn a_sound_policy_is_proven() {
         errors two-eyes: proven
         errors witnessed: proven
         layers layers: proven
-        obligation witnessed: proven"#]]);
+        obligation witnessed: proven"#]],
+    );
 }
 
 #[test]
@@ -104,24 +108,71 @@ fn an_obligation_that_never_applies_is_refuted() {
 fn properties() {
     let drops = r#""never": {"agents_outside": ["support"], "environments": ["production"], "when": {"kinds": ["drop_table"]}}"#;
     property(POLICY, drops, expect!["property p: proven"]);
-    let careless = format!(r#"{} @id("oops") permit (principal, action == Action::"crm/query", resource);"#, POLICY.replace("\"drop_table\"", "\"drop\""));
-    property(&careless, drops, expect![[r#"property p: refuted by an agent in no group calls `crm/query` on a target in `production`, with kinds = ["drop_table"] (oops)"#]]);
+    let careless = format!(
+        r#"{} @id("oops") permit (principal, action == Action::"crm/query", resource);"#,
+        POLICY.replace("\"drop_table\"", "\"drop\"")
+    );
+    property(
+        &careless,
+        drops,
+        expect![[
+            r#"property p: refuted by an agent in no group calls `crm/query` on a target in `production`, with kinds = ["drop_table"] (oops)"#
+        ]],
+    );
     let deletes = r#"{"effects": ["destructive"], "environments": ["production"]}"#;
-    property(POLICY, &format!(r#""never": {deletes}"#), expect![[r#"property p: refuted by an agent in `support` calls `crm/purge` on a target in `production`, with effect = "destructive" (changes)"#]]);
+    property(
+        POLICY,
+        &format!(r#""never": {deletes}"#),
+        expect![[
+            r#"property p: refuted by an agent in `support` calls `crm/purge` on a target in `production`, with effect = "destructive" (changes)"#
+        ]],
+    );
     property(POLICY, &format!(r#""never": {deletes}, "verdict": "allow""#), expect!["property p: proven"]);
     property(POLICY, &format!(r#""only_with_approval": {deletes}"#), expect!["property p: proven"]);
-    property(POLICY, &format!(r#""only_with_approval": {deletes}, "approvers": ["ana", "ben"]"#), expect!["property p: proven"]);
-    property(POLICY, &format!(r#""only_with_approval": {deletes}, "quorum": 2"#), expect![[r#"property p: refuted by an agent in `support` calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "destructive" (changes)"#]]);
+    property(
+        POLICY,
+        &format!(r#""only_with_approval": {deletes}, "approvers": ["ana", "ben"]"#),
+        expect!["property p: proven"],
+    );
+    property(
+        POLICY,
+        &format!(r#""only_with_approval": {deletes}, "quorum": 2"#),
+        expect![[
+            r#"property p: refuted by an agent in `support` calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "destructive" (changes)"#
+        ]],
+    );
     property(POLICY, &format!(r#""always_witnessed": {deletes}"#), expect!["property p: proven"]);
-    property(POLICY, r#""always_witnessed": {"environments": ["production"]}"#, expect![[r#"property p: refuted by an agent in `support` calls `crm/purge` on a target in `production`, with effect = "read" (reads)"#]]);
-    property(POLICY, r#""obligation": {"redact": {"effects": ["read"]}}"#, expect![[r#"property p: refuted by an agent in `support` calls `crm/purge` on a target in `production`, with effect = "read" (reads)"#]]);
+    property(
+        POLICY,
+        r#""always_witnessed": {"environments": ["production"]}"#,
+        expect![[
+            r#"property p: refuted by an agent in `support` calls `crm/purge` on a target in `production`, with effect = "read" (reads)"#
+        ]],
+    );
+    property(
+        POLICY,
+        r#""obligation": {"redact": {"effects": ["read"]}}"#,
+        expect![[
+            r#"property p: refuted by an agent in `support` calls `crm/purge` on a target in `production`, with effect = "read" (reads)"#
+        ]],
+    );
     property(POLICY, r#""always_denied": {"effects": ["spend"]}"#, expect!["property p: proven"]);
-    property(POLICY, r#""always_denied": {"effects": ["read"], "upstreams": ["lab"]}"#, expect![[r#"property p: refuted by an agent in no group calls `lab/query` on a target in `production`, with effect = "read" (reads)"#]]);
+    property(
+        POLICY,
+        r#""always_denied": {"effects": ["read"], "upstreams": ["lab"]}"#,
+        expect![[
+            r#"property p: refuted by an agent in no group calls `lab/query` on a target in `production`, with effect = "read" (reads)"#
+        ]],
+    );
 }
 
 #[test]
 fn a_property_of_no_call_proves_nothing() {
-    property(POLICY, r#""never": {"agents_in": ["support"], "agents_outside": ["support"]}"#, expect!["property p: refuted: no call is in its scope, so it says nothing: correct the scope"]);
+    property(
+        POLICY,
+        r#""never": {"agents_in": ["support"], "agents_outside": ["support"]}"#,
+        expect!["property p: refuted: no call is in its scope, so it says nothing: correct the scope"],
+    );
 }
 
 #[test]
@@ -133,14 +184,34 @@ fn properties_that_are_refused() {
         property.checked(&bundle, &source).map(|_| ()).unwrap_err()
     };
     let check = |property: &str, expected: Expect| expected.assert_eq(&refused(property));
-    check(r#""never": {"environments": ["prodution"]}"#, expect!["the environment `prodution` is not known (did you mean `production`?)"]);
-    check(r#""never": {"agents_outside": ["suport"]}"#, expect!["the group `suport` is not known (did you mean `support`?)"]);
+    check(
+        r#""never": {"environments": ["prodution"]}"#,
+        expect!["the environment `prodution` is not known (did you mean `production`?)"],
+    );
+    check(
+        r#""never": {"agents_outside": ["suport"]}"#,
+        expect!["the group `suport` is not known (did you mean `support`?)"],
+    );
     check(r#""never": {"agents": []}"#, expect!["an empty list of agents means no call; leave it out to mean any"]);
     check(r#""never": {"tools": ["crm/drop"]}"#, expect!["the tool `crm/drop` is not known"]);
-    check(r#""verdict": "allow""#, expect!["write exactly one of never, only_with_approval, always_denied, always_witnessed, obligation"]);
-    check(r#""never": {}, "always_denied": {}"#, expect!["write exactly one of never, only_with_approval, always_denied, always_witnessed, obligation"]);
+    check(
+        r#""verdict": "allow""#,
+        expect!["write exactly one of never, only_with_approval, always_denied, always_witnessed, obligation"],
+    );
+    check(
+        r#""never": {}, "always_denied": {}"#,
+        expect!["write exactly one of never, only_with_approval, always_denied, always_witnessed, obligation"],
+    );
     check(r#""always_denied": {}, "verdict": "allow""#, expect!["`verdict` belongs to `never`"]);
     check(r#""never": {}, "quorum": 2"#, expect!["`quorum` and `approvers` belong to `only_with_approval`"]);
-    check(r#""obligation": {"notary": {}}"#, expect!["`notary` is no obligation (did you mean `notify`?); known are max_rows, timeout, witness, redact, undo, sandbox, notify"]);
-    check(r#""never": {"when": {"amount_over": "1e3"}}"#, expect![[r#"`amount_over: 1e3` is no amount; write a decimal text, such as "100.50""#]]);
+    check(
+        r#""obligation": {"notary": {}}"#,
+        expect![
+            "`notary` is no obligation (did you mean `notify`?); known are max_rows, timeout, witness, redact, undo, sandbox, notify"
+        ],
+    );
+    check(
+        r#""never": {"when": {"amount_over": "1e3"}}"#,
+        expect![[r#"`amount_over: 1e3` is no amount; write a decimal text, such as "100.50""#]],
+    );
 }

@@ -27,6 +27,8 @@ pub(crate) async fn run(command: Policy, context: &Context) -> Result<Exit> {
     match command {
         Policy::Check => check(context),
         Policy::Activate(signer) => activate(&signer.human, context).await,
+        Policy::Test(test) => super::policy_test::run(&test, context),
+        Policy::Prove(prove) => super::policy_prove::run(prove, context).await,
     }
 }
 

@@ -53,7 +53,7 @@ impl Coverage {
 /// # Errors
 /// A case that Cedar cannot be asked about.
 pub fn coverage(ran: &[Ran<'_>], setting: &Setting<'_>) -> Result<Coverage, String> {
-    let sets = setting.bundle.sets();
+    let sets = setting.bundle.sets()?;
     let cases: Vec<_> = ran.iter().map(|ran| ran.case.clone()).collect();
     let sights = sights(&cases, setting)?;
     let reached: Vec<BTreeSet<&str>> = ran.iter().map(reached).collect();

@@ -61,7 +61,7 @@ impl Answer {
 
 /// Checks the names of an expectation.
 pub(super) fn checked(raw: &raw::Expect, setting: &Setting<'_>) -> Result<Expected, String> {
-    let sets = setting.bundle.sets();
+    let sets = setting.bundle.sets()?;
     let verdict = match raw.verdict {
         Some(raw::Verdict::Allow) => Some(Answer::Allow),
         Some(raw::Verdict::RequireApproval) => Some(Answer::RequireApproval),

@@ -33,11 +33,11 @@ pub(super) struct Swap<'p> {
 
 /// All cases, each with what holds.
 pub(super) fn sights<'a>(cases: &'a [Case], setting: &Setting<'_>) -> Result<Vec<Sight<'a>>, String> {
-    let sets = setting.bundle.sets();
+    let sets = setting.bundle.sets()?;
     let mut scopes: BTreeMap<String, ActionScope> = BTreeMap::new();
     let mut all = Vec::new();
     for case in cases {
-        let action = setting.bundle.action_of(&case.asked)?;
+        let action = setting.bundle.action_of(&case.asked);
         let scope = match scopes.get(&action.to_string()) {
             Some(scope) => scope.clone(),
             None => ActionScope::of(sets.schema, &action)?,

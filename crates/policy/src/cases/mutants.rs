@@ -111,7 +111,7 @@ pub struct Tally {
 /// # Errors
 /// A case that fails before anything is changed, or one that Cedar cannot be asked about.
 pub fn mutate(cases: &[Case], setting: &Setting<'_>, mut each: impl FnMut()) -> Result<Mutation, String> {
-    let sets = setting.bundle.sets();
+    let sets = setting.bundle.sets()?;
     let sights = sights(cases, setting)?;
     for sight in &sights {
         agrees(sight, setting)?;
@@ -146,7 +146,7 @@ fn agrees(sight: &Sight<'_>, setting: &Setting<'_>) -> Result<(), String> {
             case.name
         ));
     }
-    let ours = sight.answer(setting.bundle.sets(), None)?;
+    let ours = sight.answer(setting.bundle.sets()?, None)?;
     let same = Answer::of(&ours) == Answer::of(&truth)
         && (ours.determining, ours.gates, ours.obligations) == (truth.determining, truth.gates, truth.obligations)
         && (ours.errors.total == 0) == (truth.errors.total == 0);

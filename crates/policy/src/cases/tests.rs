@@ -154,7 +154,9 @@ fn what_cannot_be_understood_is_no_pass() {
     refused("", expect!["t.yaml:1: unexpected end of input at line 1, column 1"]);
     refused(
         &case("agent: shop, tool: crm/query", "verdit: allow"),
-        expect!["t.yaml:4: `verdit` is no key here (did you mean `verdict`?); known are verdict, policies, gates, obligations, error"],
+        expect![
+            "t.yaml:4: `verdit` is no key here (did you mean `verdict`?); known are verdict, policies, gates, obligations, error"
+        ],
     );
     refused(
         &case("agent: shop, tool: crm/query", "verdict: alow"),
@@ -166,7 +168,9 @@ fn what_cannot_be_understood_is_no_pass() {
     );
     refused(
         &case("agent: shop, tool: crm/qury", "verdict: allow"),
-        expect!["t.yaml:2: in case `x`: the tool `crm/qury` is not known (did you mean `crm/query`?); correct the name, or add it to the configuration, or say `unbound: true` where the case is about a tool without a binding"],
+        expect![
+            "t.yaml:2: in case `x`: the tool `crm/qury` is not known (did you mean `crm/query`?); correct the name, or add it to the configuration, or say `unbound: true` where the case is about a tool without a binding"
+        ],
     );
     refused(
         &case("agent: shop, tool: query", "verdict: allow"),
@@ -174,7 +178,9 @@ fn what_cannot_be_understood_is_no_pass() {
     );
     refused(
         &case("agent: shop, tool: cm/query, unbound: true", "verdict: allow"),
-        expect!["t.yaml:2: in case `x`: the upstream `cm` is not known (did you mean `crm`?); correct the name, or add it to the configuration"],
+        expect![
+            "t.yaml:2: in case `x`: the upstream `cm` is not known (did you mean `crm`?); correct the name, or add it to the configuration"
+        ],
     );
     refused(
         &case("agent: shop, tool: crm/query, unbound: true", "verdict: allow"),
@@ -182,11 +188,15 @@ fn what_cannot_be_understood_is_no_pass() {
     );
     refused(
         &case("agent: shp, tool: crm/query", "verdict: allow"),
-        expect!["t.yaml:2: in case `x`: the agent `shp` is not known (did you mean `shop`?); correct the name, or add it to the configuration"],
+        expect![
+            "t.yaml:2: in case `x`: the agent `shp` is not known (did you mean `shop`?); correct the name, or add it to the configuration"
+        ],
     );
     refused(
         &case("agent: shop, tool: crm/query, target: lap", "verdict: allow"),
-        expect!["t.yaml:2: in case `x`: the target `lap` is not known (did you mean `lab`?); correct the name, or add it to the configuration"],
+        expect![
+            "t.yaml:2: in case `x`: the target `lap` is not known (did you mean `lab`?); correct the name, or add it to the configuration"
+        ],
     );
     refused(
         &case("agent: shop, tool: crm/query, environment: staging", "verdict: allow"),
@@ -202,7 +212,9 @@ fn what_cannot_be_understood_is_no_pass() {
     );
     refused(
         &case("agent: shop, tool: crm/query", "verdict: allow, obligations: [witnes]"),
-        expect!["t.yaml:2: in case `x`: `witnes` is no obligation (did you mean `witness`?); write witness, redact, undo, sandbox, `{max_rows: 100}`, `{timeout: 30s}` or `{notify: ops}`"],
+        expect![
+            "t.yaml:2: in case `x`: `witnes` is no obligation (did you mean `witness`?); write witness, redact, undo, sandbox, `{max_rows: 100}`, `{timeout: 30s}` or `{notify: ops}`"
+        ],
     );
     refused(
         &case("agent: shop, tool: crm/query", "verdict: allow, error: true"),

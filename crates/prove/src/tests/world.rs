@@ -68,9 +68,9 @@ proptest! {
     #[test]
     fn what_is_assumed_holds(asked in requests()) {
         let bundle = bundle();
-        let sets = bundle.sets();
+        let sets = bundle.sets().unwrap();
         let request = bundle.question(&asked).unwrap();
-        let action = bundle.action_of(&asked).unwrap();
+        let action = bundle.action_of(&asked);
         let everything: BTreeSet<String> = [
             "statements", "rows_spelled", "recipients", "growing", "depth", "token_minutes_left", "now_ms", "amount_micros",
             "count", "percent_of_current", "percent_of_previous", "lease_minutes", "calls", "changes", "effect", "point",

@@ -1,0 +1,61 @@
+//! `policy`: what can be asked of it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::Signer;
+
+/// `policy`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Check configuration and policy, and say whether they are the accepted ones.
+    Check,
+    /// Accept configuration and policy as they are now. Needs a human's signature.
+    Activate(Signer),
+    /// Run cases: an action, its facts, and what must become of it. Exit code 1 if one fails.
+    Test(Test),
+    /// Prove what is true of every call, with the solver cvc5. Exit code 5 unless all of it is proven.
+    Prove(Prove),
+}
+
+/// `policy test`.
+#[derive(Debug, Args)]
+pub(crate) struct Test {
+    /// Files of cases; by default `policy/tests/*.yaml` beside the configuration.
+    pub(crate) files: Vec<PathBuf>,
+    /// List the rules that no case reaches, and those that hold in every case that they can see.
+    #[arg(long)]
+    pub(crate) coverage: bool,
+    /// Fail if fewer rules of a hundred are reached.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) min_coverage: Option<u8>,
+    /// Change every rule in every way, and list the changes that no case notices.
+    #[arg(long)]
+    pub(crate) mutate: bool,
+    /// With `--mutate`: fail if a change goes unnoticed.
+    #[arg(long, requires = "mutate")]
+    pub(crate) strict: bool,
+}
+
+/// `policy prove`.
+#[derive(Debug, Args)]
+pub(crate) struct Prove {
+    /// A file of properties; by default `policy/properties.yaml` beside the configuration, where it is there.
+    #[arg(long = "property", value_name = "FILE")]
+    pub(crate) properties: Vec<PathBuf>,
+    /// How the solver is called.
+    #[command(flatten)]
+    pub(crate) solving: Solving,
+}
+
+/// How the solver is called.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Solving {
+    /// The solver's program; by default COUNTERSIGN_CVC5, else `cvc5` on PATH.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) solver: Option<PathBuf>,
+    /// How long one question may take; what takes longer is not proven.
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    pub(crate) time_limit: String,
+}
