@@ -38,7 +38,47 @@ pub(crate) fn judge(attempt: &Attempt, at: TimeMs) -> Judgement {
     }
 }
 
-fn before_policy(attempt: &Attempt, at: TimeMs) -> Option<Reason> {
+/// What an attempt would have come to at the time `at`, with its own inputs, had policy answered `evaluation`.
+///
+/// For questions about the past: nothing that takes effect is decided here.
+#[must_use]
+pub fn in_hindsight(attempt: &Attempt, at: TimeMs, evaluation: Evaluation) -> (Verdict, Reason) {
+    let mut asked = attempt.clone();
+    asked.inputs.evaluation = Some(evaluation);
+    match judge(&asked, at) {
+        // Not with an answer at hand; a denial is the safe reading of "not".
+        Judgement::Ask => (Verdict::Deny, Reason::plain(ReasonCode::Internal)),
+        Judgement::Allow { reason, verdict, .. } => (verdict, reason),
+        Judgement::Park { gates } => {
+            let reason = Reason::by_policies(ReasonCode::Gate, policies(&gates));
+            (Verdict::RequireApproval { gates }, reason)
+        }
+        Judgement::Wait { gates, .. } => (Verdict::RequireApproval { gates }, Reason::plain(ReasonCode::Waiting)),
+        Judgement::Deny { reason } => (Verdict::Deny, reason),
+    }
+}
+
+/// What policy alone says: no grant, no budget, no freeze, no kill.
+#[must_use]
+pub fn by_policy_alone(evaluation: &Evaluation) -> (Verdict, Reason) {
+    if let Some(reason) = failed(evaluation) {
+        return (Verdict::Deny, reason);
+    }
+    let determining = || evaluation.determining.items.iter().cloned();
+    if evaluation.auto {
+        return (allowed(evaluation), Reason::by_policies(ReasonCode::PolicyPermit, determining()));
+    }
+    if evaluation.ceiling {
+        let reason = Reason::by_policies(ReasonCode::Gate, policies(&evaluation.gates));
+        return (Verdict::RequireApproval { gates: evaluation.gates.clone() }, reason);
+    }
+    let code = if evaluation.determining.total == 0 { ReasonCode::NoPermit } else { ReasonCode::PolicyForbid };
+    (Verdict::Deny, Reason::by_policies(code, determining()))
+}
+
+/// Why an attempt was denied whatever policy says, if it was.
+#[must_use]
+pub fn before_policy(attempt: &Attempt, at: TimeMs) -> Option<Reason> {
     let inputs = &attempt.inputs;
     let standing = &inputs.standing;
     if standing.abandoned {
@@ -104,19 +144,11 @@ fn exhausted(budget: &BudgetReading) -> Reason {
 }
 
 fn by_policy(attempt: &Attempt, evaluation: &Evaluation, at: TimeMs) -> Judgement {
-    if let Some(reason) = failed(evaluation) {
-        return Judgement::Deny { reason };
+    match by_policy_alone(evaluation) {
+        (Verdict::RequireApproval { .. }, _) => at_gates(attempt, evaluation, at),
+        (Verdict::Deny | Verdict::Defer { .. }, reason) => Judgement::Deny { reason },
+        (verdict, reason) => Judgement::Allow { reason, ticket: None, verdict },
     }
-    let determining = || evaluation.determining.items.iter().cloned();
-    if evaluation.auto {
-        let reason = Reason::by_policies(ReasonCode::PolicyPermit, determining());
-        return Judgement::Allow { reason, ticket: None, verdict: allowed(evaluation) };
-    }
-    if evaluation.ceiling {
-        return at_gates(attempt, evaluation, at);
-    }
-    let code = if evaluation.determining.total == 0 { ReasonCode::NoPermit } else { ReasonCode::PolicyForbid };
-    Judgement::Deny { reason: Reason::by_policies(code, determining()) }
 }
 
 /// What an action that may run is told: obligations add to an allow, whether policy or a grant allowed it.

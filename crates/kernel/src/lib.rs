@@ -35,6 +35,7 @@ mod tests;
 
 pub use event::{Command, Event, Salts};
 pub use history::Windows;
+pub use judge::{before_policy, by_policy_alone, in_hindsight};
 pub use keep::Hold;
 pub use kernel::Kernel;
 pub use kill::KillState;

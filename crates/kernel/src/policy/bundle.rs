@@ -107,6 +107,17 @@ impl Bundle {
         self.0.answer(asked, |_| self.0.whole()).unwrap_or_else(erred)
     }
 
+    /// The question in Cedar's own terms, with the entities that it is asked of: for who takes rules apart to explain
+    /// them. Nothing is decided with it.
+    ///
+    /// # Errors
+    /// Why the question cannot be asked of this bundle, for people.
+    pub fn in_cedar(&self, asked: &EvaluationRequest) -> Result<(Request, &Entities), String> {
+        let about = self.0.about(asked)?;
+        let types = self.0.arguments.get(&asked.upstream, &asked.tool);
+        Ok((request(asked, about.uids(), types, &self.0.schema)?, &self.0.entities))
+    }
+
     /// Whether `agent` may ever call `tool` of `upstream` on `target`, with whatever arguments and facts. False only where
     /// no call could be allowed or parked: nothing permits, or something forbids without a condition. For listings; a
     /// call is always asked about with [`Bundle::evaluate`].
