@@ -91,6 +91,7 @@ pub(crate) fn settings(config: &Config, policy: Digest, profile: &str) -> Settin
         agents: config.agents.keys().cloned().collect(),
         budgets: config.budgets.clone(),
         limits: Limits::default(),
+        accepted: std::collections::BTreeMap::new(),
     }
 }
 

@@ -8,7 +8,6 @@ use std::sync::LazyLock;
 use cedar_policy::{ActionConstraint, Entities, EntityUid, Policy, PolicySet, Request, Schema};
 use countersign_model::verdict::{Gate, Obligation};
 
-use super::schema::request;
 use super::slice::Slice;
 use super::{Bundle, EvaluationRequest};
 
@@ -62,7 +61,7 @@ impl Bundle {
     /// # Errors
     /// An agent or target that is not known, a number that policy cannot hold, or what does not fit the schema.
     pub fn question(&self, asked: &EvaluationRequest) -> Result<Request, String> {
-        request(asked, self.0.about(asked)?.uids(), &self.0.schema)
+        Ok(self.in_cedar(asked)?.0)
     }
 }
 

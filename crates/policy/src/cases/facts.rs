@@ -119,7 +119,7 @@ fn known(case: &raw::Case, binding: Option<&Binding>) -> Result<(Facts, Vec<u8>)
         let spelled = value.to_string().into_bytes();
         let node = json::parse(&spelled, &Limits::default()).map_err(text)?;
         arguments = json::canonical(&node, &spelled);
-        known = Some(facts(binding, &node));
+        known = Some(facts(binding, &node, &spelled));
     }
     if let Some(query) = &said.sql {
         known = Some(of_sql(query, binding));

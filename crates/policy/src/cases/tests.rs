@@ -44,6 +44,8 @@ fn upstreams() -> BTreeMap<UpstreamId, Upstream> {
         effect,
         arguments: [(argument.to_owned(), kind)].into(),
         subject: None,
+        labels: Default::default(),
+        trusted: vec![],
     };
     let tools = BTreeMap::from([
         ("query".parse().unwrap(), binding(None, "sql", ArgumentKind::Sql(Dialect::Sqlite))),
