@@ -2,13 +2,17 @@
 //!
 //! It only names things; `commands` does them. Every command takes `--json` and `--config`.
 
+mod people;
 mod policy;
+mod tools;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use people::{Human, Lease, Token};
 pub(crate) use policy::{Policy, Prove, Solving, Test};
+pub(crate) use tools::Tools;
 
 /// Nothing an agent does takes effect until it is countersigned.
 #[derive(Debug, Parser)]
@@ -67,6 +71,9 @@ pub(crate) enum Command {
     /// Check or accept the policy.
     #[command(subcommand)]
     Policy(Policy),
+    /// See what upstreams offer, what changed of it, and accept it.
+    #[command(subcommand)]
+    Tools(Tools),
     /// Issue or revoke tokens of agents.
     #[command(subcommand)]
     Token(Token),
@@ -533,62 +540,4 @@ pub(crate) struct Replay {
     /// The log's verifier key, as text or as a file; by default the ledger's own.
     #[arg(long, value_name = "VKEY")]
     pub(crate) key: Option<String>,
-}
-
-/// `token`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Token {
-    /// Issue a token to an agent of the configuration.
-    Issue {
-        /// The agent.
-        agent: String,
-        /// Tie it to a run.
-        #[arg(long, value_name = "RUN")]
-        run: Option<String>,
-        /// How long it is good for.
-        #[arg(long, value_name = "DURATION", default_value = "12h")]
-        ttl: String,
-        /// Write it to this file instead of printing it.
-        #[arg(long, short, value_name = "FILE")]
-        out: Option<PathBuf>,
-        /// Who signs.
-        #[command(flatten)]
-        signer: Signer,
-    },
-    /// Revoke a token by its session id.
-    Revoke {
-        /// The session id.
-        session: String,
-        /// Who signs.
-        #[command(flatten)]
-        signer: Signer,
-    },
-}
-
-/// `human`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Human {
-    /// Make a key for another human and enrol it; both passphrases are asked for.
-    Enrol {
-        /// The new human.
-        name: String,
-        /// Who signs.
-        #[command(flatten)]
-        signer: Signer,
-    },
-}
-
-/// `lease`.
-#[derive(Debug, Args)]
-pub(crate) struct Lease {
-    /// The session id of the token.
-    pub(crate) session: String,
-    /// The right's name, as policies ask for it.
-    pub(crate) name: String,
-    /// For how long.
-    #[arg(long = "for", value_name = "DURATION", default_value = "1h")]
-    pub(crate) duration: String,
-    /// Who signs.
-    #[command(flatten)]
-    pub(crate) signer: Signer,
 }

@@ -10,11 +10,13 @@ pub(crate) mod monitor;
 pub(crate) mod orders;
 pub(crate) mod policy;
 mod policy_prove;
+mod policy_separation;
 mod policy_test;
 pub(crate) mod query;
 pub(crate) mod replay;
 pub(crate) mod runs;
 pub(crate) mod signer;
+pub(crate) mod tools;
 pub(crate) mod unknown;
 pub(crate) mod up;
 pub(crate) mod witness;
@@ -53,6 +55,7 @@ async fn on_runtime(command: Command, context: &Context) -> Result<Exit> {
         Command::Erase(erase) => keep::erase(erase, context).await,
         Command::Hold(command) => keep::hold(command, context).await,
         Command::Policy(command) => policy::run(command, context).await,
+        Command::Tools(command) => tools::run(command, context).await,
         command => orders::run(command, context).await,
     }
 }

@@ -1,5 +1,6 @@
 //! The composition root: from a checked configuration to a gate, and nowhere else.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -13,8 +14,9 @@ use countersign_kernel::policy::{AgentDef, Bundle, PolicySource, TargetDef, Tool
 use countersign_kernel::{Limits, Settings};
 use countersign_ledger::{Recovered, RemoteSigner, Signer, Store};
 use countersign_model::Digest;
+use countersign_model::id::{ToolName, UpstreamId};
 
-use crate::config::Config;
+use crate::config::{Config, Upstream};
 use crate::layout::Layout;
 use crate::web;
 
@@ -37,6 +39,7 @@ pub(crate) fn source(config: &Config) -> Result<PolicySource> {
             .flat_map(|upstream| {
                 upstream.tools.iter().map(|(tool, binding)| ToolDef {
                     effect: binding.effect,
+                    input_schema: accepted_schema(upstream, tool),
                     ..ToolDef::named(upstream.id.clone(), tool.clone())
                 })
             })
@@ -49,6 +52,11 @@ pub(crate) fn source(config: &Config) -> Result<PolicySource> {
 /// Loads the policy bundle that a configuration names.
 pub(crate) fn bundle(config: &Config) -> Result<Bundle> {
     Ok(Bundle::load(&source(config)?)?)
+}
+
+/// The schema of a tool's arguments, as it was accepted.
+fn accepted_schema(upstream: &Upstream, tool: &ToolName) -> Option<String> {
+    upstream.accepted.as_ref()?.tools.get(tool)?.member("inputSchema")
 }
 
 /// What humans accept: configuration and policy together.
@@ -91,8 +99,14 @@ pub(crate) fn settings(config: &Config, policy: Digest, profile: &str) -> Settin
         agents: config.agents.keys().cloned().collect(),
         budgets: config.budgets.clone(),
         limits: Limits::default(),
-        accepted: std::collections::BTreeMap::new(),
+        accepted: config.upstreams.iter().filter_map(accepted_manifests).collect(),
     }
+}
+
+/// The hashes of the tools that were accepted of an upstream, where there is such a list.
+fn accepted_manifests(upstream: &Upstream) -> Option<(UpstreamId, BTreeMap<ToolName, Digest>)> {
+    let tools = &upstream.accepted.as_ref()?.tools;
+    Some((upstream.id.clone(), tools.iter().map(|(name, tool)| (name.clone(), tool.manifest())).collect()))
 }
 
 /// Opens the gate of an installation.

@@ -8,6 +8,7 @@ mod raw;
 mod retention;
 #[cfg(test)]
 mod tests;
+mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -23,7 +24,9 @@ use countersign_model::id::{AgentId, Environment, TargetId, TenantId, ToolName, 
 use countersign_receipt::WitnessKey;
 
 use crate::layout::Layout;
+use crate::tools::lock::Lock;
 use crate::web::Url;
+use tools::Beside;
 
 /// A checkpoint carries at most 16 signatures, and the log's own is one.
 const WITNESSES_MAX: usize = 8;
@@ -34,7 +37,7 @@ const LABELS_MAX: usize = 8;
 /// The whole configuration, checked.
 #[derive(Debug)]
 pub(crate) struct Config {
-    /// Hash of the file's bytes.
+    /// Hash of the file's bytes and of those that belong to it: bindings, and lists of accepted tools.
     pub(crate) hash: Digest,
     /// The folder of the file: relative paths start here.
     pub(crate) folder: PathBuf,
@@ -98,6 +101,19 @@ pub(crate) struct Upstream {
     pub(crate) tools: BTreeMap<ToolName, Binding>,
     /// What opens it.
     pub(crate) credential: Option<Credential>,
+    /// Where that is read from.
+    pub(crate) credential_from: Option<String>,
+    /// Environments that the credential may open together.
+    pub(crate) shared: BTreeSet<Environment>,
+    /// The tools that a human accepted, where there is such a list.
+    pub(crate) accepted: Option<Lock>,
+}
+
+impl Upstream {
+    /// The environments of its targets.
+    pub(crate) fn environments(&self) -> BTreeSet<&Environment> {
+        self.tools.values().map(|binding| &binding.environment).chain([&self.environment]).collect()
+    }
 }
 
 /// How an upstream is reached.
@@ -127,14 +143,28 @@ impl Config {
         Self::parse(&text, &folder).with_context(|| format!("in `{}`", path.display()))
     }
 
+    /// The same without bindings in files of their own and without lists of accepted tools: for the commands that
+    /// write these. Nothing may be decided by what comes of it.
+    pub(crate) fn load_bare(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        let folder = Layout::of_config(path).root().to_owned();
+        let bare = Beside::nothing();
+        Self::checked(&text, &folder, bare).with_context(|| format!("in `{}`", path.display()))
+    }
+
     /// Checks `text`; relative paths start at `folder`.
     pub(crate) fn parse(text: &str, folder: &Path) -> Result<Self> {
+        Self::checked(text, folder, Beside::default())
+    }
+
+    fn checked(text: &str, folder: &Path, mut beside: Beside) -> Result<Self> {
         let raw: raw::Config = serde_saphyr::from_str(text).map_err(|error| anyhow::anyhow!("{error}"))?;
         if raw.version != 1 {
             bail!("`version: {}` is not known; this build reads `version: 1`", raw.version);
         }
-        let upstreams =
-            raw.upstreams.into_iter().map(|upstream| checked_upstream(upstream, folder)).collect::<Result<Vec<_>>>()?;
+        let checked = |upstream| checked_upstream(upstream, folder, &mut beside);
+        let upstreams = raw.upstreams.into_iter().map(checked).collect::<Result<Vec<_>>>()?;
+        tools::check_credentials(&upstreams)?;
         if upstreams.len() != 1 {
             bail!("`upstreams` holds {} entries; this version runs exactly one", upstreams.len());
         }
@@ -149,7 +179,7 @@ impl Config {
         let agents = checked_agents(raw.agents)?;
         let policies = read_policies(&raw.policy, folder)?;
         Ok(Self {
-            hash: Digest::of("countersign configuration v1", &[text.as_bytes()]),
+            hash: tools::hash(text, &beside),
             folder: folder.to_owned(),
             tenant: TenantId::new(&raw.tenant).context("in `tenant`")?,
             origin: checked_origin(raw.origin)?,
@@ -274,8 +304,10 @@ fn read_policies(names: &[String], folder: &Path) -> Result<Vec<(String, String)
         .collect()
 }
 
-fn checked_upstream(raw: raw::Upstream, folder: &Path) -> Result<Upstream> {
+fn checked_upstream(mut raw: raw::Upstream, folder: &Path, beside: &mut Beside) -> Result<Upstream> {
     let id = UpstreamId::new(&raw.id).context("in `upstreams`")?;
+    tools::add_bindings(&mut raw, folder, beside)?;
+    let accepted = tools::accepted(&id, folder, beside)?;
     let within = || format!("in upstream `{id}`");
     let target = TargetId::new(&raw.target).with_context(within)?;
     let environment = Environment::new(&raw.environment).with_context(within)?;
@@ -285,6 +317,8 @@ fn checked_upstream(raw: raw::Upstream, folder: &Path) -> Result<Upstream> {
         (None, Some(_)) => bail!("upstream `{id}` has a `url` and an `env`; `env` is for a `command`"),
         _ => bail!("upstream `{id}` needs either a `command` (program and arguments) or a `url`"),
     };
+    let credential_from = raw.credential.as_ref().map(|credential| credential.from.clone());
+    let shared = tools::shared((raw.shared_environments, raw.reason), &id)?;
     let credential = match (raw.credential, &transport) {
         (None, _) => None,
         (Some(credential), Transport::Http { .. }) => Some(resolved(&credential, folder).with_context(within)?),
@@ -302,7 +336,7 @@ fn checked_upstream(raw: raw::Upstream, folder: &Path) -> Result<Upstream> {
             Ok((name, binding))
         })
         .collect::<Result<_>>()?;
-    Ok(Upstream { id, transport, target, environment, tools, credential })
+    Ok(Upstream { id, transport, target, environment, tools, credential, credential_from, shared, accepted })
 }
 
 fn checked_binding(raw: raw::Tool, target: &TargetId, environment: &Environment) -> Result<Binding> {

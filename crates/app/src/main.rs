@@ -21,6 +21,7 @@ mod sample;
 mod show;
 mod terminal;
 mod timeline;
+mod tools;
 mod walk;
 mod web;
 

@@ -145,6 +145,20 @@ pub(crate) const FAINT: anstyle::Style = anstyle::Style::new().dimmed();
 /// Bold.
 pub(crate) const STRONG: anstyle::Style = anstyle::Style::new().bold();
 
+/// Asks yes or no on the terminal itself, so that no pipe can answer. Anything but `y` is no.
+pub(crate) fn confirm(question: &str) -> Result<bool> {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let mut terminal = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/tty")
+        .map_err(|_| usage("there is no terminal to ask at; look at what would be accepted, then give `--yes`"))?;
+    terminal.write_all(question.as_bytes())?;
+    let mut answer = String::new();
+    BufReader::new(terminal).read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
 /// Asks for the passphrase of `human`'s key, on the terminal.
 pub(crate) fn passphrase(prompt: &str) -> Result<String> {
     rpassword::prompt_password(prompt).context(

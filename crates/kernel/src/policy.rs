@@ -17,6 +17,7 @@ mod near;
 mod patterns;
 mod request;
 mod schema;
+pub mod separation;
 mod slice;
 #[cfg(test)]
 mod tests;

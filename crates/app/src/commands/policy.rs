@@ -61,12 +61,14 @@ pub(crate) fn warning_lines(warnings: &[String]) -> String {
 fn check(context: &Context) -> Result<Exit> {
     let (config, bundle) = load(&context.layout)?;
     let now = InForce { configuration: config.hash, policy: bundle.hash() };
-    let warnings = warnings(&config, &bundle);
+    let separation = super::policy_separation::findings(&config, &bundle)?;
+    let mut warnings = warnings(&config, &bundle);
+    warnings.extend(separation.iter().map(super::policy_separation::Finding::line));
     let accepted = read(&context.layout)?.is_some_and(|signed| accepts(&signed, now));
     let value = json!({
         "configuration": now.configuration.hex(), "policy": now.policy.hex(), "acceptance_found": accepted,
         "agents": config.agents.len(), "upstreams": config.upstreams.len(), "policies": config.policies.len(),
-        "warnings": warnings,
+        "warnings": warnings, "separation": separation.iter().map(|found| found.json()).collect::<Vec<_>>(),
     });
     let state = if accepted {
         "an acceptance of both is there; `countersign up` checks its signature and runs them"

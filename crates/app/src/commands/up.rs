@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::policy;
 use crate::compose::{self, InForce};
-use crate::config::{Config, Transport};
+use crate::config::{self, Config, Transport};
 use crate::context::Context;
 use crate::feed::Feed;
 use crate::layout::Layout;
@@ -106,7 +106,9 @@ async fn serve_gate(
     gate.adopt_kills().await?;
     let console = Console::bind(&layout.admin_socket(), gate.clone())
         .with_context(|| format!("cannot make the admin plane `{}`", layout.admin_socket().display()))?;
-    let upstream = Upstream::connect(upstream(config)?).await.map_err(|error| not_reached(config, &error))?;
+    let configured = config.upstreams.first().context("the configuration names no upstream")?;
+    let connected = Upstream::connect(upstream(config, configured)?).await;
+    let upstream = connected.map_err(|error| not_reached(configured, &error))?;
     let front = FrontConfig::new(config.listen)
         .with_hosts(&config.hosts)?
         .with_origins(&config.origins)?
@@ -176,9 +178,8 @@ fn announce(layout: &Layout, out: Output, address: &str, (gate, warnings): (&Gat
     Ok(())
 }
 
-/// Checked configuration of the one upstream.
-fn upstream(config: &Config) -> Result<UpstreamConfig> {
-    let upstream = config.upstreams.first().context("the configuration names no upstream")?;
+/// How an upstream is reached.
+pub(super) fn upstream(config: &Config, upstream: &config::Upstream) -> Result<UpstreamConfig> {
     let id = upstream.id.clone();
     let limits =
         UpstreamLimits { call_timeout: Duration::from_millis(config.call_timeout_ms), ..UpstreamLimits::default() };
@@ -195,12 +196,12 @@ fn upstream(config: &Config) -> Result<UpstreamConfig> {
 }
 
 /// What the operator has to look at.
-fn not_reached(config: &Config, error: &UpstreamError) -> anyhow::Error {
-    let way = config.upstreams.first().map(|upstream| match &upstream.transport {
+pub(super) fn not_reached(upstream: &config::Upstream, error: &UpstreamError) -> anyhow::Error {
+    let way = match &upstream.transport {
         Transport::Stdio { command, .. } => format!("its `command: {}`", command.join(" ")),
         Transport::Http { url } => format!("its `url: {url}`"),
-    });
-    anyhow::anyhow!("{error}; check {} under `upstreams`", way.unwrap_or_default())
+    };
+    anyhow::anyhow!("{error}; check {way} under `upstreams`")
 }
 
 /// `./server` means beside the configuration; a bare name is looked up in `PATH`.

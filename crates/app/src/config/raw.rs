@@ -76,6 +76,18 @@ pub(super) struct Upstream {
     pub(super) credential: Option<Credential>,
     #[serde(default)]
     pub(super) tools: BTreeMap<String, Tool>,
+    pub(super) bindings: Option<String>,
+    #[serde(default)]
+    pub(super) shared_environments: Vec<String>,
+    pub(super) reason: Option<String>,
+}
+
+/// A file of bindings.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Bindings {
+    pub(super) upstream: String,
+    pub(super) tools: BTreeMap<String, Tool>,
 }
 
 #[derive(Deserialize)]

@@ -80,6 +80,55 @@ fn accepts_and_refuses() {
     );
 }
 
+const TOKEN: &str = "credential: {header: Authorization, from: 'file:policy.cedar'}";
+
+#[test]
+fn one_credential_opens_one_environment_unless_somebody_says_why() {
+    let upstream = |more: &str| format!("url: 'http://127.0.0.1:1/mcp'\n    {TOKEN}{more}");
+    let staging = |more: &str| {
+        let text = upstream(more);
+        let tool = "\n    tools:\n      query: {target: lab, environment: staging, arguments: {sql: sql.sqlite}}\n";
+        (text, tool)
+    };
+    let check_both = |more: &str, want: &str| {
+        let (text, tool) = staging(more);
+        let from = "command: [sqlite-server, crm.db]\n    tools:\n      query: {arguments: {sql: sql.sqlite}}\n";
+        check(from, &format!("{text}{tool}"), want);
+    };
+    check("command: [sqlite-server, crm.db]", &upstream(""), "ok ");
+    check_both("", "`file:policy.cedar` of upstream `crm` opens targets in production and staging");
+    check_both("\n    shared_environments: [production, staging]", "needs a `reason`");
+    check_both("\n    shared_environments: [production]\n    reason: one", "opens targets in");
+    check_both("\n    shared_environments: [production, staging]\n    reason: one account only", "ok ");
+}
+
+#[test]
+fn bindings_in_a_file_are_bindings_and_are_hashed() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("policy.cedar"), "").unwrap();
+    let parsed = |more: &str, file: &str| {
+        std::fs::write(folder.path().join("crm.yaml"), file).unwrap();
+        let text = GOOD.replace("target: crm\n", &format!("target: crm\n    bindings: {more}\n"));
+        Config::parse(&text, folder.path())
+    };
+    let good = "upstream: crm\ntools: {look: {effect: read, arguments: {id: plain}}}";
+    let config = parsed("crm.yaml", good).unwrap();
+    let names: Vec<_> = config.upstreams[0].tools.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["look", "query"]);
+    let other = parsed("crm.yaml", &format!("{good}\n# a comment")).unwrap();
+    assert_ne!(config.hash, other.hash);
+    for (name, file, want) in [
+        ("crm.yaml", good.replace("look", "query"), "bound in the configuration and in `crm.yaml`"),
+        ("crm.yaml", good.replace("crm", "erp"), "those of upstream `erp`"),
+        ("crm.yaml", good.replace("effect", "efect"), "efect"),
+        ("crm.yaml", good.replace("tools", "tool"), "tool"),
+        ("gone.yaml", good.to_owned(), "countersign tools bind crm"),
+    ] {
+        let error = format!("{:#}", parsed(name, &file).unwrap_err());
+        assert!(error.contains(want), "wanted `{want}`, got: {error}");
+    }
+}
+
 #[test]
 fn durations() {
     for (text, want) in [

@@ -13,6 +13,7 @@ pub(crate) mod outbound;
 mod pipe;
 mod stdio;
 mod supervise;
+mod survey;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -39,8 +40,9 @@ use link::Link;
 use outbound::{Outbound, Progress};
 
 pub use link::LinkError;
-pub use listing::Handshake;
+pub use listing::{Handshake, manifest};
 pub use outbound::Reply;
+pub use survey::{Survey, survey};
 
 /// `list_changed` notifications that a slow listener may lag behind.
 const CHANGES_QUEUE: usize = 16;

@@ -24,7 +24,7 @@ pub mod front;
 pub mod undo;
 pub mod wire;
 
-pub use execute::{Executor, Reply, Upstream, UpstreamError};
+pub use execute::{Executor, Reply, Survey, Upstream, UpstreamError, manifest, survey};
 pub use front::Server;
 
 /// The one method that is an action.

@@ -81,13 +81,39 @@ fn read_handshake(reply: &Reply) -> Result<Handshake, LinkError> {
     })
 }
 
-/// Lists every page. A name that comes twice makes the whole listing unreadable: which of two definitions a call
-/// would mean is not ours to guess. A tool whose name no call can carry is left out.
+/// Every tool with what is known of it.
 pub(super) async fn list_tools(
     link: &Link,
     handshake: &Handshake,
     limits: &UpstreamLimits,
 ) -> Result<BTreeMap<ToolName, Listed>, LinkError> {
+    let definitions = list_definitions(link, handshake, limits).await?;
+    let known = |definition: &Definition| Listed {
+        manifest: manifest(&definition.raw),
+        output_schema: definition.output_schema,
+    };
+    Ok(definitions.iter().map(|(name, definition)| (name.clone(), known(definition))).collect())
+}
+
+/// The hash of the very bytes of a tool's definition: what is on record, and what a human accepts.
+#[must_use]
+pub fn manifest(definition: &[u8]) -> Digest {
+    Digest::of("countersign tool v1", &[definition])
+}
+
+/// A tool as its upstream defines it.
+pub(super) struct Definition {
+    pub(super) raw: Bytes,
+    output_schema: bool,
+}
+
+/// Lists every page. A name that comes twice makes the whole listing unreadable: which of two definitions a call
+/// would mean is not ours to guess. A tool whose name no call can carry is left out.
+pub(super) async fn list_definitions(
+    link: &Link,
+    handshake: &Handshake,
+    limits: &UpstreamLimits,
+) -> Result<BTreeMap<ToolName, Definition>, LinkError> {
     let mut tools = BTreeMap::new();
     if !handshake.has_tools() {
         return Ok(tools);
@@ -107,7 +133,7 @@ pub(super) async fn list_tools(
     Err(LinkError::Unreadable(format!("more than {} pages of tools", limits.pages_max)))
 }
 
-fn read_page(reply: &Reply, tools: &mut BTreeMap<ToolName, Listed>) -> Result<Option<String>, LinkError> {
+fn read_page(reply: &Reply, tools: &mut BTreeMap<ToolName, Definition>) -> Result<Option<String>, LinkError> {
     let unreadable = |what: &str| LinkError::Unreadable(what.to_owned());
     let Outcome::Result(result) = reply.outcome() else {
         return Err(unreadable("the upstream answered `tools/list` with an error"));
@@ -122,11 +148,8 @@ fn read_page(reply: &Reply, tools: &mut BTreeMap<ToolName, Listed>) -> Result<Op
                 continue;
             }
         };
-        let known = Listed {
-            manifest: Digest::of("countersign tool v1", &[&reply.frame().raw(tool)]),
-            output_schema: tool.get("outputSchema").is_some(),
-        };
-        if let Some(_twice) = tools.insert(name.clone(), known) {
+        let definition = Definition { raw: reply.frame().raw(tool), output_schema: tool.get("outputSchema").is_some() };
+        if let Some(_twice) = tools.insert(name.clone(), definition) {
             return Err(LinkError::Unreadable(format!("tool `{name}` is listed twice")));
         }
     }

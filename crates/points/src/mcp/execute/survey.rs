@@ -1,0 +1,61 @@
+//! A look at an upstream: what it says of itself and of its tools, for a human who is to accept it.
+//!
+//! Handshake and listing only, the same as the gateway's, over a connection of its own that ends with the look. It must
+//! not call a tool. It does not cover prompts and resources, which are not governed and do not pass.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use countersign_effects::json::{Limits, Node, parse};
+use countersign_model::id::ToolName;
+use tokio::sync::broadcast;
+
+use super::link::LinkError;
+use super::{CHANGES_QUEUE, UpstreamError, listing, supervise};
+use crate::mcp::config::UpstreamConfig;
+
+/// What an upstream says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survey {
+    /// The server's name, as it gives it.
+    pub name: String,
+    /// The server's version, as it gives it.
+    pub version: String,
+    /// What it tells the model about itself; empty where it says nothing.
+    pub instructions: String,
+    /// The raw definition of every tool that can be called through the gateway.
+    pub tools: BTreeMap<ToolName, Bytes>,
+}
+
+/// Opens the upstream, shakes hands, lists its tools over all pages, and leaves.
+///
+/// # Errors
+/// Where it cannot be reached, or its answers cannot be read.
+pub async fn survey(config: UpstreamConfig) -> Result<Survey, UpstreamError> {
+    let failed = |source| UpstreamError { upstream: config.id.clone(), source };
+    let (changes, _) = broadcast::channel(CHANGES_QUEUE);
+    let link = supervise::open(&config, &changes).await.map_err(failed)?;
+    let looked = async {
+        let handshake = listing::shake_hands(&link).await?;
+        link.agree(handshake.version(), &changes);
+        let definitions = listing::list_definitions(&link, &handshake, &config.limits).await?;
+        let tools = definitions.into_iter().map(|(name, definition)| (name, definition.raw)).collect();
+        said(handshake.governed(), tools)
+    };
+    let looked = looked.await;
+    link.farewell().await;
+    link.close();
+    looked.map_err(failed)
+}
+
+fn said(handshake: &[u8], tools: BTreeMap<ToolName, Bytes>) -> Result<Survey, LinkError> {
+    let read = parse(handshake, &Limits::default()).map_err(|error| LinkError::Unreadable(error.to_string()))?;
+    let text = |node: Option<&Node>| node.and_then(Node::as_str).unwrap_or_default().to_owned();
+    let server = read.get("serverInfo");
+    Ok(Survey {
+        name: text(server.and_then(|server| server.get("name"))),
+        version: text(server.and_then(|server| server.get("version"))),
+        instructions: text(read.get("instructions")),
+        tools,
+    })
+}
