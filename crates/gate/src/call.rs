@@ -65,6 +65,8 @@ pub struct Executed<R> {
     pub cost_microusd: Option<u64>,
     /// The handle with which the effect can be undone, for the record's commitment; `None` where there is none.
     pub undo: Option<Vec<u8>>,
+    /// Whether secrets in `reply` were replaced. Without it nothing is passed on where policy demands it.
+    pub redacted: bool,
     /// What the point needs for its answer; `None` where there is nothing to pass on.
     pub reply: Option<R>,
 }

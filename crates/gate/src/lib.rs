@@ -28,6 +28,7 @@ pub mod witness;
 
 pub use self::erase::Destroyed;
 pub use self::open::{GateError, Parts};
+pub use self::pipeline::unenforced;
 pub use self::prune::{Below, Cut, Plan};
 pub use self::refuse::DENIALS_MAX;
 pub use self::sealing::payload_of;

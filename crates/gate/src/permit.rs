@@ -15,6 +15,7 @@ use std::sync::Arc;
 use countersign_model::Principal;
 use countersign_model::id::UpstreamId;
 use countersign_model::unit::LeafIndex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::credential::Credential;
@@ -30,6 +31,16 @@ pub struct Permit {
     epoch: u64,
     switch: Arc<KillSwitch>,
     cancel: CancellationToken,
+    terms: Terms,
+}
+
+/// What an effect is under, by the obligations of its verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// When it must have ended.
+    pub(crate) deadline: Option<Instant>,
+    /// Whether secrets in its result must be replaced before the agent sees it.
+    pub(crate) redacts: bool,
 }
 
 /// What the gate knows when it mints a permit; made only in `pipeline`.
@@ -41,6 +52,7 @@ pub(crate) struct Minting {
     pub(crate) epoch: u64,
     pub(crate) switch: Arc<KillSwitch>,
     pub(crate) cancel: CancellationToken,
+    pub(crate) terms: Terms,
 }
 
 /// Why an effect may not begin, or must end.
@@ -50,6 +62,8 @@ pub enum Stop {
     Killed,
     /// The caller cancelled.
     Cancelled,
+    /// The time that a policy gives it is over.
+    Late,
 }
 
 impl Stop {
@@ -59,6 +73,7 @@ impl Stop {
         match self {
             Self::Killed => "stopped by the kill switch",
             Self::Cancelled => "cancelled by the caller",
+            Self::Late => "stopped when the time was over that policy gives it",
         }
     }
 }
@@ -69,8 +84,8 @@ pub type Cut = Arc<dyn Fn() + Send + Sync>;
 
 impl Permit {
     pub(crate) fn mint(minting: Minting) -> Self {
-        let Minting { principal, upstream, credential, intent, epoch, switch, cancel } = minting;
-        Self { principal, upstream, credential, intent, epoch, switch, cancel }
+        let Minting { principal, upstream, credential, intent, epoch, switch, cancel, terms } = minting;
+        Self { principal, upstream, credential, intent, epoch, switch, cancel, terms }
     }
 
     /// The upstream that this permit is for.
@@ -85,23 +100,38 @@ impl Permit {
         self.intent
     }
 
+    /// Whether secrets in the result must be replaced before the agent sees it. Who does so says it in
+    /// [`crate::call::Executed::redacted`]; a reply of which nobody says it is withheld.
+    #[must_use]
+    pub const fn redacts(&self) -> bool {
+        self.terms.redacts
+    }
+
     /// Checks the kill epoch and starts the effect, under one guard. Call it when nothing stands
     /// between you and the first byte; `cut` closes the transport by force.
     ///
     /// # Errors
-    /// [`Stop`] where a kill covers the caller, or covered it since the permit was minted, or the caller cancelled.
+    /// [`Stop`] where a kill covers the caller, or covered it since the permit was minted, the caller cancelled, or the
+    /// time is over.
     pub fn begin(self, cut: Cut) -> Result<Effect, Stop> {
         if self.cancel.is_cancelled() {
             return Err(Stop::Cancelled);
         }
+        if self.terms.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(Stop::Late);
+        }
         let (id, killed) = self.switch.enter(&self.principal, self.epoch, cut)?;
-        Ok(Effect { id, killed, cancel: self.cancel, credential: self.credential, switch: self.switch })
+        let deadline = self.terms.deadline;
+        Ok(Effect { id, killed, cancel: self.cancel, credential: self.credential, switch: self.switch, deadline })
     }
 
     /// Resolves when the effect must not begin any more: lets a point give up its place in a queue.
     pub async fn stopped(&self) -> Stop {
-        self.cancel.cancelled().await;
-        Stop::Cancelled
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Stop::Cancelled,
+            () = over(self.terms.deadline) => Stop::Late,
+        }
     }
 }
 
@@ -114,6 +144,15 @@ pub struct Effect {
     cancel: CancellationToken,
     credential: Option<Credential>,
     switch: Arc<KillSwitch>,
+    deadline: Option<Instant>,
+}
+
+/// Resolves at the deadline; without one, never.
+async fn over(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Effect {
@@ -129,6 +168,7 @@ impl Effect {
             biased;
             () = self.killed.cancelled() => Stop::Killed,
             () = self.cancel.cancelled() => Stop::Cancelled,
+            () = over(self.deadline) => Stop::Late,
         }
     }
 }

@@ -22,7 +22,7 @@ use countersign_receipt::{Receipt, ReceiptProof, Role, TlogProof};
 use crate::Gate;
 use crate::call::{Answer, Call, Execute, Executed};
 use crate::catalog::Framed;
-use crate::permit::{Minting, Permit};
+use crate::permit::{Minting, Permit, Terms};
 use crate::state::Step;
 
 /// Why nothing is proposed or commanded for now.
@@ -104,6 +104,7 @@ impl Gate {
                 return self.not_started(seq, (slot, intent, &sealer), reason).await;
             }
         };
+        let terms = terms(&attempt);
         let permit = Permit::mint(Minting {
             principal: attempt.principal.clone(),
             upstream: attempt.upstream.clone(),
@@ -112,9 +113,10 @@ impl Gate {
             epoch,
             switch: self.switch().clone(),
             cancel: call.cancel.clone(),
+            terms,
         });
         let begun = self.clock().monotonic_ms();
-        let executed = executor.execute(permit).await;
+        let executed = withheld(terms, executor.execute(permit).await);
         let duration_ms = self.clock().monotonic_ms().saturating_sub(begun);
         self.settle(seq, (slot, intent, &sealer), executed, duration_ms).await
     }
@@ -141,8 +143,14 @@ impl Gate {
         let Verdict::Modify { obligations } = &attempt.verdict else {
             return Ok(None);
         };
-        if obligations.iter().any(|obligation| *obligation != Obligation::Witness) {
-            return Err(Reason::plain(ReasonCode::Unsupported));
+        if let Some(word) = obligations.iter().find_map(unenforced) {
+            return Err(Reason::because(
+                ReasonCode::Unsupported,
+                &format!("the obligation `{word}` cannot be enforced here"),
+            ));
+        }
+        if !obligations.contains(&Obligation::Witness) {
+            return Ok(None);
         }
         let witnessed = tokio::select! {
             biased;
@@ -166,6 +174,7 @@ impl Gate {
             cost_microusd: None,
             undo: None,
             note: Some(note),
+            redacted: false,
             reply: None,
         };
         match self.settle(call, recorded, executed, 0).await {
@@ -289,6 +298,45 @@ impl Gate {
     pub(crate) fn receipt(&self, proofs: Vec<ReceiptProof>) -> Receipt {
         Receipt { log: self.ledger().verifier_key().name().to_owned(), proofs }
     }
+}
+
+/// The word of an obligation that no point of this version can keep. A call under it never begins.
+#[must_use]
+pub const fn unenforced(obligation: &Obligation) -> Option<&'static str> {
+    match obligation {
+        Obligation::MaxRows { .. } => Some("max_rows"),
+        Obligation::Undo => Some("undo"),
+        Obligation::Sandbox => Some("sandbox"),
+        // Telling somebody holds nothing up: that it is owed stands in the record.
+        Obligation::Timeout { .. } | Obligation::Witness | Obligation::Redact | Obligation::Notify { .. } => None,
+    }
+}
+
+/// What the effect of an intent is under. Of several times the shortest counts; it begins now.
+fn terms(attempt: &Attempt) -> Terms {
+    let Verdict::Modify { obligations } = &attempt.verdict else {
+        return Terms::default();
+    };
+    let limits = obligations.iter().filter_map(|obligation| match obligation {
+        Obligation::Timeout { ms } => Some(Duration::from_millis(*ms)),
+        _ => None,
+    });
+    // A time that no clock can hold is no limit of this process; the point has one of its own.
+    let deadline = limits.min().and_then(|limit| tokio::time::Instant::now().checked_add(limit));
+    Terms { deadline, redacts: obligations.contains(&Obligation::Redact) }
+}
+
+/// A reply that should have been redacted, and of which nobody says that it was, goes to nobody.
+fn withheld<R>(terms: Terms, executed: Executed<R>) -> Executed<R> {
+    if !terms.redacts {
+        return executed;
+    }
+    if !executed.redacted && executed.reply.is_some() {
+        let note = Some("the reply could not be redacted, so it is withheld".to_owned());
+        return Executed { reply: None, note, ..executed };
+    }
+    // A note may quote what the reply may not.
+    Executed { note: executed.note.as_deref().map(|note| cleaned(note).into_owned()), ..executed }
 }
 
 fn proof(role: Role, leaf: Vec<u8>, committed: Committed) -> ReceiptProof {

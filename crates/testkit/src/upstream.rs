@@ -130,7 +130,7 @@ impl ScriptedUpstream {
     /// A call of this upstream that waits for its permit.
     #[must_use]
     pub fn call(&self, bytes: &[u8]) -> ScriptedCall {
-        ScriptedCall { upstream: self.clone(), bytes: bytes.to_vec() }
+        ScriptedCall { upstream: self.clone(), bytes: bytes.to_vec(), redacts: false }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -171,6 +171,15 @@ impl Transport {
 pub struct ScriptedCall {
     upstream: ScriptedUpstream,
     bytes: Vec<u8>,
+    redacts: bool,
+}
+
+impl ScriptedCall {
+    /// The same by a point that says that it redacts replies.
+    #[must_use]
+    pub fn redacting(self) -> Self {
+        Self { redacts: true, ..self }
+    }
 }
 
 impl Execute for ScriptedCall {
@@ -180,7 +189,7 @@ impl Execute for ScriptedCall {
         let upstream = &self.upstream;
         let script = upstream.lock().script.clone();
         let transport = Transport { upstream: upstream.clone(), intent: permit.intent(), cut: Arc::default() };
-        let intent = permit.intent();
+        let (intent, permit_redacts) = (permit.intent(), permit.redacts());
         let effect = match permit.begin(transport.cutter()) {
             Ok(effect) => effect,
             Err(stop) => return ended(Status::NotStarted, 0, Some(stop.as_str())),
@@ -222,7 +231,7 @@ impl Execute for ScriptedCall {
                 disk.crash();
                 done(sent)
             }
-            _ => done(sent),
+            _ => Executed { redacted: self.redacts && permit_redacts, ..done(sent) },
         }
     }
 }
@@ -245,6 +254,7 @@ fn ended(status: Status, bytes_sent: u64, note: Option<&str>) -> Executed<Vec<u8
         note: note.map(str::to_owned),
         cost_microusd: None,
         undo: None,
+        redacted: false,
         reply: None,
     }
 }

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_console::wire;
-use countersign_gate::Gate;
-use countersign_kernel::policy::Bundle;
+use countersign_gate::{Gate, unenforced};
+use countersign_kernel::policy::{Bundle, near_environments};
 use countersign_model::command::{Deed, Signed};
 use countersign_model::verdict::Obligation;
 use countersign_model::{Body, Digest, from_canonical, to_canonical};
@@ -41,16 +41,29 @@ pub(crate) fn load(layout: &Layout) -> Result<(Config, Bundle)> {
 
 /// What is well formed and yet cannot be what anybody wants, for people.
 pub(crate) fn warnings(config: &Config, bundle: &Bundle) -> Vec<String> {
-    if !config.witnesses.is_empty() {
-        return Vec::new();
-    }
-    let denied = bundle.demanding(&Obligation::Witness).map(|id| {
+    let unwitnessed = config.witnesses.is_empty().then(|| bundle.demanding(&Obligation::Witness));
+    let unwitnessed = unwitnessed.into_iter().flatten().map(|id| {
         format!(
             "policy `{id}` demands a witness and the configuration lists none: every call that it covers is denied; \
              add one under `witnesses:`, or remove the obligation"
         )
     });
-    denied.collect()
+    let unkept = bundle.obligations().filter_map(|(id, obligation)| {
+        let word = unenforced(obligation)?;
+        Some(format!(
+            "policy `{id}` demands `{word}`, which nothing of this version can enforce: every call that it covers is \
+             denied; remove the obligation, or forbid these calls"
+        ))
+    });
+    // Contradictions between targets are errors of loading, which came before.
+    let environments = config.targets().unwrap_or_default();
+    let near = near_environments(environments.values()).into_iter().map(|(a, b)| {
+        format!(
+            "the environments `{a}` and `{b}` have similar names: a policy that names one does not hold in the other; \
+             spell them alike if they are meant as one"
+        )
+    });
+    unwitnessed.chain(unkept).chain(near).collect()
 }
 
 /// The same as lines to put under a result.

@@ -93,6 +93,11 @@ impl Bundle {
         self.0.obligations.iter().filter(move |(_, demanded)| *demanded == obligation).map(|(id, _)| id.as_str())
     }
 
+    /// Every obligation with the id of the policy that demands it, in the order of ids.
+    pub fn obligations(&self) -> impl Iterator<Item = (&str, &Obligation)> {
+        self.0.obligations.iter().map(|(id, obligation)| (id.as_str(), obligation))
+    }
+
     /// Answers one question. A pure function of the request and the bundle.
     #[must_use]
     pub fn evaluate(&self, asked: &EvaluationRequest) -> Evaluation {

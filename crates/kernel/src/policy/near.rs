@@ -8,6 +8,8 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use countersign_model::id::Environment;
+
 use super::PolicySource;
 use super::annotation::{Complaint, complaint};
 
@@ -18,7 +20,8 @@ const SHORT_MIN: usize = 3;
 pub(super) fn alike(source: &PolicySource) -> Vec<Complaint> {
     let mut by_look: BTreeMap<String, &str> = BTreeMap::new();
     let mut found = Vec::new();
-    for name in environments(source) {
+    let names: BTreeSet<&str> = source.targets.iter().map(|target| target.environment.as_str()).collect();
+    for name in names {
         if let Some(other) = by_look.insert(look(name), name) {
             let problem =
                 format!("the environments `{other}` and `{name}` look alike, and a rule for one misses the other");
@@ -33,18 +36,15 @@ pub(super) fn alike(source: &PolicySource) -> Vec<Complaint> {
 
 /// Pairs of environments that may be meant to be one, such as `prod` and `production`: worth a warning.
 #[must_use]
-pub fn near_environments(source: &PolicySource) -> Vec<(String, String)> {
-    let names: Vec<&str> = environments(source).into_iter().collect();
+pub fn near_environments<'a>(environments: impl IntoIterator<Item = &'a Environment>) -> Vec<(String, String)> {
+    let names: BTreeSet<&str> = environments.into_iter().map(Environment::as_str).collect();
+    let names: Vec<&str> = names.into_iter().collect();
     let mut pairs = Vec::new();
     for (at, a) in names.iter().enumerate() {
         let later = names.iter().skip(at.saturating_add(1));
         pairs.extend(later.filter(|b| are_near(a, b)).map(|b| ((*a).to_owned(), (*b).to_owned())));
     }
     pairs
-}
-
-fn environments(source: &PolicySource) -> BTreeSet<&str> {
-    source.targets.iter().map(|target| target.environment.as_str()).collect()
 }
 
 /// A name as it looks at a glance.

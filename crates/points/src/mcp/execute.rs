@@ -3,7 +3,8 @@
 //! An [`Upstream`] is one handshake, one listing and one live link, kept up by a supervisor that no request can
 //! trigger. An [`Executor`] is one call that waits for its permit. What reaches an upstream without a permit are the
 //! exchanges listed in [`crate::mcp::EXCHANGES`], and nothing else. It must not know sessions of clients or how an
-//! answer is worded. It does not cover obligations: a permit of this version carries none.
+//! answer is worded. Of obligations it keeps two: the time that a permit gives, which ends the effect like a
+//! cancellation, and the redaction of the result. The others are kept or refused before there is a permit.
 
 pub(crate) mod http;
 pub(crate) mod leave;
@@ -204,7 +205,7 @@ pub(crate) struct ProgressTo {
 
 impl ProgressTo {
     fn into_progress(self) -> Progress {
-        Progress { token: self.token, span: self.span, events: self.events }
+        Progress { token: self.token, span: self.span, is_muted: false, events: self.events }
     }
 }
 
@@ -234,10 +235,15 @@ impl Executor {
             return outbound::not_started("the permit is for another upstream");
         }
         let live = self.upstream.shared.link.borrow().clone();
-        match live {
-            Some(live) => live.link.call(leave, &self.request).await,
-            None => outbound::not_started("the upstream is down and is being started again"),
+        let Some(live) = live else {
+            return outbound::not_started("the upstream is down and is being started again");
+        };
+        if !leave.redacts() {
+            return live.link.call(leave, &self.request).await;
         }
+        let progress = self.request.progress.clone().map(|progress| Progress { is_muted: true, ..progress });
+        let request = Outbound { progress, ..self.request.clone() };
+        outbound::redacted(live.link.call(leave, &request).await)
     }
 }
 

@@ -44,7 +44,8 @@ fn no_id_has_letters_of_another_alphabet() {
 #[test]
 fn names_that_may_be_meant_as_one_are_told() {
     let check = |names: &[&str], expected: &[(&str, &str)]| {
-        let found = near_environments(&source(names));
+        let source = source(names);
+        let found = near_environments(source.targets.iter().map(|target| &target.environment));
         let expected: Vec<_> = expected.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
         assert_eq!(found, expected);
     };

@@ -15,6 +15,7 @@ pub(crate) trait Leave: Send {
     type InFlight: InFlight;
 
     fn upstream(&self) -> &UpstreamId;
+    fn redacts(&self) -> bool;
     fn begin(self, cut: Cut) -> Result<Self::InFlight, Stop>;
     fn stopped(&self) -> impl Future<Output = Stop> + Send;
 }
@@ -30,6 +31,10 @@ impl Leave for Permit {
 
     fn upstream(&self) -> &UpstreamId {
         Self::upstream(self)
+    }
+
+    fn redacts(&self) -> bool {
+        Self::redacts(self)
     }
 
     fn begin(self, cut: Cut) -> Result<Effect, Stop> {

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use countersign_effects::json::Limits;
+use countersign_effects::secrets;
 use countersign_gate::call::Executed;
 use countersign_model::record::Status;
 use tokio::sync::mpsc;
@@ -54,6 +55,17 @@ impl Reply {
         &self.outcome
     }
 
+    /// The reply without secrets in its result or error; none where it cannot be read again.
+    pub(crate) fn redacted(self) -> Option<Self> {
+        let (Outcome::Result(node) | Outcome::Error(node)) = &self.outcome;
+        let Some(clean) = secrets::redacted(node, self.frame.bytes()) else {
+            return Some(self);
+        };
+        let bytes = splice::replace(self.frame.bytes(), &node.span, &clean.json);
+        // A marker can be longer than what it stands for.
+        Self::of(Frame::read(bytes.into(), &reading(usize::MAX)).ok()?)
+    }
+
     /// The raw bytes of the result or the error.
     #[must_use]
     pub fn raw(&self) -> Bytes {
@@ -70,6 +82,8 @@ pub(crate) struct Progress {
     pub(crate) token: Bytes,
     /// Where its token stands in the parameters.
     pub(crate) span: Range<usize>,
+    /// Whether nothing is handed on: what an upstream says meanwhile may hold what its result may not.
+    pub(crate) is_muted: bool,
     /// The client's stream. Bounded: what does not fit is dropped, for a slow client may not hold up an upstream.
     pub(crate) events: mpsc::Sender<Bytes>,
 }
@@ -77,6 +91,9 @@ pub(crate) struct Progress {
 impl Progress {
     /// Hands on a `notifications/progress` of the upstream, under the client's own token.
     pub(crate) fn relay(&self, frame: &Frame) {
+        if self.is_muted {
+            return;
+        }
         let Message::Notification { params: Some(params), .. } = frame.message() else { return };
         let Some(token) = params.get("progressToken") else { return };
         let event = splice::replace(frame.bytes(), &token.span, &self.token);
@@ -145,8 +162,15 @@ fn ended(status: Status, note: &str, bytes_sent: usize) -> Executed<Reply> {
         note: Some(note.to_owned()),
         cost_microusd: None,
         undo: None,
+        redacted: false,
         reply: None,
     }
+}
+
+/// What goes back to the agent, without secrets. The record commits to what the upstream said; it is not that.
+pub(crate) fn redacted(executed: Executed<Reply>) -> Executed<Reply> {
+    let reply = executed.reply.and_then(Reply::redacted);
+    Executed { redacted: true, reply, ..executed }
 }
 
 /// The upstream answered.
@@ -170,6 +194,7 @@ pub(crate) fn answered(reply: Reply, bytes_sent: usize) -> Executed<Reply> {
         // MCP names neither.
         cost_microusd: None,
         undo: None,
+        redacted: false,
         reply: Some(reply),
     }
 }

@@ -23,6 +23,7 @@ pub(crate) struct TestLeave {
     pub(crate) cancel: CancellationToken,
     pub(crate) cut: Arc<Mutex<Option<Cut>>>,
     pub(crate) credential: Option<Credential>,
+    pub(crate) redacts: bool,
     /// Held by the effect in flight as well.
     pub(crate) alive: Arc<()>,
 }
@@ -35,6 +36,7 @@ impl TestLeave {
             cancel,
             cut: Arc::default(),
             credential: None,
+            redacts: false,
             alive: Arc::new(()),
         }
     }
@@ -54,6 +56,10 @@ impl Leave for TestLeave {
 
     fn upstream(&self) -> &UpstreamId {
         &self.upstream
+    }
+
+    fn redacts(&self) -> bool {
+        self.redacts
     }
 
     fn begin(self, cut: Cut) -> Result<Self, Stop> {

@@ -280,6 +280,30 @@ async fn too_many_in_flight_start_nothing() {
     assert_eq!(calling.await.unwrap().note.as_deref(), Some("cancelled by the caller"));
 }
 
+/// The record commits to what the upstream said; the agent gets it without secrets, and no word meanwhile.
+#[tokio::test]
+async fn under_redaction_no_secret_passes() {
+    let (upstream, _seen) = Upstream::scripted(limits()).await.unwrap();
+    let leave = || TestLeave { redacts: true, ..leave() };
+    let secret = "AKIAIOSFODNN7EXAMPLE";
+    let params = r#"{"name":"progress","_meta":{"progressToken":7}}"#;
+    let start = params.find('7').unwrap();
+    let (events, mut received) = mpsc::channel(8);
+    let progress = ProgressTo { span: start..start + 1, token: "7".into(), events };
+    let ended = Executor::new(upstream.clone(), params.into(), Some(progress)).carry_out(leave()).await;
+    assert_eq!((ended.status, ended.redacted), (Status::Done, true));
+    assert!(received.try_recv().is_err(), "what an upstream says meanwhile is not redacted, so it is not handed on");
+    let params = format!(r#"{{"name":"echo","arguments":{{"key":"is {secret}"}}}}"#);
+    let ended = Executor::new(upstream.clone(), params.into(), None).carry_out(leave()).await;
+    let reply = ended.reply.unwrap();
+    assert!(String::from_utf8_lossy(&ended.result).contains(secret), "{:?}", ended.result);
+    let shown = String::from_utf8(reply.raw().to_vec()).unwrap();
+    assert!(shown.contains("[redacted:aws-access-key]") && !shown.contains(secret), "{shown}");
+    assert_eq!(reply.frame().bytes().windows(secret.len()).filter(|part| *part == secret.as_bytes()).count(), 0);
+    let plain = executor(&upstream, "echo").carry_out(leave()).await;
+    assert_eq!(plain.reply.unwrap().raw(), plain.result, "what holds no secret passes byte for byte");
+}
+
 #[tokio::test]
 async fn a_permit_of_another_upstream_opens_nothing() {
     let (upstream, seen) = Upstream::scripted(limits()).await.unwrap();
@@ -299,7 +323,7 @@ async fn a_child_that_does_not_start_is_an_error() {
 #[test]
 fn the_token_in_a_frame_is_the_requests_own_id() {
     let (events, _received) = mpsc::channel(1);
-    let progress = Progress { token: "\"x\"".into(), span: 26..29, events };
+    let progress = Progress { token: "\"x\"".into(), span: 26..29, is_muted: false, events };
     let params = Bytes::from_static(br#"{"_meta":{"progressToken":"x"}}"#);
     let outbound = Outbound { method: "tools/call", params: Some(params), progress: Some(progress) };
     let frame = String::from_utf8(outbound.frame(41)).unwrap();
