@@ -13,6 +13,7 @@ mod journal;
 mod ledger;
 mod machine;
 mod pass;
+mod policy_windows;
 mod report;
 mod run;
 mod serve;
@@ -68,6 +69,8 @@ enum Role {
     Index(index::IndexPlan),
     /// The ledger alone, beside a plain file.
     Ledger(ledger::LedgerPlan),
+    /// Counts in windows: what reading one costs with few events and with many.
+    Windows(policy_windows::WindowsPlan),
     /// Measure how long a start-up takes on a long log, whole and from a snapshot.
     Startup(startup::Startup),
     /// Open the gate of an installation once and say how long it took.
@@ -121,6 +124,7 @@ fn play(cli: Cli) -> Result<()> {
     match &cli.role {
         Some(Role::Index(plan)) => return index::run(plan),
         Some(Role::Ledger(plan)) => return ledger::run(plan),
+        Some(Role::Windows(plan)) => return policy_windows::run(*plan),
         Some(Role::Startup(asked)) => return startup::run(asked.records, asked.dir.as_deref()),
         Some(Role::Open { root }) => return startup::open(root),
         _ => {}
@@ -135,7 +139,7 @@ fn play(cli: Cli) -> Result<()> {
                 let records = pass::Records { journal: journal::Journal::create(&journal)?, intent, outcome };
                 pass::serve(upstream, Some(records)).await
             }
-            Some(Role::Index(_) | Role::Ledger(_) | Role::Startup(_) | Role::Open { .. }) | None => {
+            Some(Role::Index(_) | Role::Ledger(_) | Role::Startup(_) | Role::Windows(_) | Role::Open { .. }) | None => {
                 let measured = run::run(&cli.plan).await?;
                 report::print(&cli.plan, &measured)
             }

@@ -18,7 +18,7 @@ use countersign_gate::kill::{KillAck, KillSwitch};
 use countersign_gate::view::Stored;
 use countersign_gate::{Evaluate, Gate, GateError, Parts, SnapshotRules};
 use countersign_kernel::identity::TokenKey;
-use countersign_kernel::policy::{AgentDef, Bundle, PolicySource, TargetDef, ToolDef};
+use countersign_kernel::policy::{AgentDef, Bundle, PatternDef, PolicySource, TargetDef, ToolDef};
 use countersign_kernel::{BudgetRule, BudgetScope, Event, Kernel, Limits, Retention, Settings};
 use countersign_ledger::{Config, Ledger, PublishMode, Recovered, Store};
 use countersign_model::action::Point;
@@ -70,6 +70,8 @@ const TOKEN_TTL_MS: u64 = 24 * 3_600_000;
 pub struct Rules {
     /// The text of the one policy file.
     pub policy: String,
+    /// Patterns of the policy.
+    pub patterns: Vec<PatternDef>,
     /// Hard limits.
     pub budgets: Vec<BudgetRule>,
     /// The kernel's bounds.
@@ -88,6 +90,7 @@ impl Default for Rules {
         let ledger = Config { chunk_bytes: 1, publish: PublishMode::Inline, idle_sync: None, ..Config::default() };
         Self {
             policy: POLICY.to_owned(),
+            patterns: Vec::new(),
             budgets: vec![Self::calls_per_run(100)],
             limits: Limits::default(),
             evaluation_ms: 20_000,
@@ -172,13 +175,13 @@ pub fn arguments(sql: &str) -> String {
     serde_json::json!({ "sql": sql }).to_string()
 }
 
-fn source(policy: &str) -> PolicySource {
+fn source(Rules { policy, patterns, .. }: &Rules) -> PolicySource {
     PolicySource {
-        policies: vec![("test.cedar".to_owned(), policy.to_owned())],
+        policies: vec![("test.cedar".to_owned(), policy.clone())],
         agents: ["coder", "other"].map(|name| AgentDef { id: id(name), groups: Vec::new() }).to_vec(),
         targets: vec![TargetDef { id: id("crm"), environment: id("production") }],
         tools: ["query", "slow", "look_up"].map(|tool| ToolDef::named(id("crm"), id(tool))).to_vec(),
-        patterns: Vec::new(),
+        patterns: patterns.clone(),
         humans: None,
     }
 }
@@ -221,7 +224,7 @@ impl Stage {
     #[must_use]
     pub fn new(rules: Rules) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let bundle = Arc::new(Bundle::load(&source(&rules.policy)).unwrap());
+        let bundle = Arc::new(Bundle::load(&source(&rules)).unwrap());
         Self {
             runtime: Arc::new(runtime),
             rules,

@@ -4,7 +4,7 @@
 //! what it counts too many happened within one bucket's length before it began: 5 s before a minute, 30 s before ten
 //! minutes, 2 min before an hour, 30 min before a day. It must not know what is counted.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use countersign_model::TimeMs;
 use countersign_model::record::Recent;
@@ -24,10 +24,16 @@ pub struct Windows {
     day: Ring,
 }
 
-/// The buckets of one window by their number since the epoch: at most one more than the window has.
+/// The buckets of one window, oldest first: none, or one more than the window has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-#[cbor(transparent)]
-struct Ring(#[n(0)] BTreeMap<u64, u64>);
+#[cbor(map)]
+struct Ring {
+    /// The number of the last one since the epoch.
+    #[n(0)]
+    newest: u64,
+    #[n(1)]
+    counts: VecDeque<u64>,
+}
 
 /// A window and the length of its buckets, in milliseconds.
 #[derive(Clone, Copy)]
@@ -72,17 +78,37 @@ impl Windows {
 
 impl Ring {
     fn add(&mut self, at: TimeMs, span: Span) {
-        self.0 = self.0.split_off(&span.first(at));
-        let bucket = self.0.entry(span.bucket(at.0)).or_default();
-        *bucket = bucket.saturating_add(1);
+        let bucket = span.bucket(at.0);
+        if self.counts.is_empty() {
+            self.counts.resize(span.buckets(), 0);
+            self.newest = bucket;
+        }
+        let passed = usize::try_from(bucket.saturating_sub(self.newest)).unwrap_or(usize::MAX);
+        for _ in 0..passed.min(self.counts.len()) {
+            self.counts.pop_front();
+            self.counts.push_back(0);
+        }
+        self.newest = self.newest.max(bucket);
+        if let Some(newest) = self.counts.back_mut() {
+            *newest = newest.saturating_add(1);
+        }
     }
 
+    /// Looks at every bucket, however many are in use.
     fn read(&self, now: TimeMs, span: Span) -> u64 {
-        self.0.range(span.first(now)..).fold(0, |sum, (_, count)| sum.saturating_add(*count))
+        let first = span.first(now);
+        let numbered = self.counts.iter().rev().zip((0..=self.newest).rev());
+        numbered.fold(0, |sum, (count, bucket)| if bucket >= first { sum.saturating_add(*count) } else { sum })
     }
 }
 
 impl Span {
+    /// How many buckets can reach into the window: it begins and ends within one.
+    fn buckets(self) -> usize {
+        let whole = self.window_ms.checked_div(self.bucket_ms).unwrap_or(0);
+        usize::try_from(whole).unwrap_or(usize::MAX).saturating_add(1)
+    }
+
     /// The bucket that holds the earliest moment of the window that ends at `now`.
     const fn first(self, now: TimeMs) -> u64 {
         self.bucket(now.0.saturating_sub(self.window_ms))
