@@ -51,7 +51,7 @@ pub(crate) struct Replayed {
 }
 
 /// The entities of a counterexample, with the actions of the schema.
-fn entities(env: &Env, schema: &Schema) -> Result<Entities, String> {
+pub(crate) fn entities(env: &Env, schema: &Schema) -> Result<Entities, String> {
     let own = env.entities.iter().filter(|entity| entity.uid().type_name().to_string() != "Action").cloned();
     Entities::from_entities(own, Some(schema)).map_err(|error| error.to_string())
 }

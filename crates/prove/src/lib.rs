@@ -8,8 +8,11 @@
 //! that make facts, the kernel's counters, budgets, or what a binding says of a tool.
 
 mod counter;
+mod diff;
 mod expr;
 mod findings;
+mod fix;
+mod pairs;
 mod property;
 mod question;
 mod slice;
@@ -19,7 +22,9 @@ mod tests;
 pub mod world;
 
 pub use counter::Counterexample;
+pub use diff::{Difference, Kind, Widening, diff};
 pub use findings::{Finding, Report, Verdict, prove};
+pub use pairs::Side;
 pub use property::{Claim, Property, PropertyFile, Scope, When};
 pub use question::Prover;
 pub use solver::{Limits, Solver, SolverMissing};

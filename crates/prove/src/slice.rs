@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cedar_policy::{EntityUid, Policy, PolicySet, Schema};
 use countersign_kernel::policy::{ActionScope, Bundle};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::expr;
 
@@ -65,7 +65,6 @@ fn of_any_action(policy: &Policy) -> Result<Policy, String> {
     let mut spelled = policy.to_json().map_err(|error| error.to_string())?;
     if let Some(members) = spelled.as_object_mut() {
         members.insert("action".to_owned(), json!({"op": "All"}));
-        members.insert("annotations".to_owned(), Value::Object(serde_json::Map::new()));
     }
     Policy::from_json(Some(policy.id().clone()), spelled).map_err(|error| error.to_string())
 }

@@ -2,6 +2,7 @@
 
 mod fixture;
 mod hostile;
+mod wider;
 mod world;
 
 use expect_test::{Expect, expect};

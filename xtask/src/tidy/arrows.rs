@@ -14,10 +14,12 @@ const FENCE: &str = "```arrows";
 const REMEDY: &str = "make the block say what Cargo says, after a review of the new edge";
 
 /// What each crate may name. An edge that is missing here is a decision about the design, not a detail.
-const MAY_NAME: [(&str, &[&str]); 14] = [
+const MAY_NAME: [(&str, &[&str]); 16] = [
     ("model", &[]),
     ("effects", &["model"]),
     ("kernel", &["model"]),
+    ("policy", &["effects", "kernel", "model"]),
+    ("prove", &["kernel", "model"]),
     ("receipt", &["model"]),
     ("verifier", &["model", "receipt"]),
     ("ledger", &["model", "receipt"]),
@@ -25,7 +27,13 @@ const MAY_NAME: [(&str, &[&str]); 14] = [
     ("gate", &["effects", "kernel", "ledger", "model", "receipt"]),
     ("points", &["effects", "gate", "model", "receipt"]),
     ("console", &["effects", "gate", "kernel", "ledger", "model", "receipt"]),
-    ("app", &["console", "effects", "gate", "index", "kernel", "ledger", "model", "points", "receipt", "verifier"]),
+    (
+        "app",
+        &[
+            "console", "effects", "gate", "index", "kernel", "ledger", "model", "points", "policy", "prove", "receipt",
+            "verifier",
+        ],
+    ),
     ("testkit", &["console", "effects", "gate", "kernel", "ledger", "model", "points", "receipt"]),
     (
         "bench",
