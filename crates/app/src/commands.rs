@@ -9,6 +9,8 @@ pub(crate) mod log;
 pub(crate) mod monitor;
 pub(crate) mod orders;
 pub(crate) mod policy;
+mod policy_activate;
+mod policy_diff;
 mod policy_prove;
 mod policy_separation;
 mod policy_test;

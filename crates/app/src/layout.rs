@@ -51,6 +51,11 @@ impl Layout {
         self.root.join("activation")
     }
 
+    /// Where the sources of accepted policies lie.
+    pub(crate) fn sources(&self) -> PathBuf {
+        self.root.join("policies")
+    }
+
     /// The ledger's folder.
     pub(crate) fn ledger(&self) -> PathBuf {
         self.root.join("ledger")

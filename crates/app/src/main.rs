@@ -19,6 +19,7 @@ mod payloads;
 #[cfg(test)]
 mod sample;
 mod show;
+mod sources;
 mod terminal;
 mod timeline;
 mod tools;

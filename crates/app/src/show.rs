@@ -80,6 +80,7 @@ pub(crate) fn order(commanded: &countersign_model::record::Commanded) -> String 
     let more = match &command.deed {
         Deed::Lease { name, until, .. } => format!(" of {name} until {}", when(until.0)),
         Deed::Freeze { environment, until } => format!(" of {environment} until {}", when(until.0)),
+        Deed::Activate { widening: Some(digest), .. } => format!(" of a wider policy ({})", digest.short()),
         _ => String::new(),
     };
     format!("{}{more} by {}", deed(&command.deed), command.human)
@@ -139,6 +140,10 @@ pub(crate) fn describe(index: u64, record: &Record) -> Value {
         Body::Commanded(commanded) => json!({
             "deed": deed(&commanded.signed.command.deed), "human": commanded.signed.command.human.as_str(),
             "session": commanded.session.as_ref().map(|session| session.as_str()),
+            "widening": match &commanded.signed.command.deed {
+                countersign_model::command::Deed::Activate { widening, .. } => widening.map(|digest| digest.hex()),
+                _ => None,
+            },
         }),
         Body::Refused(refused) => json!({
             "reason": refused.reason.code.as_str(), "detail": refused.reason.detail, "count": refused.count,

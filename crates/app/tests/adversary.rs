@@ -248,7 +248,8 @@ async fn forged_acceptances(at: &Installation, strict: &Setup) {
         at.configure(&Setup { policy, budgets: strict.budgets.clone(), ..Setup::lab() });
         let hashes = at.run(&["policy", "check"]).json();
         let digest = |name: &str| hex(hashes[name].as_str().unwrap());
-        let deed = Deed::Activate { configuration: digest("configuration"), policy: digest("policy"), serial };
+        let deed =
+            Deed::Activate { configuration: digest("configuration"), policy: digest("policy"), serial, widening: None };
         let forged = mallory(at, OWNER).command(Digest([0; 32]), deed);
         fs::write(&activation, forged["signed"].as_str().unwrap()).unwrap();
         refuses(at, 3, &["does not count"]).await;

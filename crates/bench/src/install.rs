@@ -249,7 +249,7 @@ async fn begin(gate: &Gate, now: InForce, sessions: usize) -> Result<Vec<String>
     let public = human.key.public_key().as_ref().try_into()?;
     human.command(gate, Deed::Enrol { human: human.id.clone(), key: public }).await?;
     let InForce { configuration, policy } = now;
-    human.command(gate, Deed::Activate { configuration, policy, serial: 1 }).await?;
+    human.command(gate, Deed::Activate { configuration, policy, serial: 1, widening: None }).await?;
     let agent: AgentId = AGENT.parse()?;
     let mut tokens = Vec::new();
     for _ in 0..sessions {

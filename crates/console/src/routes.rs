@@ -87,6 +87,7 @@ async fn status(State(gate): State<Gate>) -> Json<wire::Status> {
         size: now.size,
         failure: now.failure,
         waiting: now.waiting,
+        activation_policy: gate.activation().map(|activation| activation.policy.hex()),
         activation_serial: gate.activation().map_or(0, |activation| activation.serial),
         in_flight: now.in_flight,
         killed: now.killed,

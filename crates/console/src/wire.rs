@@ -182,6 +182,9 @@ pub struct Status {
     pub waiting: usize,
     /// The serial of the acceptance of configuration and policy on record; zero where there is none.
     pub activation_serial: u64,
+    /// The hash of the policy that was accepted last, in hexadecimal.
+    #[serde(default)]
+    pub activation_policy: Option<String>,
     /// Effects in flight.
     pub in_flight: usize,
     /// What is killed.

@@ -187,7 +187,7 @@ impl State {
                     session.leases.insert(name.clone(), Lease { since, until: *until });
                 }
             }
-            Deed::Activate { configuration, policy, serial } => {
+            Deed::Activate { configuration, policy, serial, .. } => {
                 self.activation = Some(Activation { configuration: *configuration, policy: *policy, serial: *serial });
             }
             Deed::ConfirmClock => self.clock_doubt = None,

@@ -94,6 +94,11 @@ pub enum Deed {
         /// Counts up with every activation, so that an old one cannot come back.
         #[n(2)]
         serial: u64,
+        /// What a human was shown of how this policy is wider than the one in force, and consented to: the digest of both
+        /// policies' hashes and of every line. Absent where it was proven not to be wider, where nothing was in force, and
+        /// in acceptances of versions that did not compare.
+        #[n(3)]
+        widening: Option<Digest>,
     },
     /// The clock is right: leases that a jump suspended hold again.
     #[n(8)]

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test helper may panic")]
 
 use countersign_model::action::{Point, Principal};
+use countersign_model::command::Deed;
 use countersign_model::encoding::{Bounded, LEAF_BYTES_MAX, clipped};
 use countersign_model::facts::{
     BOUND_BYTES_MAX, Bound, Effect, Facts, LABEL_BYTES_MAX, NAMES_MAX, RUN_LABELS_MAX, SQL_BYTES_MAX, SqlFacts,
@@ -14,7 +15,7 @@ use countersign_model::record::{
 };
 use countersign_model::unit::{LeafIndex, Seq, TimeMs};
 use countersign_model::verdict::{GATES_MAX, Gate, OBLIGATIONS_MAX, Obligation};
-use countersign_model::{Body, Reason, ReasonCode, Record, Verdict};
+use countersign_model::{Body, Reason, ReasonCode, Record, Verdict, from_canonical, to_canonical};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 
@@ -148,6 +149,21 @@ proptest! {
         let cut = clipped(&text, max);
         prop_assert!(cut.len() <= max && text.starts_with(&cut));
     }
+}
+
+/// What was signed before a field was added must still be the bytes that were signed.
+#[test]
+fn an_acceptance_without_a_widening_is_spelled_as_before() {
+    let deed =
+        |widening| Deed::Activate { configuration: Digest([1; 32]), policy: Digest([2; 32]), serial: 3, widening };
+    let digest = |byte: u8| [&[0x58, 0x20][..], &[byte; 32]].concat();
+    let before = [&[0x84, 0x07][..], &digest(1), &digest(2), &[0x03]].concat();
+    assert_eq!(to_canonical(&deed(None)).unwrap(), before);
+    assert_eq!(from_canonical::<Deed>(&before).unwrap(), deed(None));
+    let wider = deed(Some(Digest([4; 32])));
+    let spelled = to_canonical(&wider).unwrap();
+    assert_eq!(spelled, [&[0x85, 0x07][..], &digest(1), &digest(2), &[0x03], &digest(4)].concat());
+    assert_eq!(from_canonical::<Deed>(&spelled).unwrap(), wider);
 }
 
 #[test]

@@ -12,11 +12,40 @@ pub(crate) enum Policy {
     /// Check configuration and policy, and say whether they are the accepted ones.
     Check,
     /// Accept configuration and policy as they are now. Needs a human's signature.
-    Activate(Signer),
+    Activate(Activate),
     /// Run cases: an action, its facts, and what must become of it. Exit code 1 if one fails.
     Test(Test),
     /// Prove what is true of every call, with the solver cvc5. Exit code 5 unless all of it is proven.
     Prove(Prove),
+    /// Prove that nothing became wider from one policy to another, or show what did, and which rule did it. Exit code 1
+    /// if something did, 5 if it is not known.
+    Diff(Diff),
+}
+
+/// `policy activate`.
+#[derive(Debug, Args)]
+pub(crate) struct Activate {
+    /// Consent to exactly what became wider: the digest that the command shows.
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) accept_wider: Option<String>,
+    /// How the solver is called.
+    #[command(flatten)]
+    pub(crate) solving: Solving,
+    /// Who signs.
+    #[command(flatten)]
+    pub(crate) signer: Signer,
+}
+
+/// `policy diff`.
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// The old policy: `active`, the hash of an accepted one, a configuration or its folder, or a policy file.
+    pub(crate) old: String,
+    /// The new policy, in the same ways; by default that of the configuration.
+    pub(crate) new: Option<String>,
+    /// How the solver is called.
+    #[command(flatten)]
+    pub(crate) solving: Solving,
 }
 
 /// `policy test`.

@@ -18,6 +18,7 @@ use crate::cli::Init;
 use crate::compose::{self, InForce};
 use crate::keys::{HumanKey, private_folder, random, write_new};
 use crate::layout::{Layout, file_name};
+use crate::sources;
 use crate::terminal::{Exit, GOOD, Output, STRONG, new_passphrase, usage};
 
 const CONFIG: &str = include_str!("../templates/countersign.yaml");
@@ -82,7 +83,8 @@ pub(crate) fn make(layout: &Layout, plan: &Plan<'_>, key: &HumanKey, phrase: &st
     Ledger::create(&Store::real(layout.ledger()), &origin)?;
     let (config, bundle) = policy::load(layout)?;
     let now = InForce { configuration: config.hash, policy: bundle.hash() };
-    policy::write(layout, &policy::sign(key, &origin, now, 1)?)?;
+    sources::keep(layout, &compose::source(&config)?, now.policy)?;
+    policy::write(layout, &policy::sign(key, &origin, now, (1, None))?)?;
     let (gate, _) = compose::open(&config, bundle, layout)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(begin(&gate, layout, (key, &origin, now), plan.agent));

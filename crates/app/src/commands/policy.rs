@@ -26,9 +26,10 @@ use crate::terminal::{Exit, WAIT, denied, usage};
 pub(crate) async fn run(command: Policy, context: &Context) -> Result<Exit> {
     match command {
         Policy::Check => check(context),
-        Policy::Activate(signer) => activate(&signer.human, context).await,
+        Policy::Activate(activate) => super::policy_activate::run(activate, context).await,
         Policy::Test(test) => super::policy_test::run(&test, context),
         Policy::Prove(prove) => super::policy_prove::run(prove, context).await,
+        Policy::Diff(diff) => super::policy_diff::run(diff, context).await,
     }
 }
 
@@ -100,34 +101,21 @@ fn check(context: &Context) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-async fn activate(human: &str, context: &Context) -> Result<Exit> {
-    let (config, bundle) = load(&context.layout)?;
-    let now = InForce { configuration: config.hash, policy: bundle.hash() };
-    // The acceptance that lies there says nothing: an agent of this user could have put it there, with any number in it.
-    let serial = recorded_serial(context).await?.saturating_add(1);
-    let key = context.open_key(human)?;
-    write(&context.layout, &sign(&key, &config.origin, now, serial)?)?;
-    let warnings = warnings(&config, &bundle);
-    context.out.result(
-        &json!({"accepted": true, "serial": serial, "policy": now.policy.hex(), "warnings": warnings}),
-        &format!("accepted by {human} as number {serial}; restart the gateway to run it{}", warning_lines(&warnings)),
-    );
-    Ok(Exit::Done)
-}
-
-/// The serial of the last acceptance on record, so that the next one is later.
-async fn recorded_serial(context: &Context) -> Result<u64> {
+/// The serial of the last acceptance on record, so that the next one is later, and the policy that it accepts.
+pub(crate) async fn recorded(context: &Context) -> Result<Option<(u64, Digest)>> {
     if let Ok(status) = context.admin().get::<wire::Status>("/status").await {
-        return Ok(status.activation_serial);
+        let policy = status.activation_policy.as_deref().and_then(super::policy_diff::digest);
+        return Ok(policy.map(|policy| (status.activation_serial, policy)));
     }
     let layout = context.layout.clone();
     tokio::task::spawn_blocking(move || {
-        let mut last = 0;
+        let mut last: Option<(u64, Digest)> = None;
         super::log::each_offline(&layout, |record| {
             if let Body::Commanded(commanded) = &record.body
-                && let Deed::Activate { serial, .. } = commanded.signed.command.deed
+                && let Deed::Activate { serial, policy, .. } = commanded.signed.command.deed
+                && last.is_none_or(|(before, _)| before < serial)
             {
-                last = last.max(serial);
+                last = Some((serial, policy));
             }
         })?;
         Ok(last)
@@ -136,8 +124,13 @@ async fn recorded_serial(context: &Context) -> Result<u64> {
 }
 
 /// Signs the acceptance of what is in force now.
-pub(crate) fn sign(key: &HumanKey, origin: &str, now: InForce, serial: u64) -> Result<Signed> {
-    let deed = Deed::Activate { configuration: now.configuration, policy: now.policy, serial };
+pub(crate) fn sign(
+    key: &HumanKey,
+    origin: &str,
+    now: InForce,
+    (serial, widening): (u64, Option<Digest>),
+) -> Result<Signed> {
+    let deed = Deed::Activate { configuration: now.configuration, policy: now.policy, serial, widening };
     // No challenge: the serial is what keeps an old acceptance from coming back.
     key.command(origin, Digest([0; 32]), deed)
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use tempfile::TempDir;
 
-use crate::support::{Ran, run};
+use crate::support::{Installation, PASSPHRASE, Ran, Setup, run};
 
 const CONFIG: &str = r#"
 version: 1
@@ -153,4 +153,89 @@ fn without_a_solver_nothing_is_proven() {
     let ran = folder.policy(&["prove", "--property", file.to_str().unwrap()]);
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.error().contains("did you mean `production`"), "{ran:?}");
+}
+
+#[test]
+fn a_difference_names_the_call_and_the_rule() {
+    let folder = Folder::new(POLICY);
+    let narrow = folder.write(
+        "narrow.cedar",
+        &format!("{POLICY}@id(\"n\") forbid (principal, action, resource) when {{ context.opaque }};"),
+    );
+    let (narrow, here) = (narrow.to_str().unwrap(), folder.0.path().to_str().unwrap());
+    let diff = |old: &str, new: &str| folder.policy(&["diff", old, new, "--time-limit", "60s"]);
+    let value = said(&diff(here, narrow), 0);
+    assert_eq!((&value["wider"], &value["proven_not_wider"]), (&false.into(), &true.into()), "{value}");
+    let value = said(&diff(narrow, here), 1);
+    let widening = &value["widenings"][0];
+    assert_eq!((&widening["kind"], &widening["because"][0]), (&"runs".into(), &"rule `n` is gone".into()), "{value}");
+    assert_eq!(widening["example"]["facts"]["opaque"], "true");
+    // Without a solver nobody knows.
+    let value = said(&folder.policy(&["diff", here, narrow, "--solver", "/bin/true"]), 5);
+    assert_eq!((&value["wider"], &value["proven_not_wider"]), (&false.into(), &false.into()), "{value}");
+    assert_eq!(said(&diff(here, here), 0)["questions"], 0);
+    let ran = folder.policy(&["diff", "active"]);
+    assert!(ran.code != 0, "{ran:?}");
+}
+
+/// What the owner is told who accepts what is wider: exit code 3, and the digest to consent to.
+fn refused(ran: &Ran) -> String {
+    assert_eq!(ran.code, 3, "{ran:?}");
+    ran.error().split("--accept-wider ").nth(1).unwrap().chars().take(64).collect()
+}
+
+const WIDE: &str = "permit (principal, action, resource);";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accepting_what_is_wider_takes_consent_to_exactly_that() {
+    let at = Installation::new(&Setup::lab());
+    at.up().await.stop().await;
+    let policy = at.read("policy.cedar");
+    let phrase = [("passphrase for owner's key: ", PASSPHRASE)];
+    let accept = |args: &[&str]| at.at_terminal(&[&["policy", "activate"], args].concat(), &phrase);
+
+    // Narrower: proven, and no consent is asked for.
+    at.write("policy.cedar", &policy.replace("== \"change\"", "!= \"look\""));
+    let narrow = said(&accept(&[]), 0);
+    assert_eq!((&narrow["widening"], &narrow["difference"]["proven_not_wider"]), (&Value::Null, &true.into()));
+    at.up().await.stop().await;
+
+    // Wider: only with the digest of what became wider.
+    at.write("policy.cedar", &format!("{policy}\n@id(\"oops\") {WIDE}"));
+    let before = at.read("activation");
+    let digest = refused(&at.run(&["policy", "activate"]));
+    assert_eq!(refused(&at.run(&["policy", "activate", "--accept-wider", &"0".repeat(64)])), digest);
+    assert_eq!(at.run(&["policy", "activate", "--accept-wider", "yes"]).code, 2);
+    assert_eq!(at.read("activation"), before, "something was accepted");
+    let wide = said(&accept(&["--accept-wider", &digest]), 0);
+    assert_eq!(wide["widening"], *digest, "{wide}");
+    at.up().await.stop().await;
+
+    // The record shows it, and whoever asks later finds what it was.
+    let log = at.run(&["log", "tail", "-n", "50"]).stdout;
+    assert!(log.contains(&digest), "{log}");
+    let (old, new) = (narrow["policy"].as_str().unwrap(), wide["policy"].as_str().unwrap());
+    let value = said(&at.run(&["policy", "diff", old, new]), 1);
+    assert_eq!(value["widenings"], wide["difference"]["widenings"]);
+    said(&at.run(&["policy", "diff", "active", new]), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_compared_takes_consent_too() {
+    let at = Installation::new(&Setup::lab());
+    at.up().await.stop().await;
+    let policy = at.read("policy.cedar");
+    at.write("policy.cedar", &policy.replace("== \"change\"", "!= \"look\""));
+    let without = refused(&at.run(&["policy", "activate", "--solver", "/nowhere/cvc5"]));
+    // A solver that is none.
+    refused(&at.run(&["policy", "activate", "--solver", "/bin/true"]));
+    // The source of what is in force is another, or is not there.
+    let active = at.run(&["policy", "diff", "active"]).json()["old"].as_str().unwrap().to_owned();
+    let kept = at.path(&format!("policies/{active}.json"));
+    let text = fs::read_to_string(&kept).unwrap();
+    fs::write(&kept, text.replace("change", "nothing")).unwrap();
+    let missing = refused(&at.run(&["policy", "activate"]));
+    assert_ne!(missing, without);
+    fs::remove_file(&kept).unwrap();
+    assert_eq!(refused(&at.run(&["policy", "activate"])), missing);
 }

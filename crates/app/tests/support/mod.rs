@@ -167,9 +167,18 @@ impl Installation {
 
     /// Runs `countersign --json ...` as the owner, who knows the passphrase; it must succeed.
     pub(crate) fn owner(&self, args: &[&str]) -> Value {
-        let ran = self.at_terminal(args, &[("passphrase for owner's key: ", PASSPHRASE)]);
+        let consent = if args == ["policy", "activate"] { self.wider() } else { None };
+        let consent = consent.iter().flat_map(|digest| ["--accept-wider", digest]);
+        let args: Vec<&str> = args.iter().copied().chain(consent).collect();
+        let ran = self.at_terminal(&args, &[("passphrase for owner's key: ", PASSPHRASE)]);
         assert_eq!(ran.code, 0, "{args:?}: {ran:?}");
         ran.json()
+    }
+
+    /// The digest to consent to, where the policy is wider than the one in force.
+    fn wider(&self) -> Option<String> {
+        let ran = self.run(&["policy", "activate"]);
+        (ran.code == 3).then(|| ran.error().split("--accept-wider ").nth(1).unwrap().chars().take(64).collect())
     }
 
     /// The token that the first agent got from `init`.

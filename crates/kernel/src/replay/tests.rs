@@ -210,7 +210,8 @@ fn later(rig: &Rig) -> crate::Settings {
 fn accepted() -> Rig {
     let mut rig = Rig::with_humans(vec![rule(BudgetScope::Run, 4), rule(BudgetScope::Tenant, 50)]);
     let settings = rig.kernel.settings().clone();
-    let deed = Deed::Activate { configuration: settings.configuration, policy: settings.policy, serial: 1 };
+    let deed =
+        Deed::Activate { configuration: settings.configuration, policy: settings.policy, serial: 1, widening: None };
     assert!(rig.order("ana", deed), "{:?}", rig.refusals);
     filled(rig)
 }
@@ -274,7 +275,7 @@ fn an_acceptance_behind_the_start_counts_and_a_later_one_takes_nothing() {
     rig.kernel = refolded(settings.clone(), &rig.log);
     rig.step(Event::Started { kill: crate::kill::KillState::default() });
     for (serial, configuration) in [(2, settings.configuration), (3, Digest([5; 32]))] {
-        let deed = Deed::Activate { configuration, policy: settings.policy, serial };
+        let deed = Deed::Activate { configuration, policy: settings.policy, serial, widening: None };
         assert!(rig.order("ana", deed), "{:?}", rig.refusals);
     }
     rig.call(&shop(), action(&shop(), Effect::Read, "{}"));

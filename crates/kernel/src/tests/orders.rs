@@ -217,7 +217,8 @@ fn a_clock_jump_suspends_leases_and_does_not_end_freezes() {
 #[test]
 fn activations_only_go_forward() {
     let mut rig = Rig::with_humans(vec![]);
-    let activate = |serial| Deed::Activate { configuration: Digest([1; 32]), policy: Digest([2; 32]), serial };
+    let activate =
+        |serial| Deed::Activate { configuration: Digest([1; 32]), policy: Digest([2; 32]), serial, widening: None };
     check(&mut rig, "ana", activate(0), "serial");
     check(&mut rig, "ana", activate(1), "");
     check(&mut rig, "ana", activate(1), "serial");

@@ -158,26 +158,39 @@ fn obligations_that_went() {
 
 #[test]
 fn agents_targets_and_tools() {
-    check(|source| source.agents[1].groups.push("support".to_owned()), expect![[r#"
+    check(
+        |source| source.agents[1].groups.push("support".to_owned()),
+        expect![[r#"
         runs: agent `guest` (in `support`) calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "read" (`guest` was in no group and is in support)
-        possible: agent `guest` (in `support`) calls `crm/purge` on a target in `production`, with effect = "read" (`guest` was in no group and is in support)"#]]);
-    check(|source| source.agents.push(AgentDef { id: "eve".parse().unwrap(), groups: vec![] }), expect![[r#"
+        possible: agent `guest` (in `support`) calls `crm/purge` on a target in `production`, with effect = "read" (`guest` was in no group and is in support)"#]],
+    );
+    check(
+        |source| source.agents.push(AgentDef { id: "eve".parse().unwrap(), groups: vec![] }),
+        expect![[r#"
         runs: agent `eve` (in no group) calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "read" (`eve` is new, in no group)
-        possible: agent `eve` (in no group) calls `crm/purge` on a target in `production`, with effect = "read" (`eve` is new, in no group)"#]]);
+        possible: agent `eve` (in no group) calls `crm/purge` on a target in `production`, with effect = "read" (`eve` is new, in no group)"#]],
+    );
     check(|source| source.targets[1].environment = "production".parse().unwrap(), expect!["not wider"]);
     let mut before = source(POLICY);
     before.targets[1].environment = "production".parse().unwrap();
     expect![[r#"
         runs: an agent in `support` calls `crm/query` (or one of 2 more that the same rules see) on target `lab` in `staging`, with effect = "destructive" (`lab` was in production and is in staging)
         gate: an agent in `support` calls `crm/purge` on target `lab` in `staging`, with effect = "destructive" (`lab` was in production and is in staging)"#]].assert_eq(&lines(&compared(&before, &source(POLICY), &Prover::new(solver()))));
-    check(|source| source.tools.push(ToolDef::named("crm".parse().unwrap(), "new".parse().unwrap())), expect![[r#"runs: an agent in `support` calls `crm/new` on a target in `production`, with effect = "read" (the tool is new)"#]]);
+    check(
+        |source| source.tools.push(ToolDef::named("crm".parse().unwrap(), "new".parse().unwrap())),
+        expect![[
+            r#"runs: an agent in `support` calls `crm/new` on a target in `production`, with effect = "read" (the tool is new)"#
+        ]],
+    );
     let without = swap(TWO_EYES, "");
     check(
         |source| {
             without(source);
             source.tools.remove(1);
         },
-        expect![[r#"runs: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "read" (rule `two-eyes` is gone)"#]],
+        expect![[
+            r#"runs: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "read" (rule `two-eyes` is gone)"#
+        ]],
     );
     check(|source| drop(source.tools.remove(2)), expect!["not wider"]);
 }
@@ -188,7 +201,8 @@ fn what_cannot_be_proven_is_said() {
         "{POLICY}@id(\"o\") forbid (principal, action, resource) when {{ context has count && context.count * 2 < 0 }};"
     ));
     let difference = compared(&old, &source(POLICY), &Prover::new(solver()));
-    expect!["open: rule `o` of the old policy can err: what it denied by that is not known to be denied still"].assert_eq(&lines(&difference));
+    expect!["open: rule `o` of the old policy can err: what it denied by that is not known to be denied still"]
+        .assert_eq(&lines(&difference));
     let mut new = source(POLICY);
     swap(r#"["write", "destructive", "spend"]"#, r#"["write"]"#)(&mut new);
     let none = Solver::find(Some("/bin/true".as_ref()), Limits::default()).unwrap();
