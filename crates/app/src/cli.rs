@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use people::{Human, Lease, Token};
-pub(crate) use policy::{Activate, Diff, Policy, Prove, Solving, Test};
+pub(crate) use policy::{Activate, Bundles, Convert, Diff, Fmt, Policy, Prove, Solving, Test};
 pub(crate) use tools::Tools;
 
 /// Nothing an agent does takes effect until it is countersigned.

@@ -30,7 +30,7 @@ const EVALUATION_MS: u64 = 2_000;
 /// What the policy of a configuration is made of.
 pub(crate) fn source(config: &Config) -> Result<PolicySource> {
     Ok(PolicySource {
-        policies: config.policies.clone(),
+        policies: config.policies.texts.clone(),
         agents: config.agents.iter().map(|(id, groups)| AgentDef { id: id.clone(), groups: groups.clone() }).collect(),
         targets: config.targets()?.into_iter().map(|(id, environment)| TargetDef { id, environment }).collect(),
         tools: config
@@ -44,7 +44,7 @@ pub(crate) fn source(config: &Config) -> Result<PolicySource> {
                 })
             })
             .collect(),
-        patterns: Vec::new(),
+        patterns: config.policies.patterns.clone(),
         humans: None,
     })
 }

@@ -21,9 +21,11 @@ use countersign_kernel::{BudgetRule, BudgetScope, Retention};
 use countersign_model::Digest;
 use countersign_model::facts::{Effect, LABEL_BYTES_MAX, RUN_LABELS_MAX};
 use countersign_model::id::{AgentId, Environment, TargetId, TenantId, ToolName, UpstreamId};
+use countersign_policy::yaml::Known;
 use countersign_receipt::WitnessKey;
 
 use crate::layout::Layout;
+use crate::policies::Policies;
 use crate::tools::lock::Lock;
 use crate::web::Url;
 use tools::Beside;
@@ -51,8 +53,8 @@ pub(crate) struct Config {
     pub(crate) hosts: Vec<String>,
     /// Origins that a browser may come from.
     pub(crate) origins: Vec<String>,
-    /// Policy files, in order: name and text.
-    pub(crate) policies: Vec<(String, String)>,
+    /// Policy files, in order.
+    pub(crate) policies: Policies,
     /// Agents and their groups.
     pub(crate) agents: BTreeMap<AgentId, Vec<String>>,
     /// Upstreams. This version runs exactly one.
@@ -177,7 +179,10 @@ impl Config {
             );
         }
         let agents = checked_agents(raw.agents)?;
-        let policies = read_policies(&raw.policy, folder)?;
+        let known = known(&agents, &upstreams);
+        let policies = Policies::read(&raw.policy, folder, &known)?;
+        let mut budgets = checked_budgets(raw.budgets, &agents)?;
+        budgets.extend(policies.budgets.iter().cloned());
         Ok(Self {
             hash: tools::hash(text, &beside),
             folder: folder.to_owned(),
@@ -188,7 +193,7 @@ impl Config {
             origins: raw.origins,
             meta: raw.meta,
             policies,
-            budgets: checked_budgets(raw.budgets, &agents)?,
+            budgets,
             agents,
             upstreams,
             retention: retention::checked(raw.retention)?,
@@ -204,6 +209,11 @@ impl Config {
                 None => 10_000,
             },
         })
+    }
+
+    /// The names that policy files may use.
+    pub(crate) fn known(&self) -> Known {
+        known(&self.agents, &self.upstreams)
     }
 
     /// Every target with its environment. One target has one environment.
@@ -289,19 +299,22 @@ fn checked_agents(raw: Vec<raw::Agent>) -> Result<BTreeMap<AgentId, Vec<String>>
     Ok(agents)
 }
 
-fn read_policies(names: &[String], folder: &Path) -> Result<Vec<(String, String)>> {
-    if names.is_empty() {
-        bail!("`policy` names no file; without a policy everything is denied, so name at least one");
+/// The names that policy files may use.
+fn known(agents: &BTreeMap<AgentId, Vec<String>>, upstreams: &[Upstream]) -> Known {
+    let places = upstreams.iter().flat_map(|upstream| {
+        let bound = upstream.tools.values().map(|binding| (&binding.target, &binding.environment));
+        std::iter::once((&upstream.target, &upstream.environment)).chain(bound)
+    });
+    let (targets, environments) = places.map(|(target, place)| (target.to_string(), place.to_string())).unzip();
+    let tools = upstreams.iter().flat_map(|upstream| upstream.tools.keys().map(move |tool| (&upstream.id, tool)));
+    Known {
+        tools: tools.map(|(upstream, tool)| (upstream.to_string(), tool.to_string())).collect(),
+        agents: agents.keys().map(ToString::to_string).collect(),
+        groups: agents.values().flatten().cloned().collect(),
+        targets,
+        environments,
+        humans: None,
     }
-    names
-        .iter()
-        .map(|name| {
-            let path = folder.join(name);
-            let text = std::fs::read_to_string(&path)
-                .with_context(|| format!("cannot read the policy file `{}`", path.display()))?;
-            Ok((name.clone(), text))
-        })
-        .collect()
 }
 
 fn checked_upstream(mut raw: raw::Upstream, folder: &Path, beside: &mut Beside) -> Result<Upstream> {

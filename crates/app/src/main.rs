@@ -16,6 +16,7 @@ mod keys;
 mod layout;
 mod logging;
 mod payloads;
+mod policies;
 #[cfg(test)]
 mod sample;
 mod show;

@@ -3,5 +3,8 @@
 //! It turns what people write into what the kernel loads, and says what that means. It must not know files, processes,
 //! the log or terminals. It decides nothing: every answer comes from [`countersign_kernel::policy::Bundle`].
 
+pub mod bundles;
 pub mod cases;
 pub mod read;
+pub mod schemas;
+pub mod yaml;

@@ -71,7 +71,11 @@ fn a_new_token_forgets_nothing_of_the_agent() {
     call.caller = caller;
     world.wait(world.begin(call)).unwrap();
     let seen = history(&world);
-    assert_eq!((seen.calls.minute, seen.changes.minute, seen.previous), (2, 0, None), "the run is new, the agent is not");
+    assert_eq!(
+        (seen.calls.minute, seen.changes.minute, seen.previous),
+        (2, 0, None),
+        "the run is new, the agent is not"
+    );
 }
 
 #[test]

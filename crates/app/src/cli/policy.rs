@@ -20,6 +20,19 @@ pub(crate) enum Policy {
     /// Prove that nothing became wider from one policy to another, or show what did, and which rule did it. Exit code 1
     /// if something did, 5 if it is not known.
     Diff(Diff),
+    /// Show the Cedar that a policy file in YAML becomes: exactly what is loaded.
+    Convert(Convert),
+    /// Lay out policy files, Cedar and YAML, without changing what they mean.
+    Fmt(Fmt),
+    /// Print the JSON Schema of one kind of YAML file, for editors.
+    Schema {
+        /// The kind: policy, bindings, cases, properties or config.
+        #[arg(default_value = "policy")]
+        kind: String,
+    },
+    /// List the policies that come with Countersign, or show one.
+    #[command(subcommand)]
+    Bundles(Bundles),
 }
 
 /// `policy activate`.
@@ -87,4 +100,41 @@ pub(crate) struct Solving {
     /// How long one question may take; what takes longer is not proven.
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     pub(crate) time_limit: String,
+}
+
+/// `policy convert`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The agents, tools and targets that the file names are those of the configuration. Warnings go to standard error.\n\
+    Three forms are read: our own (`version: 1`), Sekuire's (`actions:`) and Expacti's (rules with a `pattern`)."
+)]
+pub(crate) struct Convert {
+    /// The file, or `bundle:NAME` for one that comes with Countersign.
+    pub(crate) file: String,
+    /// Write the Cedar to this file, which must not exist, instead of printing it.
+    #[arg(long, value_name = "OUT")]
+    pub(crate) write: Option<PathBuf>,
+}
+
+/// `policy fmt`.
+#[derive(Debug, Args)]
+pub(crate) struct Fmt {
+    /// The files, `.cedar` or `.yaml`; they are laid out in place.
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Change nothing; exit code 1 if a file is not laid out.
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+/// `policy bundles`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bundles {
+    /// List them.
+    List,
+    /// Show what one does, and its policy.
+    Show {
+        /// Its name.
+        name: String,
+    },
 }

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::keys::HumanKey;
 use crate::layout::Layout;
+use crate::policies::drawn;
 use crate::terminal::{Exit, WAIT, denied, usage};
 
 /// Runs the command.
@@ -30,18 +31,23 @@ pub(crate) async fn run(command: Policy, context: &Context) -> Result<Exit> {
         Policy::Test(test) => super::policy_test::run(&test, context),
         Policy::Prove(prove) => super::policy_prove::run(prove, context).await,
         Policy::Diff(diff) => super::policy_diff::run(diff, context).await,
+        Policy::Convert(asked) => super::policy_convert::run(&asked, context),
+        Policy::Fmt(asked) => super::policy_fmt::run(&asked, context),
+        Policy::Schema { kind } => super::policy_schema::run(&kind, context),
+        Policy::Bundles(asked) => super::policy_bundles::run(&asked, context),
     }
 }
 
 /// Loads configuration and policy; what is wrong with them is a usage error.
 pub(crate) fn load(layout: &Layout) -> Result<(Config, Bundle)> {
-    let config = Config::load(&layout.config()).map_err(|error| usage(format!("{error:#}")))?;
+    let config = Config::load(&layout.config()).map_err(|error| usage(drawn(&error)))?;
     let bundle = bundle(&config).map_err(|error| usage(format!("{error:#}")))?;
     Ok((config, bundle))
 }
 
 /// What is well formed and yet cannot be what anybody wants, for people.
 pub(crate) fn warnings(config: &Config, bundle: &Bundle) -> Vec<String> {
+    let written = config.policies.warnings();
     let unwitnessed = config.witnesses.is_empty().then(|| bundle.demanding(&Obligation::Witness));
     let unwitnessed = unwitnessed.into_iter().flatten().map(|id| {
         format!(
@@ -64,7 +70,7 @@ pub(crate) fn warnings(config: &Config, bundle: &Bundle) -> Vec<String> {
              spell them alike if they are meant as one"
         )
     });
-    unwitnessed.chain(unkept).chain(near).collect()
+    written.into_iter().chain(unwitnessed).chain(unkept).chain(near).collect()
 }
 
 /// The same as lines to put under a result.
@@ -81,7 +87,7 @@ fn check(context: &Context) -> Result<Exit> {
     let accepted = read(&context.layout)?.is_some_and(|signed| accepts(&signed, now));
     let value = json!({
         "configuration": now.configuration.hex(), "policy": now.policy.hex(), "acceptance_found": accepted,
-        "agents": config.agents.len(), "upstreams": config.upstreams.len(), "policies": config.policies.len(),
+        "agents": config.agents.len(), "upstreams": config.upstreams.len(), "policies": config.policies.texts.len(),
         "warnings": warnings, "separation": separation.iter().map(|found| found.json()).collect::<Vec<_>>(),
     });
     let state = if accepted {
