@@ -106,7 +106,7 @@ impl Expr {
         Self(one(name, json!([self.0, argument.0])))
     }
 
-    pub(crate) fn is_empty(self) -> Self {
+    pub(crate) fn emptiness(self) -> Self {
         Self(json!({ "isEmpty": { "arg": self.0 } }))
     }
 

@@ -140,7 +140,7 @@ impl Fact {
             Self::Effects(effects) => one_of(Expr::fact("effect"), effects),
             Self::Names { attribute, test, values } => names(attribute, *test, values, unknown),
             Self::Any { attribute, wanted } => {
-                let empty = Expr::fact(attribute).is_empty();
+                let empty = Expr::fact(attribute).emptiness();
                 if *wanted { empty.not() } else { empty }
             }
             Self::Flag { attribute, wanted } => {
@@ -201,7 +201,7 @@ fn names(attribute: &'static str, test: Names, values: &[String], unknown: bool)
         _ => named().compare("containsAny", listed()),
     };
     let within = || listed().compare("containsAll", named());
-    let some = || named().is_empty().not();
+    let some = || named().emptiness().not();
     match test {
         Names::Plain if unknown => any(),
         Names::AnyOf => any(),

@@ -28,7 +28,7 @@ impl Known {
     /// The names of a source of policy.
     #[must_use]
     pub fn of(source: &PolicySource) -> Self {
-        let names = |all: &[String]| all.iter().cloned().collect::<Vec<_>>();
+        let names = |all: &[String]| all.to_vec();
         Self {
             tools: source.tools.iter().map(|def| (def.upstream.to_string(), def.tool.to_string())).collect(),
             agents: source.agents.iter().map(|agent| agent.id.to_string()).collect(),

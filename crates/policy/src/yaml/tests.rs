@@ -124,10 +124,10 @@ rules:
             {
               (!context.opaque) &&
               ((context.effect == "spend") &&
-               ((context has amount_micros) && (!(context.amount_micros <= 100500000))) &&
-               (!(context.recipients < 2)) &&
-               ((context has percent_of_current) && (!(context.percent_of_current <= 150))) &&
-               (!(context.changes.ten_minutes <= 2)) &&
+               ((context has amount_micros) && (100500000 < context.amount_micros)) &&
+               (2 <= context.recipients) &&
+               ((context has percent_of_current) && (150 < context.percent_of_current)) &&
+               (2 < context.changes.ten_minutes) &&
                (!context.new_hosts.isEmpty()) &&
                context.run_labels.containsAll(["private", "untrusted"])) &&
               (!(context.leases.contains("surgery") && (if context has lease_minutes then context.lease_minutes < 30 else true)))
@@ -147,13 +147,13 @@ rules:
             when
             {
               ((action in [Action::"crm/query", Action::"crm/send_mail", Action::"k8s/scale"]) || (context.upstream == "crm")) &&
-              ((!(context.changes.ten_minutes <= 2)) &&
+              ((2 < context.changes.ten_minutes) &&
                context.run_labels.containsAll(["private", "untrusted"]) &&
                (context.opaque ||
                 ((context.effect == "spend") &&
-                 (if context has amount_micros then !(context.amount_micros <= 100500000) else true) &&
-                 (!(context.recipients < 2)) &&
-                 (if context has percent_of_current then !(context.percent_of_current <= 150) else true) &&
+                 (if context has amount_micros then 100500000 < context.amount_micros else true) &&
+                 (2 <= context.recipients) &&
+                 (if context has percent_of_current then 150 < context.percent_of_current else true) &&
                  (!context.new_hosts.isEmpty())))) &&
               (!(context.leases.contains("surgery") && ((context has lease_minutes) && (context.lease_minutes < 30))))
             };
@@ -169,13 +169,13 @@ rules:
             when
             {
               ((action in [Action::"crm/query", Action::"crm/send_mail", Action::"k8s/scale"]) || (context.upstream == "crm")) &&
-              ((!(context.changes.ten_minutes <= 2)) &&
+              ((2 < context.changes.ten_minutes) &&
                context.run_labels.containsAll(["private", "untrusted"]) &&
                (context.opaque ||
                 ((context.effect == "spend") &&
-                 (if context has amount_micros then !(context.amount_micros <= 100500000) else true) &&
-                 (!(context.recipients < 2)) &&
-                 (if context has percent_of_current then !(context.percent_of_current <= 150) else true) &&
+                 (if context has amount_micros then 100500000 < context.amount_micros else true) &&
+                 (2 <= context.recipients) &&
+                 (if context has percent_of_current then 150 < context.percent_of_current else true) &&
                  (!context.new_hosts.isEmpty())))) &&
               (!(context.leases.contains("surgery") && ((context has lease_minutes) && (context.lease_minutes < 30))))
             };
@@ -190,13 +190,13 @@ rules:
             when
             {
               ((action in [Action::"crm/query", Action::"crm/send_mail", Action::"k8s/scale"]) || (context.upstream == "crm")) &&
-              ((!(context.changes.ten_minutes <= 2)) &&
+              ((2 < context.changes.ten_minutes) &&
                context.run_labels.containsAll(["private", "untrusted"]) &&
                (context.opaque ||
                 ((context.effect == "spend") &&
-                 (if context has amount_micros then !(context.amount_micros <= 100500000) else true) &&
-                 (!(context.recipients < 2)) &&
-                 (if context has percent_of_current then !(context.percent_of_current <= 150) else true) &&
+                 (if context has amount_micros then 100500000 < context.amount_micros else true) &&
+                 (2 <= context.recipients) &&
+                 (if context has percent_of_current then 150 < context.percent_of_current else true) &&
                  (!context.new_hosts.isEmpty())))) &&
               (!(context.leases.contains("surgery") && ((context has lease_minutes) && (context.lease_minutes < 30))))
             };
@@ -212,13 +212,13 @@ rules:
             when
             {
               ((action in [Action::"crm/query", Action::"crm/send_mail", Action::"k8s/scale"]) || (context.upstream == "crm")) &&
-              ((!(context.changes.ten_minutes <= 2)) &&
+              ((2 < context.changes.ten_minutes) &&
                context.run_labels.containsAll(["private", "untrusted"]) &&
                (context.opaque ||
                 ((context.effect == "spend") &&
-                 (if context has amount_micros then !(context.amount_micros <= 100500000) else true) &&
-                 (!(context.recipients < 2)) &&
-                 (if context has percent_of_current then !(context.percent_of_current <= 150) else true) &&
+                 (if context has amount_micros then 100500000 < context.amount_micros else true) &&
+                 (2 <= context.recipients) &&
+                 (if context has percent_of_current then 150 < context.percent_of_current else true) &&
                  (!context.new_hosts.isEmpty())))) &&
               (!(context.leases.contains("surgery") && ((context has lease_minutes) && (context.lease_minutes < 30))))
             };
