@@ -78,6 +78,7 @@ pub(crate) fn make(layout: &Layout, plan: &Plan<'_>, key: &HumanKey, phrase: &st
     let origin = format!("countersign.local/{a:02x}{b:02x}{c:02x}{d:02x}");
     write_new(&layout.config(), filled(plan, &origin)?.as_bytes())?;
     write_new(&layout.root().join("policy.cedar"), plan.policy.as_bytes())?;
+    schemas(layout.root())?;
     key.save(&layout.human_key(key.human().as_str()), phrase)?;
     write_new(&layout.token_key(), &TokenKey::from_bytes(&random()?)?.to_bytes())?;
     Ledger::create(&Store::real(layout.ledger()), &origin)?;
@@ -93,6 +94,19 @@ pub(crate) fn make(layout: &Layout, plan: &Plan<'_>, key: &HumanKey, phrase: &st
     write_new(&tokens, token.as_bytes())?;
     closed?;
     Ok(session)
+}
+
+/// What editors check files by. It decides nothing, so one that is there already stays.
+fn schemas(root: &Path) -> Result<()> {
+    let folder = root.join("schemas");
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create the folder `{}`", folder.display()))?;
+    for (kind, text) in countersign_policy::schemas::ALL {
+        let path = folder.join(format!("{kind}.json"));
+        if !path.exists() {
+            std::fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The first records: the human, the acceptance, the agent's token.

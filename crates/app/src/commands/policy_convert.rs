@@ -26,7 +26,10 @@ pub(crate) fn run(asked: &Convert, context: &Context) -> Result<Exit> {
         let text = std::fs::read_to_string(&asked.file).with_context(|| format!("cannot read `{}`", asked.file))?;
         (yaml::compile(&asked.file, &text, &known), text)
     };
-    let compiled = compiled.map_err(|problems| usage(drawn(&problems.into())))?;
+    let compiled = compiled.map_err(|problems| match context.out.json {
+        true => usage(problems.lines()),
+        false => usage(drawn(&problems.into())),
+    })?;
     let cedar = compiled.cedar();
     let written = asked.write.as_ref().map(|out| {
         write_new(out, cedar.as_bytes()).with_context(|| format!("cannot write `{}`", out.display()))?;
@@ -48,11 +51,13 @@ pub(crate) fn run(asked: &Convert, context: &Context) -> Result<Exit> {
 fn besides(compiled: &Compiled) -> String {
     let patterns = compiled.patterns.iter().map(|pattern| {
         let argument = pattern.argument.as_ref().map_or_else(String::new, |name| format!(" of argument {name:?}"));
-        format!("// Pattern `{}`: {:?} {:?}{argument}\n", pattern.id, pattern.kind, pattern.text)
+        let kind = format!("{:?}", pattern.kind).to_lowercase();
+        format!("// Pattern `{}`: {kind} {:?}{argument}\n", pattern.id, pattern.text)
     });
     let budgets = compiled.budgets.iter().map(|budget| {
-        let window = budget.window_ms.map_or_else(String::new, |ms| format!(" in {ms} ms"));
-        format!("// Budget: {} calls per {:?}{window}\n", budget.cap, budget.scope)
+        let window = budget.window_ms.map_or_else(String::new, |ms| format!(" in {} s", ms / 1_000));
+        let scope = format!("{:?}", budget.scope).to_lowercase();
+        format!("// Budget: {} calls per {scope}{window}\n", budget.cap)
     });
     patterns.chain(budgets).collect()
 }
