@@ -1,12 +1,12 @@
 //! Policy in YAML on the command line: what is loaded, what is shown, what is refused.
 
-mod support;
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
-use support::{Ran, run};
 
 const CONFIG: &str = "
 version: 1
@@ -42,10 +42,28 @@ fn folder(policy: &str) -> tempfile::TempDir {
     folder
 }
 
+/// What a command said and how it ended.
+#[derive(Debug)]
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ran {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap()
+    }
+}
+
 fn policy(folder: &Path, words: &[&str]) -> Ran {
-    let config = folder.join("countersign.yaml").display().to_string();
-    let all: Vec<&str> = ["--config", &config, "policy"].into_iter().chain(words.iter().copied()).collect();
-    run(&all)
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    let ran = command.arg("--config").arg(folder.join("countersign.yaml")).arg("policy").args(words).output().unwrap();
+    Ran {
+        code: ran.status.code().unwrap(),
+        stdout: String::from_utf8(ran.stdout).unwrap(),
+        stderr: String::from_utf8(ran.stderr).unwrap(),
+    }
 }
 
 fn check(folder: &Path) -> Value {
@@ -97,7 +115,7 @@ fn what_is_wrong_is_shown_where_it_is() {
     }
     fs::write(made.path().join("countersign.yaml"), CONFIG.replace("bundle:database", "bundle:databse")).unwrap();
     let ran = policy(made.path(), &["check", "--json"]);
-    assert_eq!((ran.code, ran.error().contains("did you mean `database`?")), (2, true), "{ran:?}");
+    assert_eq!((ran.code, ran.json()["error"].as_str().unwrap().contains("did you mean `database`?")), (2, true), "{ran:?}");
 }
 
 #[test]
