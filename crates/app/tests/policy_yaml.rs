@@ -115,7 +115,11 @@ fn what_is_wrong_is_shown_where_it_is() {
     }
     fs::write(made.path().join("countersign.yaml"), CONFIG.replace("bundle:database", "bundle:databse")).unwrap();
     let ran = policy(made.path(), &["check", "--json"]);
-    assert_eq!((ran.code, ran.json()["error"].as_str().unwrap().contains("did you mean `database`?")), (2, true), "{ran:?}");
+    assert_eq!(
+        (ran.code, ran.json()["error"].as_str().unwrap().contains("did you mean `database`?")),
+        (2, true),
+        "{ran:?}"
+    );
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! next to nothing, so that several can be turned on together. They must not know an installation: environments are
 //! production unless their name says otherwise, and no rule names an agent, a tool or a target.
 
+use countersign_model::near::nearest;
+
 use crate::yaml::{Compiled, Known, Problems, compile_as};
 
 /// One bundle.
@@ -62,7 +64,7 @@ pub struct UnknownBundle {
 pub fn find(name: &str) -> Result<&'static Baseline, UnknownBundle> {
     ALL.iter().find(|bundle| bundle.name == name).ok_or_else(|| {
         let names: Vec<&str> = ALL.iter().map(|bundle| bundle.name).collect();
-        let help = crate::yaml::nearest(name, names.iter().copied())
+        let help = nearest(name, names.iter().copied())
             .map_or_else(|| format!("known are {}", names.join(", ")), |near| format!("did you mean `{near}`?"));
         UnknownBundle { name: name.escape_debug().to_string(), help }
     })

@@ -30,7 +30,7 @@ use countersign_model::Digest;
 
 pub use self::known::Known;
 pub use self::node::TEXT_BYTES_MAX;
-pub use self::problem::{Problem, Problems, Span, drawn, line, nearest};
+pub use self::problem::{Problem, Problems, Span, drawn, line};
 
 use self::node::{Node, Value};
 use self::read::Reader;

@@ -3,21 +3,23 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "what cannot be set up fails the test")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use countersign_effects::{ArgumentKind, Binding, Dialect};
 use countersign_kernel::policy::{AgentDef, Bundle, EvaluationRequest, PolicySource, TargetDef, ToolDef};
 use countersign_model::TimeMs;
 use countersign_model::action::Point;
-use countersign_model::facts::{Bound, Certainty, Effect, Facts, SqlFacts};
-use countersign_model::record::{Evaluation, History, Recent};
+use countersign_model::facts::{Effect, Facts};
+use countersign_model::id::UpstreamId;
+use countersign_model::record::{Evaluation, History};
 use countersign_policy::bundles;
+use countersign_policy::cases::{self, Setting, Upstream};
 use countersign_policy::yaml::Known;
-use serde::Deserialize;
 
 /// Production under two spellings that are not the one word; only names of other places exempt.
 const TARGETS: [(&str, &str); 4] =
-    [("shop-db", "production"), ("legacy-db", "prod"), ("old-db", "Staging"), ("lab-db", "staging")];
+    [("shop-db", "production"), ("legacy-db", "prod"), ("old-db", "Sandbox"), ("lab-db", "staging")];
 
 /// What a team would have beside the bundles: everything may run, so that what a bundle takes away is seen.
 const EVERYTHING: &str = "@id(\"everything\") permit (principal, action in Action::\"call\", resource);";
@@ -127,148 +129,6 @@ fn the_matrix_is_the_reviewed_one() {
     expect_test::expect_file!["bundles_matrix.txt"].assert_eq(&matrix());
 }
 
-/// The part of the format of cases that those of bundles use.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Cases {
-    cases: Vec<Case>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Case {
-    name: String,
-    action: Action,
-    #[serde(default)]
-    facts: Said,
-    #[serde(default)]
-    history: Past,
-    expect: Expected,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Action {
-    agent: String,
-    tool: String,
-    target: String,
-    environment: String,
-    effect: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Said {
-    sql: Option<String>,
-    opaque: bool,
-    kinds: Vec<String>,
-    rows_spelled: u64,
-    hosts: Vec<String>,
-    recipients: u64,
-    recipient_domains: Vec<String>,
-    programs: Vec<String>,
-    amount: Option<String>,
-    count: Option<u64>,
-    current: Option<u64>,
-    matched: Vec<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Past {
-    new_hosts: Vec<String>,
-    calls: Window,
-    changes: Window,
-    growing: u64,
-    labels: Vec<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Window {
-    ten_minutes: u64,
-    hour: u64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Expected {
-    verdict: String,
-    policies: Vec<String>,
-    gates: Option<Vec<String>>,
-}
-
-fn micros(amount: &str) -> u64 {
-    let (whole, part) = amount.split_once('.').unwrap_or((amount, ""));
-    format!("{whole}{part:0<6}").parse().expect("an amount")
-}
-
-impl Case {
-    fn facts(&self) -> Facts {
-        let said = &self.facts;
-        if said.opaque {
-            let matched =
-                (!said.matched.is_empty()).then(|| Bound { matched: said.matched.clone(), ..Bound::default() });
-            return Facts { bound: matched, ..Facts::opaque("not understood") };
-        }
-        let declared: Option<Effect> = self.action.effect.as_ref().map(|effect| effect.parse().expect("an effect"));
-        let (effect, sql) = match &said.sql {
-            Some(text) => match countersign_effects::sql::sqlite(text) {
-                Ok((effect, sql)) => (effect, Some(sql)),
-                Err(opaque) => return Facts::opaque(&opaque.because),
-            },
-            None if said.kinds.is_empty() => (declared.expect("an effect"), None),
-            None => {
-                let sql =
-                    SqlFacts { kinds: said.kinds.clone(), rows_spelled: said.rows_spelled, ..SqlFacts::default() };
-                (declared.expect("an effect"), Some(sql))
-            }
-        };
-        let bound = Bound {
-            hosts: said.hosts.clone(),
-            recipients: said.recipients,
-            recipient_domains: said.recipient_domains.clone(),
-            programs: said.programs.clone(),
-            amount_micros: said.amount.as_deref().map(micros),
-            count: said.count,
-            current: said.current,
-            matched: said.matched.clone(),
-            ..Bound::default()
-        };
-        Facts { effect, certainty: Certainty::Exact, opaque_because: None, sql, bound: Some(bound) }
-    }
-
-    fn asked(&self) -> EvaluationRequest {
-        let recent =
-            |window: &Window| Recent { ten_minutes: window.ten_minutes, hour: window.hour, ..Recent::default() };
-        let (upstream, tool) = self.action.tool.split_once('/').expect("UPSTREAM/TOOL");
-        EvaluationRequest {
-            agent: self.action.agent.parse().expect("agent"),
-            upstream: upstream.parse().expect("upstream"),
-            tool: tool.parse().expect("tool"),
-            target: self.action.target.parse().expect("target"),
-            environment: self.action.environment.parse().expect("environment"),
-            history: History {
-                new_hosts: self.history.new_hosts.clone(),
-                calls: recent(&self.history.calls),
-                changes: recent(&self.history.changes),
-                growing: self.history.growing,
-                labels: self.history.labels.clone(),
-                ..History::default()
-            },
-            ..call(self.facts())
-        }
-    }
-}
-
-fn verdict(evaluation: &Evaluation) -> &'static str {
-    match (evaluation.errors.total, evaluation.auto, evaluation.ceiling) {
-        (0, true, _) => "allow",
-        (0, false, true) => "require_approval",
-        _ => "deny",
-    }
-}
-
 /// Where the cases of bundles play.
 fn stage(names: &[&str]) -> PolicySource {
     let mut source = source(names, EVERYTHING);
@@ -281,25 +141,42 @@ fn stage(names: &[&str]) -> PolicySource {
     source
 }
 
+/// Where the tool of the cases leads: nothing is bound but its target, for cases say their facts.
+fn upstreams() -> BTreeMap<UpstreamId, Upstream> {
+    let binding = Binding {
+        target: "production".parse().expect("target"),
+        environment: "production".parse().expect("environment"),
+        effect: None,
+        arguments: [("sql".to_owned(), ArgumentKind::Sql(Dialect::Sqlite))].into(),
+        subject: None,
+        labels: BTreeSet::new(),
+        trusted: vec![],
+    };
+    let tools = Upstream {
+        target: binding.target.clone(),
+        environment: binding.environment.clone(),
+        tools: [("call".parse().expect("tool"), binding)].into(),
+    };
+    [("tools".parse().expect("upstream"), tools)].into()
+}
+
 #[test]
 fn every_case_is_as_it_says_and_every_rule_is_reached() {
     let mut failures = Vec::new();
+    let upstreams = upstreams();
     for baseline in bundles::ALL {
         let source = stage(&[baseline.name]);
         let bundle = Bundle::load(&source).unwrap_or_else(|error| panic!("{error}"));
-        let read: Cases =
-            serde_saphyr::from_str(baseline.cases).unwrap_or_else(|error| panic!("{}: {error}", baseline.name));
+        let setting = Setting { bundle: &bundle, source: &source, upstreams: &upstreams };
+        let all = cases::parse(baseline.name, baseline.cases, &setting).unwrap_or_else(|error| panic!("{error}"));
         let mut reached = BTreeSet::new();
-        for case in read.cases {
-            let evaluation = bundle.evaluate(&case.asked());
-            let gates: Vec<String> = evaluation.gates.iter().map(|gate| gate.policy.to_string()).collect();
-            let fired = case.expect.gates.as_ref().map(|_| gates.clone());
-            let said = (verdict(&evaluation), evaluation.determining.items.clone(), fired);
-            let expected = (case.expect.verdict.as_str(), case.expect.policies.clone(), case.expect.gates.clone());
-            if said != expected {
-                failures.push(format!("{}, {}: {said:?}, expected {expected:?}", baseline.name, case.name));
-            }
-            reached.extend(gates.into_iter().chain(evaluation.determining.items));
+        for ran in cases::run(&all, &setting) {
+            let of = |what: &str| failures.push(format!("{}, {}: {what}", baseline.name, ran.case.name));
+            ran.differences.iter().map(String::as_str).for_each(of);
+            let evaluation = bundle.evaluate(&ran.case.asked);
+            reached.extend(
+                evaluation.gates.iter().map(|gate| gate.policy.to_string()).chain(evaluation.determining.items),
+            );
         }
         let compiled = baseline.compile(&Known::of(&source)).unwrap_or_else(|problems| panic!("{problems}"));
         let missed = compiled.policies.iter().filter(|policy| !reached.contains(&policy.id));
@@ -369,7 +246,7 @@ fn patterns_find_what_they_are_for() {
             "cat /etc/shadow",
             "x=.netrc",
             "cat id_rsa",
-            "cat /home/a/.kube/config",
+            "cat /srv/a/.kube/config",
             "cat /proc/1/environ",
         ],
         "shell.secrets",

@@ -136,7 +136,7 @@ impl Reader {
             );
         } else if matches!(key, "hosts" | "new_hosts" | "recipient_domains")
             && (text.contains(['/', ':', '@']) || !text.is_ascii())
-            && text.parse::<std::net::IpAddr>().is_err()
+            && text.parse::<core::net::IpAddr>().is_err()
         {
             self.fault(
                 said.span,

@@ -3,6 +3,7 @@
 //! It knows positions in a text and nothing of what the text means. Problems are collected, never thrown one by one: who
 //! corrects a file wants to see all of them. Drawing them for a terminal is here because it is a pure function.
 
+use countersign_model::near::nearest;
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceSpan};
 
 /// A stretch of a text.
@@ -126,34 +127,6 @@ impl Diagnostic for Placed<'_> {
     fn source_code(&self) -> Option<&dyn miette::SourceCode> {
         Some(self.source)
     }
-}
-
-/// The name among `known` that is spelled most like `given`, where one is near.
-#[must_use]
-pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let given = given.to_lowercase();
-    let bound = given.chars().count().div_ceil(3);
-    let scored = known.into_iter().map(|name| (distance(&given, &name.to_lowercase()), name));
-    scored.filter(|(distance, _)| *distance <= bound).min().map(|(_, name)| name)
-}
-
-/// How many characters have to be added, removed or replaced.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(256).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(256).enumerate() {
-        let mut diagonal = i;
-        let mut left = i.saturating_add(1);
-        let mut next = vec![left];
-        for (y, above) in b.iter().zip(row.iter().skip(1)) {
-            let replaced = diagonal.saturating_add(usize::from(x != *y));
-            left = replaced.min(above.saturating_add(1)).min(left.saturating_add(1));
-            next.push(left);
-            diagonal = *above;
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 /// "did you mean" where a name is near, else the `otherwise`.

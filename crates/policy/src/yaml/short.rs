@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use countersign_kernel::policy::{PatternDef, PatternKind};
+use countersign_kernel::policy::{PATTERN_BYTES_MAX, PatternDef, PatternKind};
 use countersign_kernel::{BudgetRule, BudgetScope};
 use countersign_model::Effect;
 
@@ -38,7 +38,8 @@ const KINDS: [(&str, PatternKind); 4] = [
     ("glob", PatternKind::Glob),
     ("regex", PatternKind::Regex),
 ];
-const PATTERN_BYTES_MAX: usize = 4_096;
+/// As the kernel compiles patterns.
+const COMPILED_BYTES_MAX: usize = 256 * 1024;
 const GATE_BYTES_MAX: usize = 160;
 const CHANNEL_BYTES_MAX: usize = 64;
 const DAYS_30_MS: u64 = 30 * 24 * 3_600_000;
@@ -101,7 +102,7 @@ impl Reader {
         if said.text.len() > PATTERN_BYTES_MAX {
             self.fault(said.span, format!("a pattern has at most {PATTERN_BYTES_MAX} bytes"), "shorten it");
         } else if kind == PatternKind::Regex
-            && let Err(error) = regex::Regex::new(&said.text)
+            && let Err(error) = regex::RegexBuilder::new(&said.text).size_limit(COMPILED_BYTES_MAX).build()
         {
             let first = error.to_string();
             let last = first.lines().last().unwrap_or("").trim();
