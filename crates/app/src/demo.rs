@@ -24,7 +24,7 @@ use crate::layout::Layout;
 use crate::terminal::{Exit, Output, usage};
 
 const TOOLS: &str = r#"{"query": {"arguments": {"sql": "sql.sqlite"}}, "mail_merge": {"effect": "outbound", "arguments": {"letters": "plain"}}}"#;
-const POLICY: &str = include_str!("templates/demo.cedar");
+const POLICY: (&str, &str) = ("policy.cedar", include_str!("templates/demo.cedar"));
 /// Calls that one run may make.
 pub(crate) const RUN_CALLS: u64 = 8;
 /// The agent of the demo.

@@ -1,6 +1,6 @@
 //! The examples of the book compile, load, and lie in the layout that `policy fmt` gives.
 
-#![expect(clippy::panic, clippy::expect_used, reason = "what cannot be set up fails the test")]
+#![expect(clippy::expect_used, reason = "what cannot be set up fails the test")]
 
 use countersign_kernel::policy::{AgentDef, Bundle, PolicySource, TargetDef, ToolDef};
 use countersign_policy::yaml::{Form, Known, compile, fmt};
@@ -67,4 +67,13 @@ fn examples_in_cedar_load_together() {
     assert!(all.contains("@gate"), "{all}");
     let source = PolicySource { policies: vec![("policy.md".to_owned(), all)], ..source() };
     Bundle::load(&source).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// What `init` writes has to compile for an installation of which nothing is known yet.
+#[test]
+fn the_policy_of_a_new_installation_compiles_without_warnings() {
+    let text = include_str!("../../app/src/templates/policy.yaml");
+    let compiled = compile("policy.yaml", text, &Known::default()).unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(compiled.warnings.is_empty(), "{:?}", compiled.warnings);
+    assert_eq!(fmt::yaml("policy.yaml", text).unwrap_or_else(|problems| panic!("{problems}")), text);
 }

@@ -22,7 +22,7 @@ use crate::sources;
 use crate::terminal::{Exit, GOOD, Output, STRONG, new_passphrase, usage};
 
 const CONFIG: &str = include_str!("../templates/countersign.yaml");
-const POLICY: &str = include_str!("../templates/policy.cedar");
+const POLICY: (&str, &str) = ("policy.yaml", include_str!("../templates/policy.yaml"));
 const TOKEN_MS: u64 = 12 * 60 * 60 * 1_000;
 
 /// What a new installation is made of.
@@ -33,8 +33,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) listen: &'a str,
     /// Calls per run.
     pub(crate) run_calls: u64,
-    /// The policy.
-    pub(crate) policy: &'a str,
+    /// The policy: the file's name and its text.
+    pub(crate) policy: (&'a str, &'a str),
     /// The first agent.
     pub(crate) agent: &'a str,
 }
@@ -77,7 +77,8 @@ pub(crate) fn make(layout: &Layout, plan: &Plan<'_>, key: &HumanKey, phrase: &st
     let [a, b, c, d] = random::<4>()?;
     let origin = format!("countersign.local/{a:02x}{b:02x}{c:02x}{d:02x}");
     write_new(&layout.config(), filled(plan, &origin)?.as_bytes())?;
-    write_new(&layout.root().join("policy.cedar"), plan.policy.as_bytes())?;
+    let (name, text) = plan.policy;
+    write_new(&layout.root().join(name), text.as_bytes())?;
     schemas(layout.root())?;
     key.save(&layout.human_key(key.human().as_str()), phrase)?;
     write_new(&layout.token_key(), &TokenKey::from_bytes(&random()?)?.to_bytes())?;
@@ -134,6 +135,7 @@ fn filled(plan: &Plan<'_>, origin: &str) -> Result<String> {
     let command = serde_json::to_string(command)?;
     let fields = [
         ("{{tenant}}", "default"),
+        ("{{policy}}", plan.policy.0),
         ("{{origin}}", origin),
         ("{{listen}}", plan.listen),
         ("{{agent}}", plan.agent),

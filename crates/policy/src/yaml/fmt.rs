@@ -327,8 +327,9 @@ fn flow(node: &Node) -> String {
 /// Text as a scalar: without quotes where no reader of YAML could take it for anything else.
 fn scalar(text: &str, in_braces: bool) -> String {
     let first = text.chars().next().is_some_and(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '_'));
-    let common = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '_' | '-' | '.' | '/' | '*' | '@' | '+');
-    let outside = |c: char| !in_braces && matches!(c, ',' | ';' | '(' | ')' | '\'' | '`' | ':' | '<' | '>' | '=' | '|');
+    let common =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '_' | '-' | '.' | '/' | '*' | '@' | '+' | '\'');
+    let outside = |c: char| !in_braces && matches!(c, ',' | ';' | '(' | ')' | '`' | ':' | '<' | '>' | '=' | '|');
     let colons = text.contains(": ") || text.ends_with(':');
     let word = ["yes", "no", "on", "off", "y", "n"].contains(&text.to_ascii_lowercase().as_str());
     let plain = text.chars().all(|c| common(c) || outside(c)) && !colons && !word && !text.ends_with(' ');
