@@ -49,7 +49,7 @@ fn accepts_and_refuses() {
     check("[policy.cedar]", "[nowhere.cedar]", "nowhere.cedar");
     check("[policy.cedar]", "[]", "names no file");
     check("sql: sql.sqlite", "sql: sql.oracle", "oracle");
-    check("sql: sql.sqlite", "sql: sequel", "is of no known kind");
+    check("sql: sql.sqlite", "sql: sequel", "is no kind of argument");
     check("version: 1", "version: 1\nindex: {full_text: true}", "ok ");
     check("version: 1", "version: 1\nindex: {fulltext: true}", "fulltext");
     check("scope: run", "scope: planet", "use run, session, agent or tenant");
