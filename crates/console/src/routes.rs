@@ -88,6 +88,7 @@ async fn status(State(gate): State<Gate>) -> Json<wire::Status> {
         failure: now.failure,
         waiting: now.waiting,
         activation_policy: gate.activation().map(|activation| activation.policy.hex()),
+        activation_configuration: gate.activation().map(|activation| activation.configuration.hex()),
         activation_serial: gate.activation().map_or(0, |activation| activation.serial),
         in_flight: now.in_flight,
         killed: now.killed,

@@ -185,6 +185,9 @@ pub struct Status {
     /// The hash of the policy that was accepted last, in hexadecimal.
     #[serde(default)]
     pub activation_policy: Option<String>,
+    /// The hash of the configuration that was accepted last, in hexadecimal.
+    #[serde(default)]
+    pub activation_configuration: Option<String>,
     /// Effects in flight.
     pub in_flight: usize,
     /// What is killed.

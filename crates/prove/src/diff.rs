@@ -10,9 +10,9 @@ use std::time::Instant;
 use cedar_policy::{Entities, EntityUid, Policy, Request};
 use cedar_policy_symcc::Env;
 use countersign_kernel::policy::Sets;
-use countersign_model::verdict::{Gate, Obligation};
+use countersign_model::verdict::{GATES_MAX, Gate, OBLIGATIONS_MAX, Obligation};
 
-use crate::counter::{Counterexample, Replayed, entities, replay, tell};
+use crate::counter::{Counterexample, Replayed, action, entities, replay, tell};
 use crate::expr;
 use crate::findings::{guarded, only, permitting};
 use crate::fix::Fixed;
@@ -66,12 +66,14 @@ pub struct Widening {
     pub example: Counterexample,
     /// Which rules did it, in words.
     pub because: Vec<String>,
+    /// How many more kinds of calls are wider in the same way by the same rules.
+    pub more: usize,
 }
 
 /// What became of a comparison.
 #[derive(Clone, Debug)]
 pub struct Difference {
-    /// Every way in which it is wider that was found, one for each kind of call.
+    /// Every way in which it is wider that was found, with one example for each.
     pub widenings: Vec<Widening>,
     /// What could not be proven, with the reason.
     pub open: Vec<String>,
@@ -127,6 +129,7 @@ pub fn diff<'a>(
     let started = Instant::now();
     let (pairs, compared, mut open) = pairs(old, new)?;
     open.extend(patterns(old, new));
+    open.extend(too_many(&pairs, old.bundle.sets()?));
     let targets = old.source.targets.iter().chain(&new.source.targets);
     let environments = targets.map(|target| target.environment.to_string()).collect();
     let work = Work { sides: (old, new), sets: (old.bundle.sets()?, new.bundle.sets()?), pairs, environments };
@@ -159,7 +162,8 @@ pub fn diff<'a>(
     Ok(Difference { widenings, open, compared, questions: questions.len(), took_ms: started.elapsed().as_millis() })
 }
 
-/// What runs without consent now can also run with it, and passes no gate: it is told once.
+/// One example for each way and its rules. What runs without consent now can also run with it, and passes no gate: it is
+/// told once.
 fn without_doubles(widenings: &mut Vec<Widening>) {
     let runs: Vec<(String, Vec<String>)> = widenings
         .iter()
@@ -170,7 +174,28 @@ fn without_doubles(widenings: &mut Vec<Widening>) {
         let is_told = runs.iter().any(|(tool, because)| *tool == widening.example.tool && *because == widening.because);
         !(is_told && matches!(widening.kind, Kind::Possible | Kind::Gate))
     });
-    widenings.sort_by(|a, b| (a.kind, &a.example.tool).cmp(&(b.kind, &b.example.tool)));
+    widenings.sort_by(|a, b| (a.kind, &a.because, &a.example.tool).cmp(&(b.kind, &b.because, &b.example.tool)));
+    let mut told: Vec<Widening> = Vec::new();
+    for widening in widenings.drain(..) {
+        match told.last_mut().filter(|last| (last.kind, &last.because) == (widening.kind, &widening.because)) {
+            Some(last) => last.more = last.more.saturating_add(1),
+            None => told.push(widening),
+        }
+    }
+    *widenings = told;
+}
+
+/// More gates or obligations than can be joined deny a call, and no question knows that.
+fn too_many(pairs: &[Pair], old: Sets<'_>) -> Vec<String> {
+    let is_over = |pair: &&Pair| {
+        let gates = pair.old.auto.iter().filter(|rule| old.gates.contains_key::<str>(rule.id().as_ref()));
+        gates.count() > GATES_MAX || pair.old.obliging.len() > OBLIGATIONS_MAX
+    };
+    let over = pairs.iter().filter(is_over);
+    over.map(|pair| {
+        format!("{}: the old policy has more gates or obligations than one call can join", pair.call.name())
+    })
+    .collect()
 }
 
 /// Patterns that changed: what they match cannot be proven.
@@ -182,6 +207,11 @@ fn patterns(old: Side<'_>, new: Side<'_>) -> Vec<String> {
 }
 
 impl Call {
+    /// The action whose name the call has: a tool keeps its name when it loses its binding.
+    fn named(&self) -> Result<EntityUid, String> {
+        self.unbound_now.as_deref().map_or_else(|| Ok(self.action.clone()), action)
+    }
+
     fn name(&self) -> &str {
         self.unbound_now.as_deref().unwrap_or_else(|| self.action.id().unescaped())
     }
@@ -190,7 +220,7 @@ impl Call {
 impl<'a> Work<'a> {
     fn questions(&self, index: usize, pair: &Pair) -> Result<Vec<Asked<'a>>, String> {
         let reads = pair.old.reads.union(&pair.new.reads).cloned().collect();
-        let within = world::condition(&pair.call.action, &self.environments, &reads);
+        let within = world::condition(&pair.call.named()?, &self.environments, &reads);
         let ask = |ask: Ask, shows: Shows| Asked {
             pair: index,
             question: Question { schema: self.sets.1.schema, action: pair.call.action.clone(), ask },
@@ -228,7 +258,7 @@ impl<'a> Work<'a> {
     }
 
     fn still(&self, rules: &[Policy], is_enough: impl Fn(&str) -> bool) -> Vec<Policy> {
-        rules.iter().filter(|rule| is_enough(&rule.id().to_string())).cloned().collect()
+        rules.iter().filter(|rule| is_enough(rule.id().as_ref())).cloned().collect()
     }
 
     fn obliges_as_much(&self, old: &str, new: &str) -> bool {
@@ -290,7 +320,7 @@ impl<'a> Work<'a> {
         if let Some(name) = &call.unbound_now {
             example.tool.clone_from(name);
         }
-        Ok(Widening { kind, example, because })
+        Ok(Widening { kind, example, because, more: 0 })
     }
 
     /// Which rules did it: those that allow now and did not say so, else those that forbade and do not any more.

@@ -107,21 +107,35 @@ fn check(context: &Context) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The serial of the last acceptance on record, so that the next one is later, and the policy that it accepts.
-pub(crate) async fn recorded(context: &Context) -> Result<Option<(u64, Digest)>> {
+/// The last acceptance on record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recorded {
+    /// Its serial: the next one is later.
+    pub(crate) serial: u64,
+    /// What it accepts.
+    pub(crate) accepted: InForce,
+}
+
+/// Reads the last acceptance, from the running gateway or from the log.
+pub(crate) async fn recorded(context: &Context) -> Result<Option<Recorded>> {
+    use super::policy_diff::digest;
     if let Ok(status) = context.admin().get::<wire::Status>("/status").await {
-        let policy = status.activation_policy.as_deref().and_then(super::policy_diff::digest);
-        return Ok(policy.map(|policy| (status.activation_serial, policy)));
+        let hashes = (status.activation_configuration, status.activation_policy);
+        let hashes = hashes.0.as_deref().and_then(digest).zip(hashes.1.as_deref().and_then(digest));
+        return Ok(hashes.map(|(configuration, policy)| Recorded {
+            serial: status.activation_serial,
+            accepted: InForce { configuration, policy },
+        }));
     }
     let layout = context.layout.clone();
     tokio::task::spawn_blocking(move || {
-        let mut last: Option<(u64, Digest)> = None;
+        let mut last: Option<Recorded> = None;
         super::log::each_offline(&layout, |record| {
             if let Body::Commanded(commanded) = &record.body
-                && let Deed::Activate { serial, policy, .. } = commanded.signed.command.deed
-                && last.is_none_or(|(before, _)| before < serial)
+                && let Deed::Activate { configuration, policy, serial, .. } = commanded.signed.command.deed
+                && last.is_none_or(|before| before.serial < serial)
             {
-                last = Some((serial, policy));
+                last = Some(Recorded { serial, accepted: InForce { configuration, policy } });
             }
         })?;
         Ok(last)

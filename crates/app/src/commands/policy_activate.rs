@@ -43,10 +43,11 @@ pub(crate) async fn run(command: Activate, context: &Context) -> Result<Exit> {
     let warnings = warnings(&config, &bundle);
     // The acceptance that lies there says nothing: an agent of this user could have put it there, with any number in it.
     let last = recorded(context).await?;
-    let serial = last.map_or(0, |(serial, _)| serial).saturating_add(1);
+    let serial = last.map_or(0, |last| last.serial).saturating_add(1);
+    let last = last.map(|last| last.accepted);
     let new = loaded(&config, bundle)?;
     let source = new.source.clone();
-    let compared = compared(&command, last.map(|(_, hash)| hash), new, context).await?;
+    let compared = compared(&command, last.map(|last| last.policy), new, context).await?;
     let widening = match &compared {
         Compared::Needless | Compared::Same(_) => None,
         Compared::Wider(lines, digest, _) => {
@@ -57,11 +58,17 @@ pub(crate) async fn run(command: Activate, context: &Context) -> Result<Exit> {
     let key = context.open_key(&command.signer.human)?;
     sources::keep(&context.layout, &source, now.policy)?;
     write(&context.layout, &sign(&key, &config.origin, now, (serial, widening))?)?;
+    let is_other = last.is_some_and(|last| last.configuration != now.configuration);
     let value = json!({
         "accepted": true, "serial": serial, "policy": now.policy.hex(), "warnings": warnings,
-        "widening": widening.map(|digest| digest.hex()), "difference": difference(&compared, last, now),
+        "configuration_changed": is_other, "widening": widening.map(|digest| digest.hex()), "difference": difference(&compared, last, now),
     });
     let human = &command.signer.human;
+    let also = if is_other {
+        "\nthe configuration changed too: bindings, budgets and upstreams are not compared, so look at them yourself"
+    } else {
+        ""
+    };
     let wider = match &compared {
         Compared::Needless => "",
         Compared::Same(_) => ", proven not to be wider",
@@ -70,17 +77,17 @@ pub(crate) async fn run(command: Activate, context: &Context) -> Result<Exit> {
     context.out.result(
         &value,
         &format!(
-            "accepted by {human} as number {serial}{wider}; restart the gateway to run it{}",
+            "accepted by {human} as number {serial}{wider}; restart the gateway to run it{also}{}",
             warning_lines(&warnings)
         ),
     );
     Ok(Exit::Done)
 }
 
-fn difference(compared: &Compared, last: Option<(u64, Digest)>, now: InForce) -> Value {
+fn difference(compared: &Compared, last: Option<InForce>, now: InForce) -> Value {
     match (compared, last) {
-        (Compared::Same(difference) | Compared::Wider(_, _, Some(difference)), Some((_, old))) => {
-            difference_json(difference, (old, now.policy))
+        (Compared::Same(difference) | Compared::Wider(_, _, Some(difference)), Some(last)) => {
+            difference_json(difference, (last.policy, now.policy))
         }
         _ => Value::Null,
     }

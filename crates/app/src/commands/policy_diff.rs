@@ -68,8 +68,8 @@ async fn named(name: &str, context: &Context) -> Result<Loaded> {
     };
     if name == "active" {
         let accepted = super::policy::recorded(context).await?;
-        let (_, hash) = accepted.ok_or_else(|| usage("no policy was accepted yet, so none is active"))?;
-        return of_hash(hash);
+        let recorded = accepted.ok_or_else(|| usage("no policy was accepted yet, so none is active"))?;
+        return of_hash(recorded.accepted.policy);
     }
     if let Some(hash) = digest(name) {
         return of_hash(hash);
@@ -102,10 +102,19 @@ pub(crate) fn digest(text: &str) -> Option<Digest> {
 /// Every way in which the new policy is wider, or not known not to be, one line each: what a human consents to.
 pub(crate) fn lines(difference: &Difference) -> Vec<String> {
     let widening = |widening: &Widening| {
-        format!("{}: {} ({})", widening.kind.words(), widening.example.words(), widening.because.join("; "))
+        let because = widening.because.join("; ");
+        format!("{}: {} ({because}{})", widening.kind.words(), widening.example.words(), more(widening))
     };
     let open = difference.open.iter().map(|why| format!("not proven not to be wider: {why}"));
     difference.widenings.iter().map(widening).chain(open).collect()
+}
+
+fn more(widening: &Widening) -> String {
+    match widening.more {
+        0 => String::new(),
+        1 => "; and one more kind of calls".to_owned(),
+        more => format!("; and {more} more kinds of calls"),
+    }
 }
 
 /// What a human signs who consents to these lines.
@@ -123,7 +132,7 @@ pub(crate) fn text(difference: &Difference) -> String {
             "{BAD}wider{BAD:#}       {}\n            {}\n            {}\n",
             widening.kind.words(),
             visible(&widening.example.words()),
-            visible(&widening.because.join("; "))
+            visible(&format!("{}{}", widening.because.join("; "), more(widening)))
         ));
     }
     for why in &difference.open {
@@ -144,7 +153,7 @@ pub(crate) fn json(difference: &Difference, (old, new): (Digest, Digest)) -> Val
     let widening = |widening: &Widening| {
         json!({
             "kind": widening.kind.as_str(), "example": widening.example.json(), "words": widening.example.words(),
-            "because": widening.because,
+            "because": widening.because, "more": widening.more,
         })
     };
     json!({

@@ -18,8 +18,9 @@ fn compared(old: &PolicySource, new: &PolicySource, prover: &Prover) -> Differen
 }
 
 fn lines(difference: &Difference) -> String {
-    let widening =
-        |w: &crate::Widening| format!("{}: {} ({})", w.kind.as_str(), w.example.words(), w.because.join("; "));
+    let widening = |w: &crate::Widening| {
+        format!("{}: {} ({}) +{}", w.kind.as_str(), w.example.words(), w.because.join("; "), w.more)
+    };
     let open = difference.open.iter().map(|why| format!("open: {why}"));
     let all: Vec<String> = difference.widenings.iter().map(widening).chain(open).collect();
     if all.is_empty() { "not wider".to_owned() } else { all.join("\n") }
@@ -71,26 +72,26 @@ fn what_is_wider_comes_with_a_call_and_the_rule() {
     check(
         add(r#"@id("p") permit (principal, action, resource) when { context.effect == "outbound" };"#),
         expect![[r#"
-            runs: an agent in `support` calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "outbound" (rule `p` is new)
-            possible: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "outbound" (rule `p` is new)"#]],
+            runs: an agent in `support` calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "outbound" (rule `p` is new) +0
+            possible: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "outbound" (rule `p` is new) +0"#]],
     );
     check(
         swap(r#""write", "destructive", "spend""#, r#""write", "destructive", "spend", "spawn""#),
         expect![[r#"
-        runs: an agent in `support` calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "spawn" (rule `changes` changed)
-        possible: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "spawn" (rule `changes` changed)"#]],
+        runs: an agent in `support` calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "spawn" (rule `changes` changed) +0
+        possible: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "spawn" (rule `changes` changed) +0"#]],
     );
     check(
         swap(r#"context.opaque || "#, ""),
         expect![[r#"
-        runs: an agent in no group calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "read", kinds = [], opaque = true (rule `no-drops` changed)
-        possible: an agent in no group calls `crm/purge` on a target in `production`, with effect = "read", kinds = [], opaque = true (rule `no-drops` changed)"#]],
+        runs: an agent in no group calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "read", kinds = [], opaque = true (rule `no-drops` changed) +0
+        possible: an agent in no group calls `crm/purge` on a target in `production`, with effect = "read", kinds = [], opaque = true (rule `no-drops` changed) +0"#]],
     );
     check(
         swap(r#"@id("no-spend") forbid (principal, action, resource) when { context.effect == "spend" };"#, ""),
         expect![[r#"
-            runs: an agent in `support` calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "spend" (rule `no-spend` is gone)
-            possible: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "spend" (rule `no-spend` is gone)"#]],
+            runs: an agent in `support` calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "spend" (rule `no-spend` is gone) +0
+            possible: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "spend" (rule `no-spend` is gone) +0"#]],
     );
 }
 
@@ -98,40 +99,40 @@ fn what_is_wider_comes_with_a_call_and_the_rule() {
 fn gates_that_are_weaker() {
     check(
         swap(r#"@timeout("15m")"#, r#"@timeout("16m")"#),
-        expect![[r#"
-        gate: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "destructive" (rule `deletes` changed)
-        gate: an agent in `support` calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "destructive" (rule `deletes` changed)"#]],
+        expect![[
+            r#"gate: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "destructive" (rule `deletes` changed) +1"#
+        ]],
     );
     check(
         swap(r#"@approvers("ana,ben")"#, r#"@approvers("ana,ben,eve")"#),
-        expect![[r#"
-        gate: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "destructive" (rule `deletes` changed)
-        gate: an agent in `support` calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "destructive" (rule `deletes` changed)"#]],
+        expect![[
+            r#"gate: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "destructive" (rule `deletes` changed) +1"#
+        ]],
     );
     check(
         swap(r#"@approvers("ana,ben") "#, ""),
-        expect![[r#"
-        gate: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "destructive" (rule `deletes` changed)
-        gate: an agent in `support` calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "destructive" (rule `deletes` changed)"#]],
+        expect![[
+            r#"gate: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "destructive" (rule `deletes` changed) +1"#
+        ]],
     );
     check(
         swap(r#"@quorum("2")"#, r#"@quorum("1")"#),
         expect![[
-            r#"gate: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "read" (rule `two-eyes` changed)"#
+            r#"gate: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "read" (rule `two-eyes` changed) +0"#
         ]],
     );
     check(
         swap(TWO_EYES, ""),
         expect![[
-            r#"runs: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "read" (rule `two-eyes` is gone)"#
+            r#"runs: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "read" (rule `two-eyes` is gone) +0"#
         ]],
     );
     // Where it fires is less.
     check(
         swap(r#"context.effect == "destructive" };"#, r#"context.effect == "destructive" && context.depth == 0 };"#),
         expect![[r#"
-            runs: an agent in `support` calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "destructive" (rule `deletes` changed)
-            gate: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "destructive" (rule `deletes` changed)"#]],
+            runs: an agent in `support` calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "destructive" (rule `deletes` changed) +0
+            gate: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "destructive" (rule `deletes` changed) +0"#]],
     );
 }
 
@@ -139,9 +140,9 @@ fn gates_that_are_weaker() {
 fn obligations_that_went() {
     check(
         swap(r#"["outbound", "destructive"]"#, r#"["outbound"]"#),
-        expect![[r#"
-        obligation: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "destructive" (rule `witnessed` changed)
-        obligation: an agent in `support` calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "destructive" (rule `witnessed` changed)"#]],
+        expect![[
+            r#"obligation: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "destructive" (rule `witnessed` changed) +1"#
+        ]],
     );
     let rows = |rows: &str| {
         format!(
@@ -151,9 +152,7 @@ fn obligations_that_went() {
     let prover = Prover::new(solver());
     let compared = |old: &str, new: &str| lines(&compared(&source(&rows(old)), &source(&rows(new)), &prover));
     assert_eq!(compared("100", "10"), "not wider");
-    expect![[r#"
-        obligation: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "read" (rule `rows` changed)
-        obligation: an agent in `support` calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "read" (rule `rows` changed)"#]].assert_eq(&compared("10", "100"));
+    expect![[r#"obligation: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "read" (rule `rows` changed) +1"#]].assert_eq(&compared("10", "100"));
 }
 
 #[test]
@@ -161,25 +160,25 @@ fn agents_targets_and_tools() {
     check(
         |source| source.agents[1].groups.push("support".to_owned()),
         expect![[r#"
-        runs: agent `guest` (in `support`) calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "read" (`guest` was in no group and is in support)
-        possible: agent `guest` (in `support`) calls `crm/purge` on a target in `production`, with effect = "read" (`guest` was in no group and is in support)"#]],
+        runs: agent `guest` (in `support`) calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "read" (`guest` was in no group and is in support) +0
+        possible: agent `guest` (in `support`) calls `crm/purge` on a target in `production`, with effect = "read" (`guest` was in no group and is in support) +0"#]],
     );
     check(
         |source| source.agents.push(AgentDef { id: "eve".parse().unwrap(), groups: vec![] }),
         expect![[r#"
-        runs: agent `eve` (in no group) calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "read" (`eve` is new, in no group)
-        possible: agent `eve` (in no group) calls `crm/purge` on a target in `production`, with effect = "read" (`eve` is new, in no group)"#]],
+        runs: agent `eve` (in no group) calls `crm/query` (or one of 2 more that the same rules see) on a target in `production`, with effect = "read" (`eve` is new, in no group) +0
+        possible: agent `eve` (in no group) calls `crm/purge` on a target in `production`, with effect = "read" (`eve` is new, in no group) +0"#]],
     );
     check(|source| source.targets[1].environment = "production".parse().unwrap(), expect!["not wider"]);
     let mut before = source(POLICY);
     before.targets[1].environment = "production".parse().unwrap();
     expect![[r#"
-        runs: an agent in `support` calls `crm/query` (or one of 2 more that the same rules see) on target `lab` in `staging`, with effect = "destructive" (`lab` was in production and is in staging)
-        gate: an agent in `support` calls `crm/purge` on target `lab` in `staging`, with effect = "destructive" (`lab` was in production and is in staging)"#]].assert_eq(&lines(&compared(&before, &source(POLICY), &Prover::new(solver()))));
+        runs: an agent in `support` calls `crm/query` (or one of 2 more that the same rules see) on target `lab` in `staging`, with effect = "destructive" (`lab` was in production and is in staging) +0
+        gate: an agent in `support` calls `crm/purge` on target `lab` in `staging`, with effect = "destructive" (`lab` was in production and is in staging) +0"#]].assert_eq(&lines(&compared(&before, &source(POLICY), &Prover::new(solver()))));
     check(
         |source| source.tools.push(ToolDef::named("crm".parse().unwrap(), "new".parse().unwrap())),
         expect![[
-            r#"runs: an agent in `support` calls `crm/new` on a target in `production`, with effect = "read" (the tool is new)"#
+            r#"runs: an agent in `support` calls `crm/new` on a target in `production`, with effect = "read" (the tool is new) +0"#
         ]],
     );
     let without = swap(TWO_EYES, "");
@@ -189,7 +188,7 @@ fn agents_targets_and_tools() {
             source.tools.remove(1);
         },
         expect![[
-            r#"runs: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "read" (rule `two-eyes` is gone)"#
+            r#"runs: an agent in `support` calls `crm/purge` on a target in `production`, with effect = "read" (rule `two-eyes` is gone) +0"#
         ]],
     );
     check(|source| drop(source.tools.remove(2)), expect!["not wider"]);
