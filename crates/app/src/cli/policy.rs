@@ -52,7 +52,7 @@ pub(crate) struct Activate {
 /// `policy diff`.
 #[derive(Debug, Args)]
 pub(crate) struct Diff {
-    /// The old policy: `active`, the hash of an accepted one, a configuration or its folder, or a policy file.
+    /// The old policy: `active`, the hash of an accepted one, a configuration or its folder, a policy file, or `bundle:NAME`.
     pub(crate) old: String,
     /// The new policy, in the same ways; by default that of the configuration.
     pub(crate) new: Option<String>,

@@ -14,6 +14,7 @@ use crate::cli::Diff;
 use crate::compose::source;
 use crate::config::Config;
 use crate::context::Context;
+use crate::policies::{Policies, drawn, is_yaml};
 use crate::sources;
 use crate::terminal::{BAD, Exit, GOOD, WAIT, usage};
 
@@ -75,16 +76,30 @@ async fn named(name: &str, context: &Context) -> Result<Loaded> {
         return of_hash(hash);
     }
     let path = Path::new(name);
-    let config = if path.is_dir() { path.join("countersign.yaml") } else { path.to_owned() };
-    let source = if path.extension().is_some_and(|extension| extension == "cedar") {
-        let text = std::fs::read_to_string(path).map_err(|error| usage(format!("cannot read `{name}`: {error}")))?;
-        let config = Config::load(&context.layout.config()).map_err(|error| usage(format!("{error:#}")))?;
-        PolicySource { policies: vec![(name.to_owned(), text)], ..source(&config)? }
+    let load = |path: &Path| Config::load(path).map_err(|error| usage(format!("{error:#}")));
+    let source = if is_policy(path)? {
+        let config = load(&context.layout.config())?;
+        let policies = Policies::read(&[name.to_owned()], Path::new(""), &config.known());
+        let Policies { texts, patterns, .. } = policies.map_err(|error| usage(drawn(&error)))?;
+        PolicySource { policies: texts, patterns, ..source(&config)? }
     } else {
-        source(&Config::load(&config).map_err(|error| usage(format!("{error:#}")))?)?
+        source(&load(&if path.is_dir() { path.join("countersign.yaml") } else { path.to_owned() })?)?
     };
     let bundle = Bundle::load(&source).map_err(|error| usage(format!("in `{name}`: {error}")))?;
     Ok(Loaded { source, bundle })
+}
+
+/// Whether this is policy alone: a bundle, Cedar, or YAML that names no upstreams.
+fn is_policy(path: &Path) -> Result<bool> {
+    let name = path.to_string_lossy();
+    if name.starts_with("bundle:") || path.extension().is_some_and(|extension| extension == "cedar") {
+        return Ok(true);
+    }
+    if path.is_dir() || !is_yaml(&name) {
+        return Ok(false);
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| usage(format!("cannot read `{name}`: {error}")))?;
+    Ok(!text.lines().any(|line| line.starts_with("upstreams:")))
 }
 
 /// A hash in hexadecimal.

@@ -26,6 +26,7 @@ pub(crate) fn run(test: &Test, context: &Context) -> Result<Exit> {
     let source = source(&config).map_err(|error| usage(format!("{error:#}")))?;
     let bundle = Bundle::load(&source)?;
     let upstreams = upstreams(&config);
+    let source = as_written(&config, source);
     let setting = Setting { bundle: &bundle, source: &source, upstreams: &upstreams };
     let files = if test.files.is_empty() { own(&root.join("policy").join("tests"))? } else { test.files.clone() };
     let mut cases = Vec::new();
@@ -52,6 +53,16 @@ pub(crate) fn run(test: &Test, context: &Context) -> Result<Exit> {
     }
     context.out.result(&json(&ran, &reached, mutation.as_ref()), &text);
     Ok(if has_failed || is_bare || is_loose { Exit::Failed } else { Exit::Done })
+}
+
+/// The source with the texts that people wrote, so that places of rules are theirs.
+fn as_written(config: &Config, mut source: PolicySource) -> PolicySource {
+    for (compiled, written) in &config.policies.compiled {
+        if let Some((_, text)) = source.policies.iter_mut().find(|(file, _)| *file == compiled.file) {
+            text.clone_from(written);
+        }
+    }
+    source
 }
 
 /// The files of cases in a folder, in order.

@@ -174,6 +174,7 @@ fn a_difference_names_the_call_and_the_rule() {
     let value = said(&folder.policy(&["diff", here, narrow, "--solver", "/bin/true"]), 5);
     assert_eq!((&value["wider"], &value["proven_not_wider"]), (&false.into(), &false.into()), "{value}");
     assert_eq!(said(&diff(here, here), 0)["questions"], 0);
+    said(&diff("bundle:read-only", "bundle:read-only"), 0);
     let ran = folder.policy(&["diff", "active"]);
     assert!(ran.code != 0, "{ran:?}");
 }
