@@ -2,6 +2,7 @@
 //!
 //! It only names things; `commands` does them. Every command takes `--json` and `--config`.
 
+mod history;
 mod people;
 mod policy;
 mod tools;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use history::{Audit, Backtest, Explain, Period, Suggest};
 pub(crate) use people::{Human, Lease, Token};
 pub(crate) use policy::{Activate, Bundles, Convert, Diff, Fmt, Policy, Prove, Solving, Test};
 pub(crate) use tools::Tools;

@@ -15,6 +15,7 @@ mod json;
 mod keys;
 mod layout;
 mod logging;
+mod past;
 mod payloads;
 mod policies;
 #[cfg(test)]

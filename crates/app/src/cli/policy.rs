@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Signer;
+use super::{Audit, Backtest, Explain, Signer, Suggest};
 
 /// `policy`.
 #[derive(Debug, Subcommand)]
@@ -30,6 +30,14 @@ pub(crate) enum Policy {
         #[arg(default_value = "policy")]
         kind: String,
     },
+    /// Decide the recorded calls again under another policy and list every verdict that changes.
+    Backtest(Backtest),
+    /// Say why a call gets its verdict, and the nearest change that would give it another.
+    Explain(Explain),
+    /// Compare what is granted with what was used, and write a policy that grants no more than that as a diff.
+    Audit(Audit),
+    /// Learn a first policy from what ran: what is more than a read or a write waits for a human.
+    Suggest(Suggest),
     /// List the policies that come with Countersign, or show one.
     #[command(subcommand)]
     Bundles(Bundles),

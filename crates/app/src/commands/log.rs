@@ -320,7 +320,7 @@ pub(crate) fn must_exist(layout: &Layout) -> Result<()> {
 }
 
 /// Refuses a folder that is not there: that is no verdict on a record.
-pub(super) fn is_there(ledger: &Path) -> Result<()> {
+pub(crate) fn is_there(ledger: &Path) -> Result<()> {
     if !ledger.exists() {
         bail!("there is no ledger at `{}`; make one with `countersign init`", ledger.display());
     }

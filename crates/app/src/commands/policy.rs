@@ -34,6 +34,10 @@ pub(crate) async fn run(command: Policy, context: &Context) -> Result<Exit> {
         Policy::Convert(asked) => super::policy_convert::run(&asked, context),
         Policy::Fmt(asked) => super::policy_fmt::run(&asked, context),
         Policy::Schema { kind } => super::policy_schema::run(&kind, context),
+        Policy::Backtest(asked) => super::policy_backtest::run(&asked, context),
+        Policy::Explain(asked) => super::policy_explain::run(&asked, context),
+        Policy::Audit(asked) => super::policy_audit::run(&asked, context),
+        Policy::Suggest(asked) => super::policy_suggest::run(&asked, context),
         Policy::Bundles(asked) => super::policy_bundles::run(&asked, context),
     }
 }
