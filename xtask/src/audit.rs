@@ -1,5 +1,5 @@
 //! Dependencies against `deny.toml`, the verifier for browsers, the fuzz targets (listed, or run for a while), and the
-//! ledger's long tests.
+//! long tests of the ledger and of policy.
 //!
 //! Advisories are not asked for: they need a network and change by the day. They belong in a scheduled job.
 
@@ -40,6 +40,14 @@ const FULL: [(&str, &str); 2] = [("COUNTERSIGN_TAMPER_FLIPS", "10000"), ("COUNTE
 pub(crate) fn ledger() -> Result<bool> {
     let mut tests = shell::cargo(&Workspace::root()?);
     tests.envs(FULL).args(["test", "-p", "countersign-testkit", "--test", "tamper", "--test", "simulator"]);
+    Ok(tests.status()?.success())
+}
+
+/// A million random pairs of policies and a request: the index, every policy together and the reference evaluator agree.
+pub(crate) fn policy() -> Result<bool> {
+    let mut tests = shell::cargo(&Workspace::root()?);
+    tests.env("COUNTERSIGN_POLICY_PAIRS", "1000000");
+    tests.args(["test", "--release", "-p", "countersign-kernel", "--test", "indexed"]);
     Ok(tests.status()?.success())
 }
 

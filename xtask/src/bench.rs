@@ -13,8 +13,8 @@ pub(crate) fn command(args: &[&str]) -> Result<bool> {
     let root = Workspace::root()?;
     let mut build = shell::cargo(&root);
     build.args(["build", "--release", "-p", PACKAGE]);
-    // The ledger is measured inside the benchmark's own process.
-    if args.first() != Some(&"ledger") {
+    // The ledger and policy are measured inside the benchmark's own process.
+    if !matches!(args.first(), Some(&"ledger" | &"policy")) {
         build.args(["-p", GATEWAY]);
     }
     shell::run(&mut build)?;

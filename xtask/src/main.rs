@@ -25,8 +25,10 @@ usage: cargo xtask <command>
   audit [--fuzz SECONDS]  bans, licences and sources of the dependencies; lists fuzz targets, or runs each for SECONDS
   wasm                    builds the offline verifier for browsers and its page, and compares its verdicts with this machine's
   audit --ledger          10,000 flipped bits and 10,000 seeded runs of the simulator: the ledger's long tests
+  audit --policy          a million random questions: the index, all policies together and a reference evaluator agree
   bench [ARGS…]           the gateway's benchmarks, built for release
   bench ledger [ARGS…]    the ledger's: appends beside a plain file, verification beside reading and hashing
+  bench policy [ARGS…]    policy's: decisions, loading and listings, beside Cedar without an index and beside Rego
 ";
 
 fn main() -> ExitCode {
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         ["lab"] => lab::command(),
         ["audit"] => audit::command(None),
         ["audit", "--ledger"] => audit::ledger(),
+        ["audit", "--policy"] => audit::policy(),
         ["audit", "--fuzz", seconds] => match seconds.parse() {
             Ok(seconds) => audit::command(Some(seconds)),
             Err(_) => {

@@ -56,6 +56,11 @@ impl Layout {
         self.root.join("policies")
     }
 
+    /// The list of policies that passed strict validation.
+    pub(crate) fn validated(&self) -> PathBuf {
+        self.root.join("policy.validated")
+    }
+
     /// The ledger's folder.
     pub(crate) fn ledger(&self) -> PathBuf {
         self.root.join("ledger")

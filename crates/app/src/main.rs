@@ -25,6 +25,7 @@ mod sources;
 mod terminal;
 mod timeline;
 mod tools;
+mod validated;
 mod walk;
 mod web;
 

@@ -1,5 +1,5 @@
-//! The benchmark: the gateway beside its baselines, interleaved in one run, every answer checked; and the ledger alone
-//! beside a plain file (`ledger`).
+//! The benchmark: the gateway beside its baselines, interleaved in one run, every answer checked; the ledger alone
+//! beside a plain file (`ledger`); and policy beside itself without an index (`policy`).
 //!
 //! One binary plays every part but the gateway's own, which is the real `countersign` as a child process: the driver,
 //! the echo upstream, and the two pass-throughs that the gateway is compared with. It holds no bar: it exits with 1
@@ -13,6 +13,7 @@ mod journal;
 mod ledger;
 mod machine;
 mod pass;
+mod policy;
 mod policy_windows;
 mod report;
 mod run;
@@ -71,6 +72,8 @@ enum Role {
     Ledger(ledger::LedgerPlan),
     /// Counts in windows: what reading one costs with few events and with many.
     Windows(policy_windows::WindowsPlan),
+    /// Policy: decisions, loading and listings.
+    Policy(policy::PolicyPlan),
     /// Measure how long a start-up takes on a long log, whole and from a snapshot.
     Startup(startup::Startup),
     /// Open the gate of an installation once and say how long it took.
@@ -125,6 +128,7 @@ fn play(cli: Cli) -> Result<()> {
         Some(Role::Index(plan)) => return index::run(plan),
         Some(Role::Ledger(plan)) => return ledger::run(plan),
         Some(Role::Windows(plan)) => return policy_windows::run(*plan),
+        Some(Role::Policy(plan)) => return policy::run(plan),
         Some(Role::Startup(asked)) => return startup::run(asked.records, asked.dir.as_deref()),
         Some(Role::Open { root }) => return startup::open(root),
         _ => {}
@@ -139,7 +143,14 @@ fn play(cli: Cli) -> Result<()> {
                 let records = pass::Records { journal: journal::Journal::create(&journal)?, intent, outcome };
                 pass::serve(upstream, Some(records)).await
             }
-            Some(Role::Index(_) | Role::Ledger(_) | Role::Startup(_) | Role::Windows(_) | Role::Open { .. }) | None => {
+            Some(
+                Role::Index(_)
+                | Role::Ledger(_)
+                | Role::Policy(_)
+                | Role::Startup(_)
+                | Role::Windows(_)
+                | Role::Open { .. },
+            ) | None => {
                 let measured = run::run(&cli.plan).await?;
                 report::print(&cli.plan, &measured)
             }

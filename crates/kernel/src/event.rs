@@ -204,6 +204,7 @@ pub enum Event {
 
 /// What the kernel asks for. Commands are carried out in order, and records enter the log in that order.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a step gives few of them, and each is taken apart at once")]
 pub enum Command {
     /// Ask [`crate::policy::Bundle::evaluate`], outside of any lock, and answer with [`Event::Evaluated`].
     Evaluate {

@@ -22,6 +22,7 @@ use crate::keys::HumanKey;
 use crate::layout::Layout;
 use crate::policies::drawn;
 use crate::terminal::{Exit, WAIT, denied, usage};
+use crate::validated::{self, List};
 
 /// Runs the command.
 pub(crate) async fn run(command: Policy, context: &Context) -> Result<Exit> {
@@ -46,6 +47,14 @@ pub(crate) async fn run(command: Policy, context: &Context) -> Result<Exit> {
 pub(crate) fn load(layout: &Layout) -> Result<(Config, Bundle)> {
     let config = Config::load(&layout.config()).map_err(|error| usage(drawn(&error)))?;
     let bundle = bundle(&config).map_err(|error| usage(format!("{error:#}")))?;
+    Ok((config, bundle))
+}
+
+/// The same for who serves what a human has signed for: what was validated before is not validated again.
+pub(crate) fn load_to_serve(layout: &Layout) -> Result<(Config, Bundle)> {
+    let config = Config::load(&layout.config()).map_err(|error| usage(format!("{error:#}")))?;
+    let list = List::of(layout)?;
+    let bundle = validated::load(&config, &list).map_err(|error| usage(format!("{error:#}")))?;
     Ok((config, bundle))
 }
 

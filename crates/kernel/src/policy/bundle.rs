@@ -17,7 +17,7 @@ use countersign_model::{Digest, Reason};
 use super::EvaluationRequest;
 use super::annotation::Layer;
 use super::arguments::Types;
-use super::index::{Index, Look, surely_matches};
+use super::index::{Index, Look};
 use super::listing::Listings;
 use super::patterns::PatternSet;
 use super::schema::request;
@@ -178,11 +178,11 @@ impl Loaded {
         }
         let make = |members: &[u32]| Slice::of(members.iter().filter_map(|place| self.rule(*place)));
         let made = self.slices.keep(about.place(), self.matching(about), make);
-        made.map(Kept::Shared).map_err(|error| error.to_string())
+        made.map(Kept::Shared)
     }
 
     fn whole(&self) -> Result<Kept<'_>, String> {
-        let made = self.whole.get_or_init(|| Slice::of(self.rules.iter()).map_err(|error| error.to_string()));
+        let made = self.whole.get_or_init(|| Slice::of(self.rules.iter()));
         made.as_ref().map(Kept::Own).map_err(Clone::clone)
     }
 
@@ -245,9 +245,7 @@ impl Loaded {
                 permits = true;
                 false
             }
-            (Layer::Rule, Effect::Forbid) => {
-                !rule.policy.has_non_scope_constraint() && surely_matches(&rule.policy, about.uids(), &self.entities)
-            }
+            (Layer::Rule, Effect::Forbid) => !rule.policy.has_non_scope_constraint(),
             _ => false,
         });
         permits && !is_forbidden

@@ -88,33 +88,3 @@ const fn resource(scope: &ResourceConstraint) -> Option<&EntityUid> {
         ResourceConstraint::In(uid) | ResourceConstraint::Eq(uid) | ResourceConstraint::IsIn(_, uid) => Some(uid),
     }
 }
-
-/// Whether a scope surely matches: what is hidden from a caller must not rest on a guess.
-pub(super) fn surely_matches(
-    policy: &Policy,
-    about: (&EntityUid, &EntityUid, &EntityUid),
-    entities: &Entities,
-) -> bool {
-    let (agent, action, target) = about;
-    let within = |uid: &EntityUid, outer: &EntityUid| uid == outer || entities.is_ancestor_of(outer, uid);
-    let is_agent = match policy.principal_constraint() {
-        PrincipalConstraint::Any => true,
-        PrincipalConstraint::Eq(uid) => uid == *agent,
-        PrincipalConstraint::In(uid) => within(agent, &uid),
-        PrincipalConstraint::Is(kind) => kind == *agent.type_name(),
-        PrincipalConstraint::IsIn(kind, uid) => kind == *agent.type_name() && within(agent, &uid),
-    };
-    let is_action = match policy.action_constraint() {
-        ActionConstraint::Any => true,
-        ActionConstraint::Eq(uid) => uid == *action,
-        ActionConstraint::In(uids) => uids.iter().any(|uid| within(action, uid)),
-    };
-    let is_target = match policy.resource_constraint() {
-        ResourceConstraint::Any => true,
-        ResourceConstraint::Eq(uid) => uid == *target,
-        ResourceConstraint::In(uid) => within(target, &uid),
-        ResourceConstraint::Is(kind) => kind == *target.type_name(),
-        ResourceConstraint::IsIn(kind, uid) => kind == *target.type_name() && within(target, &uid),
-    };
-    is_agent && is_action && is_target
-}

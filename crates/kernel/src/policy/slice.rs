@@ -8,9 +8,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use cedar_policy::{Policy, PolicySet, PolicySetError};
+use cedar_policy::{Policy, PolicySet};
 
 use super::annotation::Layer;
+
+#[cfg(test)]
+mod tests;
 
 /// The most policies that all slices kept may hold together; a policy in three slices counts three times.
 const POLICIES_KEPT_MAX: usize = 131_072;
@@ -37,19 +40,20 @@ pub(super) struct Slice {
 
 impl Slice {
     /// The slice of these rules.
-    pub(super) fn of<'a>(rules: impl Iterator<Item = &'a Rule> + Clone) -> Result<Self, PolicySetError> {
+    pub(super) fn of<'a>(rules: impl Iterator<Item = &'a Rule> + Clone) -> Result<Self, String> {
+        let add = |set: &mut PolicySet, policy: &Policy| set.add(policy.clone()).map_err(|error| error.to_string());
         let mut slice = Self::default();
         let mut gated = PolicySet::new();
         let mut obliging = PolicySet::new();
         let has_gate = rules.clone().any(|rule| matches!(rule.layer, Layer::Gate(_)));
         for Rule { policy, layer } in rules {
             match layer {
-                Layer::Obligation(_) => obliging.add(policy.clone())?,
-                Layer::Gate(_) => gated.add(policy.clone())?,
+                Layer::Obligation(_) => add(&mut obliging, policy)?,
+                Layer::Gate(_) => add(&mut gated, policy)?,
                 Layer::Rule => {
-                    slice.ceiling.add(policy.clone())?;
+                    add(&mut slice.ceiling, policy)?;
                     if has_gate {
-                        gated.add(policy.clone())?;
+                        add(&mut gated, policy)?;
                     }
                 }
             }

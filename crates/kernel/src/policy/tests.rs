@@ -14,7 +14,7 @@ fn with(text: &str) -> PolicySource {
     PolicySource { policies: vec![("main.cedar".to_owned(), text.to_owned())], ..fixture::source() }
 }
 
-fn request(effect: Effect) -> EvaluationRequest {
+pub(super) fn request(effect: Effect) -> EvaluationRequest {
     EvaluationRequest {
         agent: "shop".parse().unwrap(),
         depth: 0,

@@ -20,6 +20,9 @@ use countersign_model::Digest;
 use super::schema::schema_text;
 use super::{PolicySource, ToolDef};
 
+#[cfg(test)]
+mod tests;
+
 /// Up to so many tools nothing is gained by a smaller schema.
 const TOOLS_WHOLE_MAX: usize = 8;
 
@@ -38,6 +41,12 @@ impl Validated {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether it vouches for what `digest` stands for.
+    #[must_use]
+    pub fn contains(&self, digest: &Digest) -> bool {
+        self.0.contains(digest)
     }
 
     /// All that it holds, in order: 32 bytes each.
@@ -90,7 +99,7 @@ pub(super) fn validate(
             policies.iter().map(|policy| (digest(&schema, policy), *policy)).collect();
         passed.extend(certified.iter().map(|(digest, _)| *digest));
         let unknown: Vec<&Policy> =
-            certified.iter().filter(|(digest, _)| !known.0.contains(digest)).map(|(_, policy)| *policy).collect();
+            certified.iter().filter(|(digest, _)| !known.contains(digest)).map(|(_, policy)| *policy).collect();
         if unknown.is_empty() {
             continue;
         }
