@@ -19,6 +19,7 @@ use countersign_model::record::Attempt;
 use countersign_model::{Body, Digest, Record, TimeMs};
 use countersign_policy::backtest::{Again, Known};
 use countersign_policy::rules::Rules;
+use countersign_policy::yaml::Span;
 use countersign_receipt::VerifierKey;
 use countersign_receipt::merkle::TreeHead;
 
@@ -29,6 +30,7 @@ use crate::compose;
 use crate::config::Config;
 use crate::context::{Context, progress, wall};
 use crate::layout::Layout;
+use crate::policies::Policies;
 use crate::terminal::{unverified, usage};
 use crate::walk::{self, Walker};
 
@@ -160,7 +162,8 @@ impl Asked {
             return Self::of(Config::load(&path).map_err(failed)?);
         }
         let mut config = Config::load(&layout.config()).map_err(failed)?;
-        config.policies = new.iter().map(|path| policy_file(path)).collect::<Result<_>>().map_err(failed)?;
+        let names: Vec<String> = new.iter().map(|path| path.display().to_string()).collect();
+        config.policies = Policies::read(&names, Path::new(""), &config.known()).map_err(failed)?;
         Self::of(config)
     }
 
@@ -168,9 +171,18 @@ impl Asked {
         let failed = |error: anyhow::Error| usage(format!("{error:#}"));
         let source = compose::source(&config).map_err(failed)?;
         let bundle = Bundle::load(&source).map_err(|error| usage(error.to_string()))?;
-        let rules = Rules::read(&source.policies).map_err(|error| usage(error.to_string()))?;
+        let mut rules = Rules::read(&source.policies).map_err(|error| usage(error.to_string()))?;
+        for (compiled, text) in &config.policies.compiled {
+            rules.written_as(&compiled.file, &|id| place(compiled.sources.get(id)?, text));
+        }
         Ok(Self { config, source, bundle, rules })
     }
+}
+
+/// Lines and text of a rule in YAML.
+fn place(span: &Span, text: &str) -> Option<((usize, usize), String)> {
+    let own = text.get(span.start..span.end)?.trim_end();
+    Some(((span.line, span.last_line), own.to_owned()))
 }
 
 /// The configuration that `path` names, if it names one.
@@ -188,12 +200,6 @@ fn configuration(path: &Path) -> Result<Option<PathBuf>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
     // A policy in YAML has no upstreams.
     Ok(text.lines().any(|line| line.starts_with("upstreams:")).then(|| path.to_owned()))
-}
-
-fn policy_file(path: &Path) -> Result<(String, String)> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read the policy file `{}`", path.display()))?;
-    Ok((path.display().to_string(), text))
 }
 
 /// Makes facts again where the record's are not those of the new configuration and policy.

@@ -11,6 +11,20 @@ use support::{AGENT, Installation, POLICY, Ran, Setup};
 /// Without the gate: what waited would run.
 const UNGATED: &str = "@id(\"everything-is-possible\")\npermit (principal, action in Action::\"call\", resource);\n";
 
+/// As the policy of every installation, in YAML.
+const YAML: &str = "version: 1
+rules:
+
+  - id: everything-is-possible
+    effects: [read, write, outbound]
+    then: allow
+
+  - id: changes-need-consent
+    tools: [lab/change]
+    then: gate
+    gate: { name: changes, quorum: 1, timeout: 30m }
+";
+
 /// Fails unless the command ended with `code` and one object whose `error` holds all of `words`.
 fn check(at: &Installation, args: &[&str], code: i32, words: &[&str]) {
     let ran = at.run(args);
@@ -83,6 +97,14 @@ async fn a_policy_is_tried_on_the_record_and_its_changes_are_grouped() {
     policy(&at, &["backtest", &new, "--fail-on-wider"], 1);
     policy(&at, &["backtest", &new, "--fail-on-change"], 1);
     assert_eq!(policy(&at, &["backtest", &new, "--until", "1d"], 0)["judged"], 0);
+
+    // What agents did before is on record, so a rule that counts can be tried.
+    at.write(
+        "counts.cedar",
+        &format!("{POLICY}@id(\"c\") forbid (principal, action, resource) when {{ context.calls.minute > 99 }};\n"),
+    );
+    let counts = at.path("counts.cedar").display().to_string();
+    assert_eq!(policy(&at, &["backtest", &counts, "--fail-on-change"], 0)["same"], 5);
 
     // Narrower only: nothing is wider, and one call would have been stopped.
     let narrow = format!("{POLICY}@id(\"no-put\") forbid (principal, action == Action::\"lab/put\", resource);\n");
@@ -259,6 +281,27 @@ async fn privileges_are_audited_and_a_tightened_policy_still_lets_run_what_ran()
     assert_eq!(again["tightened"]["changes"], json!([]), "{again}");
     let nothing = policy(&at, &["audit", "--until", "1d"], 0);
     assert_eq!((&nothing["calls"], &nothing["tightened"]), (&json!(0), &Value::Null));
+}
+
+/// The same policy in YAML: explained by its own lines, narrowed in Cedar beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_in_yaml_is_asked_about_in_its_own_lines() {
+    let (at, _) = lived().await;
+    at.write("policy.yaml", YAML);
+    at.write("countersign.yaml", &at.read("countersign.yaml").replace("[policy.cedar]", "[policy.yaml]"));
+    let same = policy(&at, &["backtest"], 0);
+    assert_eq!((&same["judged"], &same["stopped"], &same["widening"]), (&json!(6), &json!(0), &json!(0)), "{same}");
+    let said = policy(&at, &["explain", "agent=alpha", "tool=look"], 0);
+    let rule = &said["deciding"][0];
+    assert_eq!((&rule["file"], &rule["first_line"]), (&json!("policy.yaml"), &json!(4)), "{said}");
+    assert!(rule["text"].as_str().unwrap().contains("everything-is-possible"), "{said}");
+    let audit = policy(&at, &["audit"], 0);
+    let tight = &audit["tightened"];
+    assert_eq!(tight["written_beside"], json!({"policy.yaml": "policy.yaml.cedar"}), "{audit}");
+    assert!(tight["diff"].as_str().unwrap().starts_with("--- /dev/null\n+++ b/policy.yaml.cedar\n"), "{audit}");
+    assert_eq!(tight["lost"], 0);
+    at.write("broken.yaml", &YAML.replace("tools:", "tolls:"));
+    check(&at, &["policy", "backtest", &at.path("broken.yaml").display().to_string()], 2, &["tolls"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

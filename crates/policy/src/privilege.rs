@@ -22,7 +22,7 @@ use countersign_model::id::{Environment, TargetId, ToolName, UpstreamId};
 pub use findings::{Credential, Finding, Limits, Severity, Surroundings, findings};
 pub use granted::{Grant, granted};
 pub use suggest::{Suggested, suggested};
-pub use tighten::{Change, Tightened, diff, loses, tightened};
+pub use tighten::{Change, Tightened, beside, diff, loses, tightened};
 pub use tokens::{Leased, Token, Tokens};
 pub use used::{Gated, RuleUse, Seen, Use, UseKey, Used};
 

@@ -53,8 +53,10 @@ pub struct Rule {
     pub file: String,
     /// First and last line in that file, from one.
     pub lines: (usize, usize),
-    /// Its bytes in that file.
+    /// Its bytes in the Cedar that is loaded for that file.
     pub span: Range<usize>,
+    /// Whether that Cedar was compiled from another language: then lines and text are those of the original.
+    pub is_compiled: bool,
     /// Its text as it is written.
     pub text: String,
     /// Its layer.
@@ -114,6 +116,17 @@ impl Rules {
         Ok(Self { all })
     }
 
+    /// Says where the rules of a file were written, where their Cedar was compiled: `find` gives lines and text of the
+    /// rule that a policy came from, by the policy's id.
+    pub fn written_as(&mut self, file: &str, find: &dyn Fn(&str) -> Option<((usize, usize), String)>) {
+        for rule in self.all.iter_mut().filter(|rule| rule.file == file) {
+            rule.is_compiled = true;
+            if let Some((lines, text)) = find(&rule.id) {
+                (rule.lines, rule.text) = (lines, text);
+            }
+        }
+    }
+
     /// The rule of this id.
     #[must_use]
     pub fn rule(&self, id: &str) -> Option<&Rule> {
@@ -147,6 +160,7 @@ impl Rule {
             lines: (line(span.start), line(span.end)),
             text: text.get(span.clone()).unwrap_or_default().to_owned(),
             span,
+            is_compiled: false,
             layer,
             clauses: clauses(&est)?,
             policy: policy.new_id(PolicyId::new(&id)),

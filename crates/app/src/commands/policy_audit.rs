@@ -2,6 +2,7 @@
 //!
 //! It asks nobody and changes nothing but the file that it is told to write.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -12,8 +13,8 @@ use countersign_model::record::Attempt;
 use countersign_model::{Body, TimeMs};
 use countersign_policy::backtest::{Backtest, Groups, Known};
 use countersign_policy::privilege::{
-    Credential, Finding, Limits, Place, Seen, Severity, Surroundings, Tightened, Tokens, Used, diff, findings, granted,
-    loses, tightened,
+    Credential, Finding, Limits, Place, Seen, Severity, Surroundings, Tightened, Tokens, Used, beside, diff, findings,
+    granted, loses, tightened,
 };
 use countersign_policy::rules::Rules;
 use serde_json::{Value, json};
@@ -43,11 +44,16 @@ pub(crate) fn run(asked: &cli::Audit, context: &Context) -> Result<Exit> {
     let found = findings(&current.rules, used, &around, &limits);
     let tight = if used.calls == 0 { None } else { Some(narrowed((&current, used), (&places, agent.as_ref()))?) };
     let checked = tight.as_ref().map(|tight| check(&past, (&current, tight), context)).transpose()?;
-    let text_of_diff = tight.as_ref().map(|tight| diff(&current.source, &tight.source)).unwrap_or_default();
+    let text_of_diff =
+        tight.as_ref().map(|tight| diff((&current.source, &current.rules), &tight.source)).unwrap_or_default();
     if let Some(file) = &asked.write {
         write_new(file, &text_of_diff)?;
     }
-    let audit = Audit { found, tight, checked, diff: text_of_diff, days: days(used), unused_days: asked.unused_days };
+    let changes = tight.iter().flat_map(|tight| &tight.changes);
+    let compiled = changes.filter_map(|change| Some((change.file.clone(), beside(&current.rules, &change.file)?)));
+    let compiled = compiled.collect();
+    let audit =
+        Audit { compiled, found, tight, checked, diff: text_of_diff, days: days(used), unused_days: asked.unused_days };
     context.out.result(&audit.value(used), &audit.text(used, asked.write.as_deref()));
     Ok(Exit::Done)
 }
@@ -186,6 +192,8 @@ fn days(used: &Used<'_>) -> u64 {
 }
 
 struct Audit {
+    /// Files that are not written in Cedar, with those that would stand in their place.
+    compiled: BTreeMap<String, String>,
     found: Vec<Finding>,
     tight: Option<Tightened>,
     checked: Option<Checked>,
@@ -206,6 +214,7 @@ impl Audit {
             "findings": self.found.iter().map(finding_value).collect::<Vec<_>>(),
             "tightened": self.tight.as_ref().map(|tight| json!({
                 "policy": tight.bundle.hash().hex(), "changes": changes.collect::<Vec<_>>(), "diff": self.diff,
+                "written_beside": self.compiled,
                 "kept": kept.map(|(rule, why)| json!({"rule": rule, "why": why})).collect::<Vec<_>>(),
                 "lost": self.checked.as_ref().map(|checked| checked.lost),
                 "backtest": self.checked.as_ref().map(|checked| summary_value(&checked.groups)),
@@ -261,6 +270,12 @@ impl Audit {
             lines.push(visible_lines(&format!("  {rule} stays as it is: narrowed it would not load: {why}")));
         }
         lines.push(visible_lines(&self.diff));
+        for (file, other) in &self.compiled {
+            lines.push(format!(
+                "{WAIT}{file} is no Cedar{WAIT:#}: what it becomes stands in {other}, to be named in its place under `policy:`; \
+                 patterns and budgets of {file} do not come along"
+            ));
+        }
         lines.push(match checked.lost {
             0 => format!(
                 "{GOOD}nothing that was used would be denied{GOOD:#} or asked about: decided again over {} calls",

@@ -245,7 +245,7 @@ fn facts() -> impl Strategy<Value = Facts> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 8 } else { 500 }))]
 
     /// Every change that is reported really gives the verdict that it is said to give, and it is another one.
     #[test]

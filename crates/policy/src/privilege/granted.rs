@@ -14,10 +14,12 @@ use countersign_model::record::History;
 
 use super::Place;
 use crate::explain::{Posed, posed};
-use crate::rules::{Clause, Layer, Rule, Rules};
+use crate::rules::{Clause, Layer, Rule, Rules, est};
 
 /// A name that stands for all tools without a binding. What a rule says of this very name counts for nothing.
 const UNBOUND: &str = "(unbound)";
+/// Their action in Cedar.
+const UNBOUND_ACTION: &str = "unbound";
 
 /// Something that an agent may be allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +54,7 @@ pub fn granted((source, bundle, rules): (&PolicySource, &Bundle, &Rules), places
 
 /// Questions of one agent about one place, one for each effect that a call there can have.
 pub(super) struct Asking<'a> {
+    bundle: &'a Bundle,
     asked: EvaluationRequest,
     place: &'a Place,
     posed: Vec<(Effect, Posed<'a>)>,
@@ -69,7 +72,7 @@ impl<'a> Asking<'a> {
             };
             all.push((effect, posed(bundle, &EvaluationRequest { facts, ..asked.clone() }).ok()?));
         }
-        Some(Self { asked, place, posed: all })
+        Some(Self { bundle, asked, place, posed: all })
     }
 
     /// The effects with which a rule might hold of a call.
@@ -77,11 +80,39 @@ impl<'a> Asking<'a> {
         let Some((_, any)) = self.posed.first() else { return BTreeSet::new() };
         let (fixed, by_effect): (Vec<_>, Vec<_>) =
             rule.clauses.iter().filter(|clause| self.is_known(clause)).partition(|clause| is_fixed(clause));
-        if !fixed.iter().all(|clause| clause.holds(&any.request, any.entities)) {
+        let mut unsure = rule.clauses.iter().filter(|clause| !self.is_known(clause));
+        if !fixed.iter().all(|clause| clause.holds(&any.request, any.entities))
+            || !unsure.all(|clause| self.may_hold_of_some(clause))
+        {
             return BTreeSet::new();
         }
         let holds = |posed: &Posed<'_>| by_effect.iter().all(|clause| clause.holds(&posed.request, posed.entities));
         self.posed.iter().filter(|(_, posed)| holds(posed)).map(|(effect, _)| *effect).collect()
+    }
+
+    /// Whether a clause that is not known might hold. Only of what it says of the names of unbound tools more is known:
+    /// a name that is bound is none of theirs.
+    fn may_hold_of_some(&self, clause: &Clause) -> bool {
+        let (Some(body), true) = (&clause.body, clause.reads.contains("context.tool")) else { return true };
+        let is_of_more = |read: &String| {
+            read.starts_with("context")
+                && !["context.tool", "context.upstream", "context.effect"].contains(&read.as_str())
+        };
+        let mut names = vec![UNBOUND.to_owned()];
+        let mut has_pattern = false;
+        est::walk(body, &mut |operator, of| match operator {
+            "like" => has_pattern = true,
+            "Value" => names.extend(of.as_str().map(str::to_owned)),
+            _ => {}
+        });
+        if self.place.tool.is_some() || has_pattern || clause.reads.iter().any(is_of_more) {
+            return true;
+        }
+        let tools = names.iter().filter_map(|name| ToolName::new(name).ok());
+        tools.map(|tool| EvaluationRequest { tool, ..self.asked.clone() }).any(|asked| {
+            let is_unbound = self.bundle.action_of(&asked).id().unescaped() == UNBOUND_ACTION;
+            is_unbound && posed(self.bundle, &asked).is_ok_and(|posed| clause.holds(&posed.request, posed.entities))
+        })
     }
 
     fn grant(&self, rules: &Rules, agent: AgentId) -> Option<Grant> {

@@ -73,17 +73,30 @@ pub fn tightened(
     load(source, rules, narrowed)
 }
 
-/// The unified diff from the policy files of `old` to those of `new`.
+/// The unified diff from the policy files of `old` to those of `new`. What was compiled comes out as a new file of Cedar
+/// beside the original: [`beside`].
 #[must_use]
-pub fn diff(old: &PolicySource, new: &PolicySource) -> String {
+pub fn diff((old, rules): (&PolicySource, &Rules), new: &PolicySource) -> String {
     let mut text = String::new();
     for ((name, before), (_, after)) in old.policies.iter().zip(&new.policies) {
-        if before != after {
-            let lines = similar::TextDiff::from_lines(before, after);
-            text += &lines.unified_diff().header(&format!("a/{name}"), &format!("b/{name}")).to_string();
+        if before == after {
+            continue;
         }
+        let (from, old_name, new_name) = match beside(rules, name) {
+            Some(other) => ("", "/dev/null".to_owned(), format!("b/{other}")),
+            None => (before.as_str(), format!("a/{name}"), format!("b/{name}")),
+        };
+        let lines = similar::TextDiff::from_lines(from, after.as_str());
+        text += &lines.unified_diff().header(&old_name, &new_name).to_string();
     }
     text
+}
+
+/// The file that a narrowed policy is written to where `file` was compiled from another language; none where it was not.
+#[must_use]
+pub fn beside(rules: &Rules, file: &str) -> Option<String> {
+    let is_compiled = rules.all.iter().any(|rule| rule.is_compiled && rule.file == file);
+    is_compiled.then(|| format!("{}.cedar", file.replace(':', "-")))
 }
 
 /// Whether a call loses something by the change from `old` to `new`: what ran is asked about, or what was possible denied.

@@ -125,7 +125,7 @@ fn expression() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 200 } else { 2_000 }))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 100 } else { 20_000 }))]
 
     /// Whatever is printed reads back as the same policy: a diff that people accept is the policy that was meant.
     #[test]
