@@ -7,6 +7,8 @@
 mod raw;
 mod retention;
 #[cfg(test)]
+mod schemas;
+#[cfg(test)]
 mod tests;
 mod tools;
 

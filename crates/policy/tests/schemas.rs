@@ -2,9 +2,10 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "what cannot be set up fails the test")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_kernel::policy::PolicySource;
+use countersign_policy::cases::{self, Setting};
 use countersign_policy::yaml::{Known, compile};
 use countersign_policy::{bundles, schemas};
 use serde_json::{Value, json};
@@ -162,5 +163,29 @@ fn kinds_are_the_ones_of_the_help() {
     assert!(error.ends_with(&all.join(", ")), "{error}");
     for (kind, _) in schemas::ALL {
         assert_eq!(schema(kind)["$schema"], json!("https://json-schema.org/draft/2020-12/schema"));
+    }
+}
+
+/// Every key that the schema names for cases is read, and there are no others.
+#[test]
+fn cases_have_the_keys_that_are_read() {
+    let source = PolicySource::default();
+    let bundle = countersign_kernel::policy::Bundle::load(&source).unwrap_or_else(|error| panic!("{error}"));
+    let setting = Setting { bundle: &bundle, source: &source, upstreams: &BTreeMap::new() };
+    for (place, text) in [
+        ("", "zzzz: 1"),
+        ("/$defs/case", "cases: [{ zzzz: 1 }]"),
+        ("/$defs/action", "cases: [{ action: { zzzz: 1 } }]"),
+        ("/$defs/facts", "cases: [{ facts: { zzzz: 1 } }]"),
+        ("/$defs/history", "cases: [{ history: { zzzz: 1 } }]"),
+        ("/$defs/recent", "cases: [{ history: { calls: { zzzz: 1 } } }]"),
+        ("/$defs/expect", "cases: [{ expect: { zzzz: 1 } }]"),
+    ] {
+        let schema = schema("cases");
+        let named = schema.pointer(&format!("{place}/properties")).and_then(Value::as_object).expect("properties");
+        let problem = cases::parse("c.yaml", text, &setting).expect_err("an unknown key").problem;
+        let known = problem.split("known are ").nth(1).expect("a list");
+        let known: BTreeSet<&str> = known.split(", ").collect();
+        assert_eq!(named.keys().map(String::as_str).collect::<BTreeSet<_>>(), known, "{place}");
     }
 }
