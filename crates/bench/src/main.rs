@@ -150,7 +150,8 @@ fn play(cli: Cli) -> Result<()> {
                 | Role::Startup(_)
                 | Role::Windows(_)
                 | Role::Open { .. },
-            ) | None => {
+            )
+            | None => {
                 let measured = run::run(&cli.plan).await?;
                 report::print(&cli.plan, &measured)
             }

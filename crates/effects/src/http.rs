@@ -10,7 +10,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use countersign_model::facts::NAME_BYTES_MAX;
 

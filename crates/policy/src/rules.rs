@@ -118,7 +118,7 @@ impl Rules {
 
     /// Says where the rules of a file were written, where their Cedar was compiled: `find` gives lines and text of the
     /// rule that a policy came from, by the policy's id.
-    pub fn written_as(&mut self, file: &str, find: &dyn Fn(&str) -> Option<((usize, usize), String)>) {
+    pub fn written_as(&mut self, file: &str, find: impl Fn(&str) -> Option<((usize, usize), String)>) {
         for rule in self.all.iter_mut().filter(|rule| rule.file == file) {
             rule.is_compiled = true;
             if let Some((lines, text)) = find(&rule.id) {

@@ -269,5 +269,5 @@ fn is_joined(wrapper: &Wrapper, text: &str) -> bool {
     // What stands for the input can stand for the program: only braces, which no program has in its name.
     let fits = |option: &str, value: &str| !value.is_empty() && (option != "-I" || value == "{}");
     let joins = |option: &&str| text.strip_prefix(*option).is_some_and(|value| fits(option, value));
-    !text.starts_with("--") && wrapper.valued.iter().any(|option| joins(option))
+    !text.starts_with("--") && wrapper.valued.iter().any(joins)
 }
