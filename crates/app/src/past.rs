@@ -18,7 +18,7 @@ use countersign_model::id::{Environment, TargetId};
 use countersign_model::record::Attempt;
 use countersign_model::{Body, Digest, Record, TimeMs};
 use countersign_policy::backtest::{Again, Known};
-use countersign_policy::rules::Rules;
+use countersign_policy::rules::{Original, Rules};
 use countersign_policy::yaml::Span;
 use countersign_receipt::VerifierKey;
 use countersign_receipt::merkle::TreeHead;
@@ -180,9 +180,9 @@ impl Asked {
 }
 
 /// Lines and text of a rule in YAML.
-fn place(span: &Span, text: &str) -> Option<((usize, usize), String)> {
+fn place(span: &Span, text: &str) -> Option<Original> {
     let own = text.get(span.start..span.end)?.trim_end();
-    Some(((span.line, span.last_line), own.to_owned()))
+    Some(Original { lines: (span.line, span.last_line), text: own.to_owned() })
 }
 
 /// The configuration that `path` names, if it names one.

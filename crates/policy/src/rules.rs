@@ -68,6 +68,15 @@ pub struct Rule {
     policy: Policy,
 }
 
+/// Where a rule whose Cedar was compiled was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Original {
+    /// First and last line, from one.
+    pub lines: (usize, usize),
+    /// Its text.
+    pub text: String,
+}
+
 /// One thing that a rule asks for. A rule holds of a request if all its clauses do.
 #[derive(Clone, Debug)]
 pub struct Clause {
@@ -118,10 +127,10 @@ impl Rules {
 
     /// Says where the rules of a file were written, where their Cedar was compiled: `find` gives lines and text of the
     /// rule that a policy came from, by the policy's id.
-    pub fn written_as(&mut self, file: &str, find: impl Fn(&str) -> Option<((usize, usize), String)>) {
+    pub fn written_as(&mut self, file: &str, find: &dyn Fn(&str) -> Option<Original>) {
         for rule in self.all.iter_mut().filter(|rule| rule.file == file) {
             rule.is_compiled = true;
-            if let Some((lines, text)) = find(&rule.id) {
+            if let Some(Original { lines, text }) = find(&rule.id) {
                 (rule.lines, rule.text) = (lines, text);
             }
         }

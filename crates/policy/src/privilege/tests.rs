@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use super::{
     Credential, Limits, Place, Seen, Surroundings, Tokens, Used, diff, findings, granted, suggested, tightened,
 };
-use crate::rules::Rules;
+use crate::rules::{Original, Rules};
 use crate::sample::{POLICY, attempt, decided, id, source, sql};
 use crate::verdicts::rank;
 
@@ -204,7 +204,7 @@ fn an_unused_permit_is_removed_and_what_uses_all_stays() {
 #[test]
 fn what_was_compiled_is_narrowed_in_cedar_beside_it() {
     let mut world = World::new("@id(\"a\") permit (principal, action, resource);\n");
-    world.rules.written_as("main.cedar", |id| Some(((7, 8), format!("- id: {id}"))));
+    world.rules.written_as("main.cedar", &|id| Some(Original { lines: (7, 8), text: format!("- id: {id}") }));
     assert_eq!((world.rules.all[0].lines, world.rules.all[0].text.as_str()), ((7, 8), "- id: a"));
     let used = world.used(vec![(1, read("coder"))]);
     let tight = tightened(world.parts(), &used, (&places(), None)).unwrap();
