@@ -13,8 +13,8 @@ pub(crate) fn command(args: &[&str]) -> Result<bool> {
     let root = Workspace::root()?;
     let mut build = shell::cargo(&root);
     build.args(["build", "--release", "-p", PACKAGE]);
-    // The ledger and policy are measured inside the benchmark's own process.
-    if !matches!(args.first(), Some(&"ledger" | &"policy")) {
+    // The ledger, policy and windows are measured inside the benchmark's own process.
+    if !matches!(args.first(), Some(&"ledger" | &"policy" | &"windows")) {
         build.args(["-p", GATEWAY]);
     }
     shell::run(&mut build)?;

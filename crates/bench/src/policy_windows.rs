@@ -71,8 +71,8 @@ pub(crate) fn windows(rounds: u32) -> Result<Costs> {
     }
     let (mut few_ns, mut many_ns, mut add_ns) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
-        few_ns.push(batch(|| drop(black_box(black_box(&few).read(NOW)))));
-        many_ns.push(batch(|| drop(black_box(black_box(&many).read(NOW)))));
+        few_ns.push(batch(|| read(&few)));
+        many_ns.push(batch(|| read(&many)));
         let mut more = many.clone();
         add_ns.push(batch(|| more.add(black_box(NOW))));
         ensure!(more.read(NOW).day == MANY + u64::from(BATCH), "events were lost");
@@ -87,6 +87,10 @@ fn filled(events: u64) -> Windows {
         windows.add(TimeMs(NOW.0 - event * (DAY_MS - 1) / events));
     }
     windows
+}
+
+fn read(windows: &Windows) {
+    black_box(black_box(windows).read(NOW));
 }
 
 /// Nanoseconds of one call in a batch.

@@ -1,4 +1,5 @@
 //! From a call's bytes to facts on record: patterns, histories and the traps that a policy of names can fall into.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests fail the test")]
 
 use countersign_gate::call::Answer;
 use countersign_kernel::policy::{PatternDef, PatternKind};

@@ -1,4 +1,5 @@
 //! What a verdict obliges to, from the record to the effect: kept, or nothing begins.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use countersign_gate::call::Answer;
 use countersign_model::record::Status;

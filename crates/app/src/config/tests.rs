@@ -49,7 +49,7 @@ fn accepts_and_refuses() {
     check("[policy.cedar]", "[nowhere.cedar]", "nowhere.cedar");
     check("[policy.cedar]", "[]", "names no file");
     check("sql: sql.sqlite", "sql: sql.oracle", "oracle");
-    check("sql: sql.sqlite", "sql: sequel", "is no kind of argument");
+    check("sql: sql.sqlite", "sql: sequel", "`sequel` is no kind of argument; use one of plain, sql.sqlite, shell");
     check("version: 1", "version: 1\nindex: {full_text: true}", "ok ");
     check("version: 1", "version: 1\nindex: {fulltext: true}", "fulltext");
     check("scope: run", "scope: planet", "use run, session, agent or tenant");
@@ -127,6 +127,31 @@ fn bindings_in_a_file_are_bindings_and_are_hashed() {
         let error = format!("{:#}", parsed(name, &file).unwrap_err());
         assert!(error.contains(want), "wanted `{want}`, got: {error}");
     }
+}
+
+#[test]
+fn bindings_say_what_arguments_are_and_what_results_are_labelled() {
+    let tool = |keys: &str| format!("query: {{effect: write, {keys}}}");
+    let binding = |keys: &str, want: &str| check("query: {arguments: {sql: sql.sqlite}}", &tool(keys), want);
+    binding(
+        "arguments: {a: shell, b: path, c: host, d: recipient, e: amount, f: amount.minor, g: count, h: current, i: plain}",
+        "ok ",
+    );
+    binding("arguments: {options.replicas: count, options.now: current, 'a\\.b': plain}", "ok ");
+    binding("arguments: {options: plain, options.replicas: count}", "ok ");
+    binding(
+        "arguments: {options: path, options.replicas: count}",
+        "argument `options` has an empty name, or is declared",
+    );
+    binding("arguments: {a..b: path}", "argument `a..b` has an empty name");
+    binding("arguments: {a: sql.postgres}", "in argument `a: sql.postgres`: `postgres` is no dialect");
+    binding("arguments: {a: amount.major}", "`amount.major` is no kind of argument");
+    binding("labels: [private, untrusted], trusted: [status]", "ok ");
+    binding("labels: [Private]", "label `Private` is no word");
+    binding("labels: [a, b, c, d, e, f, g, h, i]", "at most 8 fit a tool");
+    binding(&format!("labels: [{}]", "x".repeat(33)), "is no word");
+    let many: Vec<String> = (0..33).map(|n| format!("t{n}: {{effect: read, labels: [l{n}]}}")).collect();
+    check("query: {arguments: {sql: sql.sqlite}}", &many.join("\n      "), "33 different `labels`");
 }
 
 #[test]
