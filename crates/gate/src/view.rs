@@ -1,7 +1,7 @@
 //! What humans read: pending proposals, records, receipts, state. Nothing here changes anything.
 
 use countersign_kernel::Hold;
-use countersign_model::id::{HoldName, TicketId};
+use countersign_model::id::{HoldName, TicketId, ToolName, UpstreamId};
 use countersign_model::payload::ActionPayload;
 use countersign_model::unit::LeafIndex;
 use countersign_model::{Body, Digest, Record, TimeMs};
@@ -180,6 +180,13 @@ impl Gate {
     #[must_use]
     pub fn leaf_hash(leaf: &[u8]) -> Digest {
         Digest(*countersign_receipt::merkle::leaf_hash(leaf).as_bytes())
+    }
+
+    /// Whether a tool may be called as its upstream defines it now: what may not is not to be listed either, for its text
+    /// would reach an agent that nobody has looked at it for. For listings only; a call is asked about on its own.
+    #[must_use]
+    pub fn accepts(&self, tool: (&UpstreamId, &ToolName), manifest: Digest) -> bool {
+        self.kernel().accepts(tool, manifest)
     }
 
     /// The latest acceptance of configuration and policy, with its serial.

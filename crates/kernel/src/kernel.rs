@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use countersign_model::encoding::{Bounded, clipped};
-use countersign_model::id::{Environment, HoldName, HumanId, SessionId, TenantId, TicketId};
+use countersign_model::id::{Environment, HoldName, HumanId, SessionId, TenantId, TicketId, ToolName, UpstreamId};
 use countersign_model::payload::ActionPayload;
 use countersign_model::record::{
     BudgetReading, ClockJump, Erased, Expired, Gap, KeyRotated, Killed, Outcome, Pruned, Refused, Snapshot, Started,
@@ -407,6 +407,13 @@ impl Kernel {
     #[must_use]
     pub const fn pruned(&self) -> Option<Begin> {
         self.state.pruned
+    }
+
+    /// Whether a tool may be called as its upstream defines it now. For listings; a call reads it again.
+    #[must_use]
+    pub fn accepts(&self, (upstream, tool): (&UpstreamId, &ToolName), manifest: Digest) -> bool {
+        let reading = self.state.pins.reading(&self.settings, upstream, tool);
+        reading.is_none_or(|accepted| accepted.manifest == Some(manifest))
     }
 
     /// Whether leases are suspended because the clock jumped.

@@ -53,7 +53,7 @@ pub struct Spanning {
 /// How bad something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// A human is asked in all but one of them.
+    /// A human is asked, in all of them or in all but one.
     Low,
     /// No human is asked, and none of the environments is called production.
     Medium,

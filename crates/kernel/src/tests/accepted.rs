@@ -51,6 +51,9 @@ fn a_list_decides_alone() {
     assert_eq!(call(&mut rig, defined("query", FIRST)), "intent policy_permit");
     let none = "denial tool_changed the upstream has accepted tools, and this is none of them";
     assert_eq!(call(&mut rig, defined("purge", FIRST)), none);
+    let accepts =
+        |tool: &str, manifest| rig.kernel.accepts((&"crm".parse().unwrap(), &tool.parse().unwrap()), manifest);
+    assert_eq!([accepts("query", FIRST), accepts("query", OTHER), accepts("purge", FIRST)], [true, false, false]);
     rig.step(Event::Stopped);
     all_identical(&rig);
 }
