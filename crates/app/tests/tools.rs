@@ -138,6 +138,23 @@ async fn without_a_list_the_first_definition_counts_and_a_restart_forgets_nothin
     gateway.stop().await;
 }
 
+/// Once a client was shown another definition, calls are judged by it, whether the server said that it changed or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_is_not_announced_is_seen_when_it_is_shown() {
+    let at = installation(ALL);
+    exits(&at.run(&["tools", "accept", "lab", "--yes"]), 0);
+    at.owner(&["policy", "activate"]);
+    let gateway = at.up().await;
+    let agent = Agent::connect(&gateway.url, &at.token()).await;
+    let mut changed = tool("look");
+    changed["description"] = json!("look elsewhere");
+    list(&at, &[changed, tool("put")]);
+    agent.client.request("tools/list", None).await.unwrap();
+    assert_eq!(end(&agent, "look").await, denied());
+    assert_eq!(end(&agent, "put").await, End::Ran("done".to_owned()));
+    gateway.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn policy_reads_arguments_by_their_accepted_types() {
     let policy = format!(
@@ -203,6 +220,13 @@ fn a_proposal_is_written_once_and_then_only_shown() {
     let said = exits(&at.run(&["tools", "bind", "lab"]), 0);
     assert_eq!((&said["written"], at.read("tools/lab.yaml")), (&json!(false), edited));
     assert!(said["diff"].as_str().unwrap().contains("+    effect: opaque  # the server says read-only"), "{said}");
+    // Every word that it proposes is one that the configuration reads.
+    let config = at.read("countersign.yaml");
+    let (start, end) = (config.find("    tools:").unwrap(), config.find("budgets:").unwrap());
+    at.write("countersign.yaml", &format!("{}    bindings: tools/lab.yaml\n{}", &config[..start], &config[end..]));
+    exits(&at.run(&["policy", "check"]), 0);
+    let listed = exits(&at.run(&["tools", "list", "--offline"]), 0);
+    assert_eq!(listed["upstreams"][0]["tools"][0]["effect"], "read", "{listed}");
 }
 
 /// Bindings in a file of their own are part of what a human accepts, and may not be read past.

@@ -174,7 +174,24 @@ impl Upstream {
             params: request.params.clone(),
             progress: request.progress.clone().map(ProgressTo::into_progress),
         };
-        live.link.exchange(&outbound).await
+        let reply = live.link.exchange(&outbound).await?;
+        if self.knows(&reply)? {
+            return Ok(reply);
+        }
+        // The upstream changed its tools and did not say so. What a client is shown must be what calls are judged by.
+        let tools = listing::list_tools(&live.link, &live.handshake, &self.shared.config.limits).await?;
+        *self.shared.tools.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tools);
+        if self.knows(&reply)? {
+            return Ok(reply);
+        }
+        Err(LinkError::Unreadable("its tools are not the same in one listing and the next".to_owned()))
+    }
+
+    /// Whether every tool of a page is defined as it was listed last. A page that is an error has none.
+    fn knows(&self, page: &Reply) -> Result<bool, LinkError> {
+        let known = Arc::clone(&self.shared.tools.read().unwrap_or_else(PoisonError::into_inner));
+        let shown = listing::shown(page)?;
+        Ok(shown.iter().all(|(name, listed)| known.get(name) == Some(listed)))
     }
 
     /// Ends the upstream. A child is killed with its whole group, and its calls in flight end as unknown; calls over

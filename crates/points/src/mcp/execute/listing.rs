@@ -87,12 +87,24 @@ pub(super) async fn list_tools(
     handshake: &Handshake,
     limits: &UpstreamLimits,
 ) -> Result<BTreeMap<ToolName, Listed>, LinkError> {
-    let definitions = list_definitions(link, handshake, limits).await?;
-    let known = |definition: &Definition| Listed {
+    Ok(listed(list_definitions(link, handshake, limits).await?))
+}
+
+/// The tools of one page; none where it is an error.
+pub(super) fn shown(page: &Reply) -> Result<BTreeMap<ToolName, Listed>, LinkError> {
+    let mut definitions = BTreeMap::new();
+    if matches!(page.outcome(), Outcome::Result(_)) {
+        read_page(page, &mut definitions)?;
+    }
+    Ok(listed(definitions))
+}
+
+fn listed(definitions: BTreeMap<ToolName, Definition>) -> BTreeMap<ToolName, Listed> {
+    let known = |definition: Definition| Listed {
         manifest: manifest(&definition.raw),
         output_schema: definition.output_schema,
     };
-    Ok(definitions.iter().map(|(name, definition)| (name.clone(), known(definition))).collect())
+    definitions.into_iter().map(|(name, definition)| (name, known(definition))).collect()
 }
 
 /// The hash of the very bytes of a tool's definition: what is on record, and what a human accepts.
