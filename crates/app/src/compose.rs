@@ -18,6 +18,7 @@ use countersign_model::id::{ToolName, UpstreamId};
 
 use crate::config::{Config, Upstream};
 use crate::layout::Layout;
+use crate::reload::Files;
 use crate::web;
 
 /// Gateway and signer belong to one user.
@@ -141,6 +142,7 @@ pub(crate) fn open(config: &Config, bundle: Bundle, layout: &Layout) -> Result<(
         settings,
         snapshots: SnapshotRules::default(),
         policy: Arc::new(bundle),
+        reload: Some(Arc::new(Files::of(config, layout)?)),
         catalog: Catalog { upstreams, retention: config.retention.clone(), ..Catalog::default() },
         switch: Arc::new(switch),
         token_key,

@@ -18,6 +18,7 @@ mod logging;
 mod past;
 mod payloads;
 mod policies;
+mod reload;
 #[cfg(test)]
 mod sample;
 mod show;

@@ -137,6 +137,7 @@ impl Installation {
             settings,
             snapshots: Default::default(),
             policy: Arc::new(bundle),
+            reload: None,
             catalog: catalog()?,
             switch: Arc::new(KillSwitch::open(&self.root.join("kill.state"))?),
             token_key,

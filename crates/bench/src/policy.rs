@@ -8,6 +8,8 @@
 
 mod decide;
 mod load;
+#[cfg(feature = "rego")]
+mod rego;
 mod report;
 mod workload;
 

@@ -82,7 +82,10 @@ type Answer<T> = Result<Json<T>, Fault>;
 
 async fn status(State(gate): State<Gate>) -> Json<wire::Status> {
     let now = gate.status();
+    let (configuration, policy) = gate.in_force();
     Json(wire::Status {
+        configuration: configuration.hex(),
+        policy: policy.hex(),
         log: gate.origin(),
         size: now.size,
         failure: now.failure,

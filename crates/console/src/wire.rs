@@ -188,6 +188,10 @@ pub struct Status {
     /// The hash of the configuration that was accepted last, in hexadecimal.
     #[serde(default)]
     pub activation_configuration: Option<String>,
+    /// Hash of the configuration in force, in hexadecimal.
+    pub configuration: String,
+    /// Hash of the policy in force, in hexadecimal.
+    pub policy: String,
     /// Effects in flight.
     pub in_flight: usize,
     /// What is killed.

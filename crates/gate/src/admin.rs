@@ -127,6 +127,9 @@ impl Gate {
         }
         self.0.witnesses.admit()?;
         let deed = signed.command.deed.clone();
+        if let Deed::Activate { configuration, policy, .. } = deed {
+            return self.activate(signed, (configuration, policy)).await;
+        }
         self.is_next_key(&deed).await?;
         if let Deed::Erase { scope } = deed {
             return self.erase(signed, scope).await;

@@ -18,7 +18,7 @@ use countersign_model::{Digest, Reason, ReasonCode};
 
 use crate::call::Call;
 use crate::credential::Credential;
-use crate::state::Evaluate;
+use crate::policies::Evaluate;
 
 /// One upstream of the configuration.
 #[derive(Debug)]
@@ -125,6 +125,12 @@ impl Catalog {
         }
         places.sort_unstable();
         action.redacted = Some(Redacted { digest, places: Bounded::new(places) });
+    }
+
+    /// What a tool changes; none where the upstream is not declared.
+    pub(crate) fn target(&self, upstream: &UpstreamId, tool: &ToolName) -> Option<&TargetId> {
+        let declared = self.upstreams.get(upstream)?;
+        Some(declared.tools.get(tool).map_or(&declared.target, |binding| &binding.target))
     }
 
     pub(crate) fn credential(&self, upstream: &UpstreamId) -> Option<Credential> {

@@ -17,9 +17,10 @@ use crate::catalog::{Catalog, DigestKey};
 use crate::clock::{Clock, Entropy};
 use crate::identity::Identities;
 use crate::kill::{KillFileError, KillSwitch};
+use crate::policies::{Evaluate, Policies, Reload};
 use crate::prune::Pruning;
 use crate::snapshots::{Refold, SnapshotRules, Snapshots};
-use crate::state::{Evaluate, Inner};
+use crate::state::Inner;
 use crate::tick::Anchor;
 use crate::witness::{Trouble, Witnesses, Witnessing};
 
@@ -35,8 +36,10 @@ pub struct Parts {
     pub settings: Settings,
     /// When snapshots of its state are taken.
     pub snapshots: SnapshotRules,
-    /// What answers questions of policy.
+    /// What answers questions of the policy that the settings name.
     pub policy: Arc<dyn Evaluate>,
+    /// Where another policy comes from while the gate runs; without it a change needs a restart.
+    pub reload: Option<Arc<dyn Reload>>,
     /// What the operator declared.
     pub catalog: Catalog,
     /// The kill switch, open already: it must work before and without the rest.
@@ -97,6 +100,7 @@ impl Gate {
     /// [`GateError`], with the remedy; then nothing is served.
     pub fn open(parts: Parts) -> Result<(Self, Recovered), GateError> {
         let vault = Arc::new(Vault::open(&parts.store)?);
+        let policies = Policies::new((parts.settings.policy, parts.policy), parts.reload);
         let mut refold = Refold::new(parts.settings, Arc::clone(&vault));
         let (ledger, recovered) = match parts.signer {
             Some(signer) => Ledger::resume_with(&parts.store, parts.ledger, signer, &mut refold)?,
@@ -126,7 +130,7 @@ impl Gate {
             vault,
             erasing: Default::default(),
             reopened: Default::default(),
-            policy: parts.policy,
+            policies,
             catalog: parts.catalog,
             switch: parts.switch,
             digest_key: DigestKey::of(&parts.token_key.to_bytes()),

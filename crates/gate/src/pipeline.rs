@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_effects::secrets::cleaned;
+use countersign_kernel::policy::EvaluationRequest;
 use countersign_kernel::{Event, Salts};
 use countersign_ledger::{AppendError, Committed, Sealer, Slot};
 use countersign_model::action::Action;
@@ -16,13 +17,14 @@ use countersign_model::payload::{Commitment, OutcomePayload, Salt, UndoPayload};
 use countersign_model::record::{Attempt, Evaluation, Status};
 use countersign_model::unit::{Bytes, LeafIndex};
 use countersign_model::verdict::Obligation;
-use countersign_model::{Body, Reason, ReasonCode, Record, Seq, Verdict};
+use countersign_model::{Body, Digest, Reason, ReasonCode, Record, Seq, Verdict};
 use countersign_receipt::{Receipt, ReceiptProof, Role, TlogProof};
 
 use crate::Gate;
 use crate::call::{Answer, Call, Execute, Executed};
 use crate::catalog::Framed;
 use crate::permit::{Minting, Permit, Terms};
+use crate::policies::missing;
 use crate::state::Step;
 
 /// Why nothing is proposed or commanded for now.
@@ -55,8 +57,7 @@ impl Gate {
         if let Some(refused) = self.refuse_flood(&call) {
             return refused;
         }
-        let Framed { action, subject } = match self.catalog().action(&call, &self.0.digest_key, self.policy().as_ref())
-        {
+        let Framed { action, subject } = match self.framed(&call) {
             Ok(framed) => framed,
             Err(reason) => return self.refuse_call(&call, reason).await,
         };
@@ -91,7 +92,7 @@ impl Gate {
         self.told(Event::Appended {
             call: seq,
             leaf: LeafIndex(committed.index),
-            leaf_hash: countersign_model::Digest(*committed.leaf_hash.as_bytes()),
+            leaf_hash: Digest(*committed.leaf_hash.as_bytes()),
         });
         let Body::Intent(attempt) = record.body else {
             return self.stopped_short(record, leaf, committed);
@@ -119,6 +120,13 @@ impl Gate {
         let executed = withheld(terms, executor.execute(permit).await);
         let duration_ms = self.clock().monotonic_ms().saturating_sub(begun);
         self.settle(seq, (slot, intent, &sealer), executed, duration_ms).await
+    }
+
+    /// The action that a call stands for, with what the policy in force finds in its texts.
+    fn framed(&self, call: &Call) -> Result<Framed, Reason> {
+        let missing = || Reason::because(ReasonCode::Internal, "the policy in force is not loaded");
+        let policy = self.policy().ok_or_else(missing)?;
+        self.catalog().action(call, &self.0.digest_key, policy.as_ref())
     }
 
     /// Refuses every call where its refusal could not or must not come on record.
@@ -187,14 +195,15 @@ impl Gate {
     async fn decide(&self, call: &Call, action: Action, sealer: &Sealer) -> Result<Decided, Reason> {
         let salts = self.salts()?;
         let proposed = Event::Proposed { caller: call.caller.clone(), action: Box::new(action), salts };
-        let Step { evaluate, mut decision, others, .. } = self.step_sealing(proposed, Some(sealer));
+        let Step { mut evaluate, mut decision, others, .. } = self.step_sealing(proposed, Some(sealer));
         // What ran out of time was swept by the same step.
         self.watch(others);
-        if let Some((seq, request)) = evaluate {
-            let evaluation = self.evaluate(request).await;
+        // Once, and once more for each change of policy that comes in between.
+        while let Some((seq, policy, request)) = evaluate {
+            let evaluation = self.evaluate(policy, request).await;
             let step = self.step_sealing(Event::Evaluated { call: seq, evaluation }, Some(sealer));
             self.watch(step.others);
-            decision = step.decision;
+            (evaluate, decision) = (step.evaluate, step.decision);
         }
         let (call, record, leaf, pending) =
             decision.ok_or_else(|| Reason::because(ReasonCode::Internal, "the kernel gave no decision"))?;
@@ -202,8 +211,10 @@ impl Gate {
     }
 
     /// Asks the policy engine on a thread of its own, within a bound: a hanging evaluation is a denial.
-    async fn evaluate(&self, request: countersign_kernel::policy::EvaluationRequest) -> Evaluation {
-        let policy = self.policy();
+    async fn evaluate(&self, policy: Digest, request: EvaluationRequest) -> Evaluation {
+        let Some(policy) = self.0.policies.of(&policy) else {
+            return missing(&policy);
+        };
         let task = tokio::task::spawn_blocking(move || policy.evaluate(&request));
         match tokio::time::timeout(Duration::from_millis(self.evaluation_ms()), task).await {
             Ok(Ok(evaluation)) => evaluation,
@@ -292,7 +303,7 @@ impl Gate {
     fn salts(&self) -> Result<Salts, Reason> {
         let bytes =
             || self.entropy().bytes().ok_or_else(|| Reason::because(ReasonCode::Internal, "no randomness to be had"));
-        Ok(Salts { digest: Salt(bytes()?), arguments: Salt(bytes()?), nonce: countersign_model::Digest(bytes()?) })
+        Ok(Salts { digest: Salt(bytes()?), arguments: Salt(bytes()?), nonce: Digest(bytes()?) })
     }
 
     pub(crate) fn receipt(&self, proofs: Vec<ReceiptProof>) -> Receipt {

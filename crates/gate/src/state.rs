@@ -4,7 +4,6 @@
 //! it still holds the lock, so the order of the log is the order of decisions. Nothing here waits
 //! for a disk or a policy under that lock.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use countersign_kernel::policy::EvaluationRequest;
@@ -13,36 +12,17 @@ use countersign_ledger::{Entry, Ledger, Pending, Sealer, Slot, Vault};
 use countersign_model::encoding::to_canonical;
 use countersign_model::id::TicketId;
 use countersign_model::payload::OutcomePayload;
-use countersign_model::record::Evaluation;
-use countersign_model::{Reason, Record, Seq, TimeMs};
+use countersign_model::{Digest, Reason, Record, Seq, TimeMs};
 
 use crate::catalog::Catalog;
 use crate::clock::{Clock, Entropy};
 use crate::identity::Identities;
 use crate::kill::KillSwitch;
+use crate::policies::Policies;
 use crate::refuse::Refusals;
 use crate::rotate::with_statement;
 use crate::sealing::sealed_entry;
 use crate::stalled::Stalled;
-
-/// Answers questions of policy. The bundle of the configuration does; tests put a hanging one in its place.
-pub trait Evaluate: Send + Sync + 'static {
-    /// A pure function of the request and the bundle.
-    fn evaluate(&self, request: &EvaluationRequest) -> Evaluation;
-
-    /// The ids of the patterns that match the tool's name, `UPSTREAM/TOOL`, or texts of the arguments with their places.
-    fn matched(&self, tool: &str, texts: &[(String, &str)]) -> BTreeSet<String>;
-}
-
-impl Evaluate for countersign_kernel::policy::Bundle {
-    fn evaluate(&self, request: &EvaluationRequest) -> Evaluation {
-        Self::evaluate(self, request)
-    }
-
-    fn matched(&self, tool: &str, texts: &[(String, &str)]) -> BTreeSet<String> {
-        self.patterns().matched(tool, texts)
-    }
-}
 
 /// The gate. Clones are the same gate.
 #[derive(Clone)]
@@ -57,7 +37,7 @@ pub(crate) struct Inner {
     pub(crate) erasing: tokio::sync::Mutex<()>,
     /// Told when an erasure lets its scope seal again.
     pub(crate) reopened: tokio::sync::Notify,
-    pub(crate) policy: Arc<dyn Evaluate>,
+    pub(crate) policies: Policies,
     pub(crate) catalog: Catalog,
     pub(crate) switch: Arc<KillSwitch>,
     pub(crate) identities: Identities,
@@ -85,8 +65,8 @@ pub(crate) struct Recording {
 /// What one step of the kernel asked for.
 #[derive(Default)]
 pub(crate) struct Step {
-    /// A question of policy about a call.
-    pub(crate) evaluate: Option<(Seq, EvaluationRequest)>,
+    /// A question about a call, and the hash of the policy to ask.
+    pub(crate) evaluate: Option<(Seq, Digest, EvaluationRequest)>,
     /// The record of the call's decision.
     pub(crate) decision: Option<(Seq, Record, Vec<u8>, Pending)>,
     /// Other records, already watched: a copy of the last one's fate is here for who must wait for it.
@@ -155,7 +135,7 @@ impl Gate {
 
     fn carry_out(&self, command: Command, sealer: Option<&Sealer>, step: &mut Step) {
         match command {
-            Command::Evaluate { call, request } => step.evaluate = Some((call, request)),
+            Command::Evaluate { call, policy, request } => step.evaluate = Some((call, policy, request)),
             Command::Refuse { reason } => step.refusal = Some(reason),
             Command::Append { call, record, payload } => {
                 // A leaf that cannot be encoded is empty, and the ledger refuses an empty leaf: fail closed.
@@ -195,10 +175,6 @@ impl Gate {
 
     pub(crate) fn catalog(&self) -> &Catalog {
         &self.0.catalog
-    }
-
-    pub(crate) fn policy(&self) -> Arc<dyn Evaluate> {
-        self.0.policy.clone()
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {

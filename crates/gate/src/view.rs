@@ -195,6 +195,13 @@ impl Gate {
         self.kernel().activation()
     }
 
+    /// Hashes of the configuration and the policy in force.
+    #[must_use]
+    pub fn in_force(&self) -> (Digest, Digest) {
+        let kernel = self.kernel();
+        (kernel.settings().configuration, kernel.policy())
+    }
+
     /// Legal holds in force, by name.
     #[must_use]
     pub fn holds(&self) -> Vec<(HoldName, Hold)> {

@@ -189,6 +189,12 @@ impl State {
             }
             Deed::Activate { configuration, policy, serial, .. } => {
                 self.activation = Some(Activation { configuration: *configuration, policy: *policy, serial: *serial });
+                // An acceptance of the running configuration is in force at once; one of another is for the next start.
+                if let Some(lifetime) =
+                    self.lifetime.as_mut().filter(|lifetime| lifetime.configuration == *configuration)
+                {
+                    lifetime.policy = *policy;
+                }
             }
             Deed::ConfirmClock => self.clock_doubt = None,
             deed @ (Deed::Erase { .. } | Deed::Hold { .. } | Deed::Release { .. }) => {

@@ -68,7 +68,7 @@ impl Kernel {
             && principal.tenant == self.settings.tenant
             && self.settings.agents.contains(&principal.agent);
         Inputs {
-            policy: self.settings.policy,
+            policy: self.policy(),
             budgets: self.state.budgets.read(principal, self.state.now),
             frozen_until: None,
             kill_epoch: 0,
@@ -97,12 +97,14 @@ impl Kernel {
         history
     }
 
-    /// Inputs that are read again when the call is decided: a kill, freeze, revocation or consent in between counts.
+    /// Inputs that are read again when the call is decided: a kill, freeze, revocation, consent or change of policy in
+    /// between counts.
     fn refresh(&self, draft: &mut Draft) {
         let Draft { attempt, payload, .. } = draft;
         let Attempt { principal, environment, inputs, upstream, tool, .. } = attempt;
         let state = &self.state;
         let limits = &self.settings.limits;
+        inputs.policy = self.policy();
         inputs.kill_epoch = state.kill.epoch;
         inputs.killed = state.kill.covers(principal);
         inputs.frozen_until = state.frozen_until(environment);

@@ -56,7 +56,8 @@ pub enum Event {
         /// Randomness.
         salts: Salts,
     },
-    /// Policy answered. Gives [`Command::Append`] with the decision.
+    /// Policy answered. Gives [`Command::Append`] with the decision; or [`Command::Evaluate`] once more, where another
+    /// policy is in force by now than the one that was asked.
     Evaluated {
         /// The call.
         call: Seq,
@@ -210,6 +211,8 @@ pub enum Command {
     Evaluate {
         /// The call.
         call: Seq,
+        /// The hash of the bundle to ask: no other one may answer.
+        policy: Digest,
         /// The question.
         request: EvaluationRequest,
     },

@@ -10,8 +10,8 @@ use countersign_model::encoding::{Bounded, clipped};
 use countersign_model::id::{Environment, HoldName, HumanId, SessionId, TenantId, TicketId, ToolName, UpstreamId};
 use countersign_model::payload::ActionPayload;
 use countersign_model::record::{
-    BudgetReading, ClockJump, Erased, Expired, Gap, KeyRotated, Killed, Outcome, Pruned, Refused, Snapshot, Started,
-    Status, VaultScope,
+    BudgetReading, ClockJump, Erased, Evaluation, Expired, Gap, KeyRotated, Killed, Outcome, Pruned, Refused, Snapshot,
+    Started, Status, VaultScope,
 };
 use countersign_model::unit::{Bytes, LeafIndex};
 use countersign_model::{Body, Caller, Digest, Reason, ReasonCode, Record, Seq, TimeMs};
@@ -90,9 +90,7 @@ impl Kernel {
             Event::Evaluated { call, evaluation } => {
                 // A second answer to the same question, or one to a call that was abandoned, answers nothing.
                 if let Some(draft) = self.asked.remove(call) {
-                    let payload = draft.payload.clone();
-                    let record = self.decide(seq, draft, evaluation);
-                    self.append_decision(record, payload, out);
+                    self.evaluated((seq, call), draft, evaluation, out);
                 }
             }
             Event::Abandoned { call } => {
@@ -113,9 +111,22 @@ impl Kernel {
             self.append_decision(record, draft.payload, out);
             return;
         }
-        let request = EvaluationRequest::from_attempt(&draft.attempt, &draft.payload.arguments);
+        out.push(question(seq, &draft));
         self.ask(seq, draft);
-        out.push(Command::Evaluate { call: seq, request });
+    }
+
+    /// What the policy in force answered decides; what another one answered is asked again, so that no decision rests on
+    /// a policy that is no longer in force. Only a human's order changes it, so this ends.
+    fn evaluated(&mut self, (seq, call): (Seq, Seq), mut draft: Draft, evaluation: Evaluation, out: &mut Vec<Command>) {
+        if draft.attempt.inputs.policy != self.policy() {
+            draft.attempt.inputs.policy = self.policy();
+            out.push(question(call, &draft));
+            self.asked.insert(call, draft);
+            return;
+        }
+        let payload = draft.payload.clone();
+        let record = self.decide(seq, draft, evaluation);
+        self.append_decision(record, payload, out);
     }
 
     /// Reserves for a call and keeps it until policy has answered.
@@ -308,6 +319,12 @@ impl Kernel {
     }
 }
 
+/// The question about a call, for the policy that its inputs name.
+fn question(call: Seq, draft: &Draft) -> Command {
+    let request = EvaluationRequest::from_attempt(&draft.attempt, &draft.payload.arguments);
+    Command::Evaluate { call, policy: draft.attempt.inputs.policy, request }
+}
+
 /// What an outcome is charged: only what surely did not start is free.
 pub(crate) const fn charge(status: Status) -> u64 {
     match status {
@@ -328,6 +345,12 @@ impl Kernel {
     #[must_use]
     pub const fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The hash of the policy in force: that of the last start, or a later one that a human accepted while it ran.
+    #[must_use]
+    pub fn policy(&self) -> Digest {
+        self.state.lifetime.as_ref().map_or(self.settings.policy, |lifetime| lifetime.policy)
     }
 
     /// The tenant.

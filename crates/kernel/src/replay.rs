@@ -10,6 +10,8 @@
 //! recorded `reserved` or `in_flight` may be higher than the refolded one. A proposal whose append failed and that is on
 //! disk all the same shows as a difference in what waits.
 
+use std::collections::BTreeMap;
+
 use countersign_model::command::Deed;
 use countersign_model::payload::{ActionPayload, Salt};
 use countersign_model::record::{AcceptedBy, Attempt, Commanded, Consent, Inputs, Outcome, Recent};
@@ -79,7 +81,7 @@ pub enum Found {
     },
     /// What it was decided on is not kept: its payload was erased, or its facts did not fit the record.
     Erased,
-    /// It was decided under another configuration or policy than the one given, which a human accepted. It follows from
+    /// It was decided under another configuration or policy than those given, which a human accepted. It follows from
     /// its own inputs, or is signed by whom it names; the rest was not judged again.
     Outdated,
 }
@@ -92,12 +94,42 @@ impl Report {
     }
 }
 
+/// The bundles that replay may ask, by the hashes that records name them by. A log may have more than one: a human can
+/// accept another policy while the gateway runs.
+#[derive(Clone, Debug, Default)]
+pub struct Bundles<'a>(BTreeMap<Digest, &'a Bundle>);
+
+impl<'a> Bundles<'a> {
+    /// One bundle, under the hash that `settings` name.
+    #[must_use]
+    pub fn one(settings: &Settings, bundle: &'a Bundle) -> Self {
+        Self([(settings.policy, bundle)].into())
+    }
+
+    /// These, and one more under its own hash.
+    #[must_use]
+    pub fn with(mut self, bundle: &'a Bundle) -> Self {
+        self.0.insert(bundle.hash(), bundle);
+        self
+    }
+
+    fn of(&self, hash: &Digest) -> Option<&'a Bundle> {
+        self.0.get(hash).copied()
+    }
+}
+
 /// Replays a whole log from its first leaf, under the configuration and policy given.
 #[must_use]
 pub fn replay(leaves: &[Leaf], settings: &Settings, bundle: &Bundle) -> Report {
+    replay_with(leaves, settings, Bundles::one(settings, bundle))
+}
+
+/// The same with more than one policy: each decision is asked again of the one that was in force.
+#[must_use]
+pub fn replay_with(leaves: &[Leaf], settings: &Settings, bundles: Bundles<'_>) -> Report {
     let mut report = Report::default();
     let mut found = |line| report.lines.push(line);
-    let mut replayer = Replayer::new(Kernel::new(settings.clone()), 0, bundle);
+    let mut replayer = Replayer::with(Kernel::new(settings.clone()), 0, bundles);
     leaves.iter().for_each(|leaf| replayer.feed(leaf.clone(), &mut found));
     replayer.finish(&mut found);
     report.lines.sort_by_key(|line| (line.seq, line.leaf));
@@ -106,8 +138,8 @@ pub fn replay(leaves: &[Leaf], settings: &Settings, bundle: &Bundle) -> Report {
 
 struct Replay<'a> {
     kernel: Kernel,
-    bundle: &'a Bundle,
-    /// Whether the lifetime at hand ran under the configuration and policy given.
+    bundles: Bundles<'a>,
+    /// Whether what is in force at this place of the log is the configuration and one of the policies given.
     is_current: bool,
     /// Whether a human accepted configuration and policy of the lifetime at hand. A later acceptance, of what the next
     /// start is to run, takes nothing from that.
@@ -131,8 +163,8 @@ enum Taken {
 }
 
 impl<'a> Replay<'a> {
-    fn new(kernel: Kernel, bundle: &'a Bundle) -> Self {
-        let mut replay = Self { kernel, bundle, is_current: false, is_accepted: false, has_erased: false };
+    fn new(kernel: Kernel, bundles: Bundles<'a>) -> Self {
+        let mut replay = Self { kernel, bundles, is_current: false, is_accepted: false, has_erased: false };
         if let Some(lifetime) = &replay.kernel.state.lifetime {
             replay.is_current = replay.is_under(lifetime);
             // Its start lies below where this begins, which is not looked at.
@@ -141,10 +173,10 @@ impl<'a> Replay<'a> {
         replay
     }
 
-    /// Whether a lifetime ran under the configuration and policy given.
+    /// Whether a lifetime runs under the configuration and one of the policies given.
     fn is_under(&self, lifetime: &Lifetime) -> bool {
         let settings = &self.kernel.settings;
-        lifetime.configuration == settings.configuration && lifetime.policy == settings.policy
+        lifetime.configuration == settings.configuration && self.bundles.of(&lifetime.policy).is_some()
     }
 
     /// Whether a lifetime ran under them in this very version.
@@ -202,7 +234,9 @@ impl<'a> Replay<'a> {
         let seen = Seen { record, payload: leaf.payload.as_ref(), leaf: Some((leaf.leaf, leaf.leaf_hash)) };
         self.kernel.state.apply(&self.kernel.settings, seen);
         // A start is on record before what it runs is accepted, so an acceptance behind it counts too.
+        // An acceptance may have put another policy in force.
         let state = &self.kernel.state;
+        self.is_current = state.lifetime.as_ref().is_some_and(|lifetime| self.is_under(lifetime));
         self.is_accepted |= state.activation.zip(state.lifetime.as_ref()).is_some_and(|(accepted, lifetime)| {
             (accepted.configuration, accepted.policy) == (lifetime.configuration, lifetime.policy)
         });
@@ -316,7 +350,7 @@ impl<'a> Replay<'a> {
             Some(late) if late.timed_out => Some(self.kernel.decide(seq, draft, late.clone())),
             Some(_) => {
                 let request = EvaluationRequest::from_attempt(&draft.attempt, &draft.payload.arguments);
-                let evaluation = self.bundle.evaluate(&request);
+                let evaluation = self.bundles.of(&self.kernel.policy())?.evaluate(&request);
                 Some(self.kernel.decide(seq, draft, evaluation))
             }
         }

@@ -18,7 +18,7 @@ pub struct Settings {
     pub configuration: Digest,
     /// `separated` or `same_user`.
     pub profile: String,
-    /// Hash of the policy bundle in force.
+    /// Hash of the policy bundle that the process starts with.
     pub policy: Digest,
     /// The tenant; callers of another are denied.
     pub tenant: TenantId,

@@ -126,7 +126,7 @@ pub(crate) struct State {
     sessions_by_end: BTreeSet<(TimeMs, SessionId)>,
     runs: BTreeMap<RunId, BTreeSet<SessionId>>,
     pub(crate) activation: Option<Activation>,
-    /// The last start on record.
+    /// The last start on record, with the policy that is in force now.
     pub(crate) lifetime: Option<Lifetime>,
     /// Since when the clock is in doubt: leases do not hold, and freezes that held then go on.
     pub(crate) clock_doubt: Option<TimeMs>,

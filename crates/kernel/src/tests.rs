@@ -7,3 +7,4 @@ mod decisions;
 pub(crate) mod fixture;
 mod orders;
 mod recovery;
+mod swaps;

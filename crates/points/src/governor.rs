@@ -1,4 +1,4 @@
-//! The pipeline as a point sees it: three questions, nothing else.
+//! The pipeline as a point sees it: four questions, nothing else.
 //!
 //! The gate is the only governor of a running gateway; a scripted one stands in for it in tests. This module must
 //! not know any protocol. It does not cover consent, kill or configuration: no point asks for those.
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use countersign_gate::Gate;
 use countersign_gate::call::{Answer, Call, Execute};
 use countersign_model::action::Point;
+use countersign_model::id::{ToolName, UpstreamId};
 use countersign_model::{Caller, Principal, Reason};
 
 /// Decides, records and permits the calls that a point frames.
@@ -18,6 +19,10 @@ pub trait Governor<E: Execute>: Clone + Send + Sync + 'static {
     /// # Errors
     /// The reason why the token opens nothing.
     fn identify(&self, token: &str) -> Result<Caller, Reason>;
+
+    /// Whether the caller may ever call `tool` of `upstream`: what it never may is not listed for it. A call is
+    /// always decided on its own.
+    fn may_ever(&self, caller: &Caller, upstream: &UpstreamId, tool: &ToolName) -> bool;
 
     /// Takes one call through the whole pipeline; `executor` runs only under a permit.
     fn govern(&self, call: Call, executor: Arc<E>) -> impl Future<Output = Answer<E::Reply>> + Send;
@@ -29,6 +34,10 @@ pub trait Governor<E: Execute>: Clone + Send + Sync + 'static {
 impl<E: Execute> Governor<E> for Gate {
     fn identify(&self, token: &str) -> Result<Caller, Reason> {
         Self::identify(self, token)
+    }
+
+    fn may_ever(&self, caller: &Caller, upstream: &UpstreamId, tool: &ToolName) -> bool {
+        Self::may_ever(self, caller, upstream, tool)
     }
 
     fn govern(&self, call: Call, executor: Arc<E>) -> impl Future<Output = Answer<E::Reply>> + Send {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use countersign_effects::json::Limits;
 use countersign_gate::call::{Answer, Call};
 use countersign_model::action::Point;
-use countersign_model::id::{AgentId, RunId, SessionId, TenantId, UpstreamId};
+use countersign_model::id::{AgentId, RunId, SessionId, TenantId, ToolName, UpstreamId};
 use countersign_model::unit::TimeMs;
 use countersign_model::{Caller, Principal, Reason, ReasonCode};
 use countersign_points::Governor;
@@ -63,6 +63,10 @@ impl Governor<Executor> for Deny {
             depth: 0,
         };
         Ok(Caller { principal, expires: TimeMs(u64::MAX) })
+    }
+
+    fn may_ever(&self, _: &Caller, _: &UpstreamId, _: &ToolName) -> bool {
+        true
     }
 
     async fn govern(&self, _: Call, _: Arc<Executor>) -> Answer<Reply> {

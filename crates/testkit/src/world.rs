@@ -16,7 +16,7 @@ use countersign_gate::call::{Answer, Call};
 use countersign_gate::catalog::{Catalog, Declared};
 use countersign_gate::kill::{KillAck, KillSwitch};
 use countersign_gate::view::Stored;
-use countersign_gate::{Evaluate, Gate, GateError, Parts, SnapshotRules};
+use countersign_gate::{Evaluate, Gate, GateError, Parts, Reload, SnapshotRules};
 use countersign_kernel::identity::TokenKey;
 use countersign_kernel::policy::{AgentDef, Bundle, PatternDef, PolicySource, TargetDef, ToolDef};
 use countersign_kernel::{BudgetRule, BudgetScope, Event, Kernel, Limits, Retention, Settings};
@@ -127,6 +127,8 @@ pub struct Stage {
     pub bundle: Arc<Bundle>,
     /// What the gate asks: the bundle, or something around it.
     pub policy: Arc<dyn Evaluate>,
+    /// Where another policy comes from while the gate runs.
+    pub reload: Option<Arc<dyn Reload>>,
     /// The clock.
     pub clock: FakeClock,
     /// The randomness.
@@ -230,6 +232,7 @@ impl Stage {
             rules,
             retention: Retention::default(),
             policy: bundle.clone(),
+            reload: None,
             bundle,
             clock: FakeClock::new(),
             entropy: FakeEntropy::new(1),
@@ -267,6 +270,7 @@ impl Stage {
             settings: self.settings(),
             snapshots: self.rules.snapshots,
             policy: self.policy.clone(),
+            reload: self.reload.clone(),
             catalog: Catalog { retention: self.retention.clone(), ..catalog() },
             switch: Arc::new(KillSwitch::open(&folder.join(KILL_FILE)).unwrap()),
             token_key: TokenKey::from_bytes(&[9; 32]).unwrap(),
@@ -334,6 +338,34 @@ impl World {
         self.gate.close().unwrap();
         self.stage.policy = policy;
         self.restart(self.disk.process_crash_image()).unwrap()
+    }
+
+    /// The same world that takes other policies from `reload`; the gate is closed and opened again for it.
+    ///
+    /// # Panics
+    /// Where the gate does not close or open.
+    #[must_use]
+    pub fn reloading(mut self, reload: Arc<dyn Reload>) -> Self {
+        self.gate.close().unwrap();
+        self.stage.reload = Some(reload);
+        self.restart(self.disk.process_crash_image()).unwrap()
+    }
+
+    /// Accepts a policy under the configuration at hand, or under another one.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    pub fn activate(&self, (configuration, policy): (Digest, Digest), serial: u64) -> Result<Carried, Reason> {
+        self.command(Deed::Activate { configuration, policy, serial, widening: None })
+    }
+
+    /// A bundle for this world with another policy.
+    ///
+    /// # Panics
+    /// Where it does not load.
+    #[must_use]
+    pub fn bundle(policy: &str) -> Bundle {
+        Bundle::load(&source(&Rules { policy: policy.to_owned(), ..Rules::default() })).unwrap()
     }
 
     /// The next process on `image`, with a copy of the kill file.

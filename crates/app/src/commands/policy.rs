@@ -52,7 +52,7 @@ pub(crate) fn load(layout: &Layout) -> Result<(Config, Bundle)> {
 
 /// The same for who serves what a human has signed for: what was validated before is not validated again.
 pub(crate) fn load_to_serve(layout: &Layout) -> Result<(Config, Bundle)> {
-    let config = Config::load(&layout.config()).map_err(|error| usage(format!("{error:#}")))?;
+    let config = Config::load(&layout.config()).map_err(|error| usage(drawn(&error)))?;
     let list = List::of(layout)?;
     let bundle = validated::load(&config, &list).map_err(|error| usage(format!("{error:#}")))?;
     Ok((config, bundle))

@@ -8,8 +8,10 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use anyhow::{Context as _, Result};
+use countersign_console::wire;
 use countersign_kernel::policy::Bundle;
 use countersign_model::Digest;
+use countersign_model::command::Signed;
 use countersign_prove::Difference;
 use serde_json::{Value, json};
 
@@ -21,6 +23,9 @@ use crate::compose::InForce;
 use crate::context::Context;
 use crate::sources;
 use crate::terminal::{Exit, WAIT, denied};
+
+/// What is said where a running gateway has taken the policy.
+const IN_FORCE: &str = "it is in force now";
 
 /// How many characters of the digest are typed at a terminal.
 const TYPED: usize = 8;
@@ -57,10 +62,12 @@ pub(crate) async fn run(command: Activate, context: &Context) -> Result<Exit> {
     };
     let key = context.open_key(&command.signer.human)?;
     sources::keep(&context.layout, &source, now.policy)?;
-    write(&context.layout, &sign(&key, &config.origin, now, (serial, widening))?)?;
+    let signed = sign(&key, &config.origin, now, (serial, widening))?;
+    let state = put_in_force(&signed, now, context).await?;
+    write(&context.layout, &signed)?;
     let is_other = last.is_some_and(|last| last.configuration != now.configuration);
     let value = json!({
-        "accepted": true, "serial": serial, "policy": now.policy.hex(), "warnings": warnings,
+        "accepted": true, "serial": serial, "policy": now.policy.hex(), "warnings": warnings, "in_force": state == IN_FORCE,
         "configuration_changed": is_other, "widening": widening.map(|digest| digest.hex()), "difference": difference(&compared, last, now),
     });
     let human = &command.signer.human;
@@ -76,12 +83,21 @@ pub(crate) async fn run(command: Activate, context: &Context) -> Result<Exit> {
     };
     context.out.result(
         &value,
-        &format!(
-            "accepted by {human} as number {serial}{wider}; restart the gateway to run it{also}{}",
-            warning_lines(&warnings)
-        ),
+        &format!("accepted by {human} as number {serial}{wider}; {state}{also}{}", warning_lines(&warnings)),
     );
     Ok(Exit::Done)
+}
+
+/// Hands the acceptance to a running gateway, where only policy has changed. Says what holds now, for people.
+async fn put_in_force(signed: &Signed, now: InForce, context: &Context) -> Result<&'static str> {
+    match context.admin().get::<wire::Status>("/status").await {
+        Ok(running) if running.configuration == now.configuration.hex() => {
+            context.admin().submit(signed).await.context("the policy in force has not changed")?;
+            Ok(IN_FORCE)
+        }
+        Ok(_) => Ok("the configuration has changed too: restart the gateway to run them"),
+        Err(_) => Ok("start the gateway to run it"),
+    }
 }
 
 fn difference(compared: &Compared, last: Option<InForce>, now: InForce) -> Value {

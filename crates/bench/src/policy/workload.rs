@@ -13,7 +13,7 @@ use countersign_model::record::{History, Recent};
 /// Policies that one request meets.
 pub(super) const APPLICABLE: usize = 10;
 const AGENTS_OF_A_GROUP: usize = 5;
-const UPSTREAM: &str = "office";
+pub(super) const UPSTREAM: &str = "office";
 const EFFECTS: [Effect; 4] = [Effect::Read, Effect::Write, Effect::Outbound, Effect::Destructive];
 
 /// How much of everything there is.
@@ -35,6 +35,12 @@ impl Size {
 
     fn groups(self) -> usize {
         self.tools.div_ceil(5).clamp(1, 200)
+    }
+
+    /// The group of an agent.
+    #[cfg(feature = "rego")]
+    pub(super) fn group_of_agent(self, agent: usize) -> String {
+        format!("g{}", agent / AGENTS_OF_A_GROUP)
     }
 
     /// The group whose agents use a tool.
@@ -70,7 +76,7 @@ impl Rule {
         let Self { number, tool, group, shape } = self;
         let bound = self.bound();
         let who = format!("principal in AgentGroup::\"g{group}\"");
-        let what = match is_hard && number % 2 == 0 {
+        let what = match is_hard && number.is_multiple_of(2) {
             true => "action in Action::\"call\"".to_owned(),
             false => format!("action == Action::\"{UPSTREAM}/t{tool}\""),
         };
@@ -138,15 +144,15 @@ pub(super) fn request(size: Size, number: usize) -> Result<EvaluationRequest> {
     let tool = number % size.tools;
     let agent = size.group_of(tool) * AGENTS_OF_A_GROUP + number / size.tools % AGENTS_OF_A_GROUP;
     let effect = EFFECTS.get(number / 3 % EFFECTS.len()).copied().unwrap_or(Effect::Read);
-    let (target, environment) = if number % 3 == 0 { ("crm", "production") } else { ("lab", "staging") };
+    let (target, environment) = if number.is_multiple_of(3) { ("crm", "production") } else { ("lab", "staging") };
     let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let sql = SqlFacts {
         dialect: "sqlite".to_owned(),
         statements: 1,
-        kinds: words(if number % 2 == 0 { &["insert"] } else { &["select"] }),
-        tables: words(if number % 11 == 0 { &["customers", "secrets"] } else { &["customers", "orders"] }),
+        kinds: words(if number.is_multiple_of(2) { &["insert"] } else { &["select"] }),
+        tables: words(if number.is_multiple_of(11) { &["customers", "secrets"] } else { &["customers", "orders"] }),
         functions: words(&["count", "lower"]),
-        has_where: number % 4 != 0,
+        has_where: !number.is_multiple_of(4),
         rows_spelled: (number % 9) as u64,
     };
     let bound = Bound {
@@ -167,7 +173,7 @@ pub(super) fn request(size: Size, number: usize) -> Result<EvaluationRequest> {
         leases: vec![],
         token_expires: TimeMs(3_600_000),
         now: TimeMs(60_000),
-        history: History { calls: recent.clone(), changes: recent, new_pair: number % 5 == 0, ..History::default() },
+        history: History { calls: recent, changes: recent, new_pair: number.is_multiple_of(5), ..History::default() },
         arguments: b"{}".to_vec(),
     })
 }

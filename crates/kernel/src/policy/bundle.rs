@@ -20,6 +20,7 @@ use super::arguments::Types;
 use super::index::{Index, Look};
 use super::listing::Listings;
 use super::patterns::PatternSet;
+use super::rego::Rego;
 use super::schema::request;
 use super::slice::{Rule, Slice, Slices};
 
@@ -42,6 +43,7 @@ pub(super) struct Loaded {
     pub(super) unbound: Known,
     pub(super) arguments: Types,
     pub(super) patterns: PatternSet,
+    pub(super) rego: Option<Rego>,
     pub(super) hash: Digest,
     pub(super) slices: Slices,
     pub(super) listings: Listings,
@@ -220,6 +222,7 @@ impl Loaded {
         if gates.len() > GATES_MAX {
             errors.insert(format!("{} gates fired; at most {GATES_MAX} can be joined", gates.len()));
         }
+        let (auto, ceiling) = self.beside(&request, (auto, ceiling), &mut errors);
         Ok(Evaluation {
             ceiling: ceiling.allows,
             auto: auto.allows,
@@ -230,6 +233,24 @@ impl Loaded {
             obligations: obligations.into_iter().take(OBLIGATIONS_MAX).collect(),
             obliging: Bounded::new(obliging.reasons),
         })
+    }
+
+    /// What Rego forbids is forbidden, whatever Cedar allows; nothing else changes.
+    fn beside(&self, request: &Request, said: (Answer, Answer), errors: &mut BTreeSet<String>) -> (Answer, Answer) {
+        let denials = match self.rego.as_ref().map(|rego| rego.denials(request, &self.entities)) {
+            None => return said,
+            Some(Ok(denials)) if denials.is_empty() => return said,
+            Some(Ok(denials)) => denials,
+            Some(Err(error)) => {
+                errors.insert(error);
+                return said;
+            }
+        };
+        let (auto, ceiling) = said;
+        // What permits is no reason for a denial; what forbids beside it is.
+        let before = if ceiling.allows { BTreeSet::new() } else { ceiling.reasons };
+        let reasons = before.into_iter().chain(denials).collect();
+        (Answer { allows: false, ..auto }, Answer { allows: false, reasons, ..ceiling })
     }
 
     fn ask(&self, request: &Request, policies: &PolicySet) -> Answer {

@@ -20,6 +20,7 @@ use super::index::Index;
 use super::listing::Listings;
 use super::near;
 use super::patterns::{self, PatternSet};
+use super::rego::{Rego, is_rego};
 use super::schema::{UNBOUND, entities, schema_text, uid};
 use super::slice::{Rule, Slices};
 use super::validate::{Finding, Validated, validate};
@@ -88,10 +89,11 @@ impl Bundle {
     pub fn load_knowing(source: &PolicySource, known: &Validated) -> Result<(Self, Validated), PolicyLoadError> {
         let mut loading = Loading { source, read: Vec::new(), places: BTreeMap::new(), problems: Vec::new() };
         loading.configuration();
-        for (file, text) in &source.policies {
+        for (file, text) in source.policies.iter().filter(|(file, _)| !is_rego(file)) {
             loading.file(file, text);
         }
-        let loaded = loading.bundle(known);
+        let rego = loading.rego();
+        let loaded = loading.bundle(rego, known);
         match loaded {
             Some(loaded) if loading.problems.is_empty() => Ok(loaded),
             _ => Err(PolicyLoadError { problems: loading.problems }),
@@ -168,6 +170,18 @@ impl Loading<'_> {
         }
     }
 
+    fn rego(&mut self) -> Option<Rego> {
+        let all = self.source.policies.iter().filter(|(file, _)| is_rego(file));
+        let files: Vec<(&str, &str)> = all.map(|(file, text)| (file.as_str(), text.as_str())).collect();
+        match Rego::load(&files) {
+            Ok(rego) => rego,
+            Err((file, complaint)) => {
+                self.complain(&file, None, complaint);
+                None
+            }
+        }
+    }
+
     fn policy(&mut self, file: &str, policy: &Policy) {
         let annotations: BTreeMap<&str, &str> = policy.annotations().collect();
         let id = match id(&annotations) {
@@ -194,7 +208,7 @@ impl Loading<'_> {
         }
     }
 
-    fn bundle(&mut self, known: &Validated) -> Option<(Bundle, Validated)> {
+    fn bundle(&mut self, rego: Option<Rego>, known: &Validated) -> Option<(Bundle, Validated)> {
         let made = Schema::from_cedarschema_str(&schema_text(self.source))
             .map(|(schema, _)| schema)
             .map_err(|error| error.to_string())
@@ -215,7 +229,7 @@ impl Loading<'_> {
         self.found(findings);
         self.literals(&entities);
         let patterns = self.patterns();
-        match assembled(self.source, std::mem::take(&mut self.read), (schema, entities, patterns)) {
+        match assembled(self.source, std::mem::take(&mut self.read), (schema, entities, patterns, rego)) {
             Ok(bundle) => Some((bundle, validated)),
             Err(error) => self.internal(&error),
         }
@@ -275,7 +289,7 @@ impl Loading<'_> {
 fn assembled(
     source: &PolicySource,
     read: Vec<Read>,
-    (schema, entities, patterns): (Schema, Entities, PatternSet),
+    (schema, entities, patterns, rego): (Schema, Entities, PatternSet, Option<Rego>),
 ) -> Result<Bundle, String> {
     let rules: Vec<Rule> = read.into_iter().map(|read| read.rule).collect();
     let index = Index::of(rules.iter().map(|rule| &rule.policy));
@@ -321,6 +335,7 @@ fn assembled(
         unbound,
         arguments: Types::of(source),
         patterns,
+        rego,
         hash: hash(source),
         slices: Slices::default(),
         listings: Listings::default(),

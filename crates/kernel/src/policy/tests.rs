@@ -383,3 +383,15 @@ fn obligations_that_are_refused() {
         "nothing",
     );
 }
+
+#[cfg(not(feature = "rego"))]
+#[test]
+fn rego_needs_a_build_that_knows_it() {
+    let mut source = with(ALL);
+    source.policies.push(("team.rego".to_owned(), "package countersign".to_owned()));
+    let error = Bundle::load(&source).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "team.rego: this build knows no Rego; use a build with the feature `rego`, or remove the file from `policy:`"
+    );
+}

@@ -12,7 +12,7 @@ use countersign_model::record::Snapshot;
 use countersign_model::unit::LeafIndex;
 use countersign_model::{Body, Seq, TimeMs};
 
-use super::{Found, Leaf, Line, Replay, Taken};
+use super::{Bundles, Found, Leaf, Line, Replay, Taken};
 use crate::event::Event;
 use crate::image::image_digest;
 use crate::kernel::Kernel;
@@ -53,9 +53,16 @@ impl<'a> Replayer<'a> {
     /// Begins with `kernel`, the fold of the log's first `size` records, under its settings and this policy.
     #[must_use]
     pub fn new(kernel: Kernel, size: u64, bundle: &'a Bundle) -> Self {
+        let bundles = Bundles::one(kernel.settings(), bundle);
+        Self::with(kernel, size, bundles)
+    }
+
+    /// The same with more than one policy.
+    #[must_use]
+    pub fn with(kernel: Kernel, size: u64, bundles: Bundles<'a>) -> Self {
         let shadow = Shadow { kernel: kernel.clone(), size, behind: VecDeque::new(), has_erased: false };
         let taken = Seq(0);
-        let replay = Replay::new(kernel, bundle);
+        let replay = Replay::new(kernel, bundles);
         Self { replay, waiting: BTreeMap::new(), records: 0, taken, doubts: VecDeque::new(), shadow }
     }
 

@@ -170,7 +170,7 @@ fn the_question_can_be_rebuilt_from_the_record() {
     wanted.facts.sql = Some(SqlFacts { statements: 2, kinds: vec!["select".to_owned()], ..SqlFacts::default() });
     let salts = rig.salts();
     let event = Event::Proposed { caller: shop(), action: Box::new(wanted), salts };
-    let Some(Command::Evaluate { call, request }) = rig.step(event).pop() else { panic!() };
+    let Some(Command::Evaluate { call, request, .. }) = rig.step(event).pop() else { panic!() };
     rig.now = rig.now.saturating_add_ms(2 * HOUR_MS);
     let evaluation = rig.bundle.evaluate(&request);
     let record = rig.answer(call, evaluation.clone());

@@ -204,7 +204,7 @@ impl Rig {
         let event = Event::Proposed { caller: caller.clone(), action: Box::new(action), salts };
         match self.step(event).pop() {
             Some(Command::Append { record, .. }) => Ok(record),
-            Some(Command::Evaluate { call, request }) => Err(Box::new((call, self.bundle.evaluate(&request)))),
+            Some(Command::Evaluate { call, request, .. }) => Err(Box::new((call, self.bundle.evaluate(&request)))),
             other => panic!("neither a decision nor a question: {other:?}"),
         }
     }

@@ -39,7 +39,8 @@ pub enum Exchange {
     Initialized,
     /// Answered here.
     Ping,
-    /// Passes to the upstream and back, raw. It changes nothing and shows no more than the handshake promised.
+    /// Passes to the upstream and back, raw, but for tools that the caller may never call: those are left out. It
+    /// changes nothing and shows no more than the handshake promised.
     ToolsList,
     /// Cancels the caller's own call in flight.
     Cancelled,

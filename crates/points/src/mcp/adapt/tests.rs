@@ -5,8 +5,8 @@ use countersign_model::record::Status;
 use countersign_model::{Reason, ReasonCode};
 use serde_json::Value;
 
-use super::{Schema, answer, shown_detail};
-use crate::mcp::wire::{Frame, Id, Message};
+use super::{Schema, answer, listing, shown_detail};
+use crate::mcp::wire::{Frame, Id, Message, Outcome};
 
 fn id() -> Id {
     let frame = Frame::read(br#"{"jsonrpc":"2.0","id":"\u0061","method":"m"}"#.as_slice().into(), &Default::default());
@@ -43,4 +43,26 @@ fn details_that_concern_others_are_not_shown() {
         let open = matches!(code, Code::BudgetExhausted | Code::CodeFreeze | Code::Malformed | Code::Oversize);
         assert_eq!(shown_detail(&Reason::because(*code, "detail")).is_some(), open, "{code:?}");
     }
+}
+
+#[test]
+fn a_listing_loses_what_may_not_be_called_and_nothing_else() {
+    let check = |result: &str, expected: &str| {
+        let text = format!(r#"{{"jsonrpc":"2.0","id":1, "result":{result}}}"#);
+        let frame = Frame::read(text.clone().into_bytes().into(), &Default::default()).unwrap();
+        let Message::Response { outcome: Outcome::Result(node), .. } = frame.message() else { panic!("{text}") };
+        let listed = listing(frame.bytes(), node, |tool| !tool.as_str().starts_with("no"));
+        assert_eq!(String::from_utf8(listed).unwrap(), expected);
+    };
+    let all = r#"{ "nextCursor":"c", "tools" : [ {"name":"a", "x":1e2} , {"name":"b"}],"_meta":{}}"#;
+    check(all, all);
+    check(
+        r#"{ "tools" : [ {"name":"no1"}, {"name":"a", "x":[1e2,"]"]} ,{"name":"no2"},  {"b":{}, "name":"\u0062"}], "nextCursor":"c"}"#,
+        r#"{ "tools" : [{"name":"a", "x":[1e2,"]"]},{"b":{}, "name":"\u0062"}], "nextCursor":"c"}"#,
+    );
+    check(r#"{"tools":[{"name":"n\u006f"}]}"#, r#"{"tools":[]}"#);
+    // What no call could name is not shown; what is no listing stays what it is.
+    check(r#"{"tools":[{},{"name":7},{"name":""},3,{"name":"a"}]}"#, r#"{"tools":[{"name":"a"}]}"#);
+    check(r#"{"tools":{"name":"no"}}"#, r#"{"tools":{"name":"no"}}"#);
+    check(r#"{"other":1}"#, r#"{"other":1}"#);
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use countersign_effects::json::Node;
 use countersign_gate::call::{Answer, Call};
 use countersign_model::action::Point;
+use countersign_model::id::ToolName;
 use countersign_model::{Caller, Reason, ReasonCode};
 use hyper::{Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -126,11 +127,16 @@ impl<G: Governor<Executor>> Front<G> {
             return Ok(answer_json(asked.accepts, error_frame(Some(&asked.id), NOT_STARTED, text, None)));
         };
         let request = ListRequest { params: asked.raw_params(), progress };
-        let (upstream, id) = (self.upstream.clone(), asked.id.clone());
+        let (upstream, id, caller) = (self.upstream.clone(), asked.id.clone(), asked.caller);
+        let governor = self.governor.clone();
         let work = async move {
             match upstream.list(&request).await {
                 Ok(reply) => match reply.outcome() {
-                    Outcome::Result(_) => response_frame(&id, "result", &reply.raw()),
+                    Outcome::Result(result) => {
+                        let may = |tool: &ToolName| governor.may_ever(&caller, upstream.id(), tool);
+                        let listed = adapt::listing(reply.frame().bytes(), result, may);
+                        response_frame(&id, "result", &listed)
+                    }
                     Outcome::Error(_) => response_frame(&id, "error", &reply.raw()),
                 },
                 Err(error) => error_frame(Some(&id), NOT_STARTED, &error.to_string(), None),

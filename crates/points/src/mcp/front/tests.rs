@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use countersign_gate::call::{Answer, Call};
 use countersign_model::action::Point;
-use countersign_model::id::{AgentId, RunId, SessionId, TenantId, TicketId};
+use countersign_model::id::{AgentId, RunId, SessionId, TenantId, TicketId, ToolName, UpstreamId};
 use countersign_model::record::{CLAIM_BYTES_MAX, Claimed};
 use countersign_model::unit::TimeMs;
 use countersign_model::{Caller, Principal, Reason, ReasonCode};
@@ -55,6 +55,11 @@ impl Governor<Executor> for Scripted {
             "expired" => Err(Reason::plain(ReasonCode::TokenExpired)),
             _ => Err(Reason::plain(ReasonCode::TokenInvalid)),
         }
+    }
+
+    fn may_ever(&self, caller: &Caller, upstream: &UpstreamId, tool: &ToolName) -> bool {
+        assert_eq!(upstream.as_str(), "test");
+        !(caller.principal.agent.as_str() == "bob" && tool.as_str() == "second-page")
     }
 
     async fn govern(&self, call: Call, executor: Arc<Executor>) -> Answer<Reply> {
@@ -188,6 +193,9 @@ async fn a_session_from_handshake_to_end() {
     assert_eq!(client.server(), &world.upstream.handshake().unwrap().governed()[..]);
     let Raw::Result(page) = client.request("tools/list", Some(br#"{"cursor":"two"}"#)).await.unwrap() else { panic!() };
     assert_eq!(page, br#"{"tools":[{"name":"second-page","inputSchema":{}}]}"#);
+    let bob = world.client("bob").await;
+    let Raw::Result(page) = bob.request("tools/list", Some(br#"{"cursor":"two"}"#)).await.unwrap() else { panic!() };
+    assert_eq!(page, br#"{"tools":[]}"#, "what bob may never call is not listed for bob");
     assert_eq!(client.request("ping", None).await.unwrap(), Raw::Result(b"{}".to_vec()));
     let Raw::Result(raw) = client.call_tool("echo", r#"{"a":1}"#).await.unwrap() else { panic!() };
     assert_eq!(
