@@ -173,7 +173,7 @@ impl Asked {
         let bundle = Bundle::load(&source).map_err(|error| usage(error.to_string()))?;
         let mut rules = Rules::read(&source.policies).map_err(|error| usage(error.to_string()))?;
         for (compiled, text) in &config.policies.compiled {
-            rules.written_as(&compiled.file, |id| place(compiled.sources.get(id)?, text));
+            rules.written_as(&compiled.file, &|id| place(compiled.sources.get(id)?, text));
         }
         Ok(Self { config, source, bundle, rules })
     }
