@@ -131,7 +131,7 @@ fn a_wrong_configuration_is_named_by_its_key() {
     wrong("budgets: []", "budgets: [{ scope: run, calls: 1, window: soon }]", &["`soon` is no duration", "`15m`"]);
     wrong("budgets: []", "budgets: [{ scope: run, calls: 1, agents: [nobody] }]", &["`nobody`", "not in `agents`"]);
     wrong("id: plain", "id: sql.oracle", &["tool `", "oracle", "sqlite"]);
-    wrong("id: plain", "id: magic", &["tool `", "no kind of argument", "use `plain`"]);
+    wrong("id: plain", "id: magic", &["tool `", "no kind of argument", "use one of plain"]);
     wrong("effect: read", "effect: nice", &["tool `look`", "nice"]);
     wrong("command: [", "url: \"http://localhost\"\n    command: [", &["`lab`", "either a `command`", "or a `url`"]);
     wrong("id: alpha", "id: \"al pha\"", &["agents", "al pha"]);

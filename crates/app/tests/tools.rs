@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 
+use countersign_points::mcp::client::Raw;
 use serde_json::{Value, json};
 use support::agent::{Agent, End, Seen};
 use support::{AGENT, Installation, Ran, Setup};
@@ -149,7 +150,10 @@ async fn a_change_that_is_not_announced_is_seen_when_it_is_shown() {
     let mut changed = tool("look");
     changed["description"] = json!("look elsewhere");
     list(&at, &[changed, tool("put")]);
-    agent.client.request("tools/list", None).await.unwrap();
+    // Its new text does not reach the agent either.
+    let Raw::Result(shown) = agent.client.request("tools/list", None).await.unwrap() else { panic!("no list") };
+    let shown: Value = serde_json::from_slice(&shown).unwrap();
+    assert_eq!((shown["tools"].as_array().unwrap().len(), &shown["tools"][0]["name"]), (1, &json!("put")));
     assert_eq!(end(&agent, "look").await, denied());
     assert_eq!(end(&agent, "put").await, End::Ran("done".to_owned()));
     gateway.stop().await;

@@ -10,7 +10,7 @@ use countersign_gate::Gate;
 use countersign_gate::call::{Answer, Call, Execute};
 use countersign_model::action::Point;
 use countersign_model::id::{ToolName, UpstreamId};
-use countersign_model::{Caller, Principal, Reason};
+use countersign_model::{Caller, Digest, Principal, Reason};
 
 /// Decides, records and permits the calls that a point frames.
 pub trait Governor<E: Execute>: Clone + Send + Sync + 'static {
@@ -20,9 +20,9 @@ pub trait Governor<E: Execute>: Clone + Send + Sync + 'static {
     /// The reason why the token opens nothing.
     fn identify(&self, token: &str) -> Result<Caller, Reason>;
 
-    /// Whether the caller may ever call `tool` of `upstream`: what it never may is not listed for it. A call is
-    /// always decided on its own.
-    fn may_ever(&self, caller: &Caller, upstream: &UpstreamId, tool: &ToolName) -> bool;
+    /// Whether the caller may ever call `tool` of `upstream` as `manifest` defines it: what it never may is not listed for
+    /// it, and neither is what changed since somebody looked at it. A call is always decided on its own.
+    fn lists(&self, caller: &Caller, upstream: &UpstreamId, tool: (&ToolName, Digest)) -> bool;
 
     /// Takes one call through the whole pipeline; `executor` runs only under a permit.
     fn govern(&self, call: Call, executor: Arc<E>) -> impl Future<Output = Answer<E::Reply>> + Send;
@@ -36,8 +36,8 @@ impl<E: Execute> Governor<E> for Gate {
         Self::identify(self, token)
     }
 
-    fn may_ever(&self, caller: &Caller, upstream: &UpstreamId, tool: &ToolName) -> bool {
-        Self::may_ever(self, caller, upstream, tool)
+    fn lists(&self, caller: &Caller, upstream: &UpstreamId, (tool, manifest): (&ToolName, Digest)) -> bool {
+        self.may_ever(caller, upstream, tool) && self.accepts((upstream, tool), manifest)
     }
 
     fn govern(&self, call: Call, executor: Arc<E>) -> impl Future<Output = Answer<E::Reply>> + Send {

@@ -12,7 +12,7 @@ use countersign_gate::call::{Answer, Call};
 use countersign_model::action::Point;
 use countersign_model::id::{AgentId, RunId, SessionId, TenantId, ToolName, UpstreamId};
 use countersign_model::unit::TimeMs;
-use countersign_model::{Caller, Principal, Reason, ReasonCode};
+use countersign_model::{Caller, Digest, Principal, Reason, ReasonCode};
 use countersign_points::Governor;
 use countersign_points::mcp::config::{FrontConfig, UpstreamConfig};
 use countersign_points::mcp::wire::Frame;
@@ -65,7 +65,7 @@ impl Governor<Executor> for Deny {
         Ok(Caller { principal, expires: TimeMs(u64::MAX) })
     }
 
-    fn may_ever(&self, _: &Caller, _: &UpstreamId, _: &ToolName) -> bool {
+    fn lists(&self, _: &Caller, _: &UpstreamId, _: (&ToolName, Digest)) -> bool {
         true
     }
 

@@ -124,15 +124,15 @@ pub fn progress_token(frame: &Frame, params: Option<&Node>) -> Result<Option<(Ra
     Ok(Some((span, frame.raw(token))))
 }
 
-/// The result of a listing without the tools that `may` says no to, and without what no call could name. Every other
-/// byte stays as the upstream sent it; where a tool is left out, what stood between tools becomes a comma.
-pub fn listing(input: &[u8], result: &Node, may: impl Fn(&ToolName) -> bool) -> Vec<u8> {
+/// The result of a listing without the tools that `lists` says no to, by their names and the bytes of their definitions,
+/// and without what no call could name. Every other byte stays as the upstream sent it; where a tool is left out, what stood between tools becomes a comma.
+pub fn listing(input: &[u8], result: &Node, lists: impl Fn(&ToolName, &[u8]) -> bool) -> Vec<u8> {
     let raw = |node: &Node| input.get(node.span.clone()).unwrap_or_default();
     let listed = result.get("tools").and_then(|tools| Some((tools, tools.as_array()?)));
     let Some((tools, all)) = listed else { return raw(result).to_vec() };
-    let is_kept = |tool: &&Node| {
-        let name = tool.get("name").and_then(Node::as_str).and_then(|name| ToolName::new(name).ok());
-        name.is_some_and(|name| may(&name))
+    let is_kept = |node: &&Node| {
+        let name = node.get("name").and_then(Node::as_str).and_then(|name| ToolName::new(name).ok());
+        name.is_some_and(|name| lists(&name, raw(node)))
     };
     let kept: Vec<&Node> = all.iter().filter(is_kept).collect();
     if kept.len() == all.len() {

@@ -51,7 +51,7 @@ fn a_listing_loses_what_may_not_be_called_and_nothing_else() {
         let text = format!(r#"{{"jsonrpc":"2.0","id":1, "result":{result}}}"#);
         let frame = Frame::read(text.clone().into_bytes().into(), &Default::default()).unwrap();
         let Message::Response { outcome: Outcome::Result(node), .. } = frame.message() else { panic!("{text}") };
-        let listed = listing(frame.bytes(), node, |tool| !tool.as_str().starts_with("no"));
+        let listed = listing(frame.bytes(), node, |tool, _| !tool.as_str().starts_with("no"));
         assert_eq!(String::from_utf8(listed).unwrap(), expected);
     };
     let all = r#"{ "nextCursor":"c", "tools" : [ {"name":"a", "x":1e2} , {"name":"b"}],"_meta":{}}"#;

@@ -24,7 +24,7 @@ use super::session::Busy;
 use super::{EVENTS_QUEUE, Front, Session};
 use crate::Governor;
 use crate::mcp::adapt::{self, Schema, ToolCall};
-use crate::mcp::execute::{Executor, ListRequest, ProgressTo, Reply};
+use crate::mcp::execute::{Executor, ListRequest, ProgressTo, Reply, manifest};
 use crate::mcp::wire::{Frame, FrameError, INTERNAL_ERROR, Id, NOT_STARTED, Outcome, error_frame, response_frame, sse};
 
 /// One request of a client in a session.
@@ -133,8 +133,10 @@ impl<G: Governor<Executor>> Front<G> {
             match upstream.list(&request).await {
                 Ok(reply) => match reply.outcome() {
                     Outcome::Result(result) => {
-                        let may = |tool: &ToolName| governor.may_ever(&caller, upstream.id(), tool);
-                        let listed = adapt::listing(reply.frame().bytes(), result, may);
+                        let lists = |tool: &ToolName, definition: &[u8]| {
+                            governor.lists(&caller, upstream.id(), (tool, manifest(definition)))
+                        };
+                        let listed = adapt::listing(reply.frame().bytes(), result, lists);
                         response_frame(&id, "result", &listed)
                     }
                     Outcome::Error(_) => response_frame(&id, "error", &reply.raw()),

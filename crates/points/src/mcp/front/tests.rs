@@ -8,7 +8,7 @@ use countersign_model::action::Point;
 use countersign_model::id::{AgentId, RunId, SessionId, TenantId, TicketId, ToolName, UpstreamId};
 use countersign_model::record::{CLAIM_BYTES_MAX, Claimed};
 use countersign_model::unit::TimeMs;
-use countersign_model::{Caller, Principal, Reason, ReasonCode};
+use countersign_model::{Caller, Digest, Principal, Reason, ReasonCode};
 use countersign_receipt::Receipt;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -57,8 +57,8 @@ impl Governor<Executor> for Scripted {
         }
     }
 
-    fn may_ever(&self, caller: &Caller, upstream: &UpstreamId, tool: &ToolName) -> bool {
-        assert_eq!(upstream.as_str(), "test");
+    fn lists(&self, caller: &Caller, upstream: &UpstreamId, (tool, _): (&ToolName, Digest)) -> bool {
+        assert_eq!(upstream.as_str(), "crm");
         !(caller.principal.agent.as_str() == "bob" && tool.as_str() == "second-page")
     }
 
