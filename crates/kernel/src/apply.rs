@@ -68,8 +68,9 @@ impl State {
     fn apply_intent(&mut self, attempt: &Attempt, seen: Seen<'_>) {
         let Attempt { principal, proposed_at, .. } = attempt;
         self.budgets.hold(attempt.reserved_at, principal, *proposed_at);
-        let is_first = self.pins.apply(attempt) && seen.leaf.is_none();
-        let pinned = is_first.then(|| (attempt.upstream.clone(), attempt.tool.clone()));
+        let is_first = self.pins.apply(attempt);
+        let tool = (attempt.upstream.clone(), attempt.tool.clone());
+        let pinned = (seen.leaf.is_none() && self.pins.lean(&tool, is_first)).then_some(tool);
         let open = Open { leaf: seen.leaf.map(|(leaf, _)| leaf), lost: false, pinned };
         self.open.insert(attempt.reserved_at, open);
         if let Some(ticket) = &attempt.ticket {

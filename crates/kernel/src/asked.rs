@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use countersign_model::Seq;
 use countersign_model::id::{AgentId, TargetId};
 use countersign_model::record::{Attempt, Recent};
+use countersign_model::{Action, Facts, Seq};
 
 use crate::attempt::Draft;
 use crate::history::is_change;
@@ -56,6 +56,19 @@ impl Asked {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.drafts.is_empty()
+    }
+
+    /// How many changes of the action's tool on its target ask for less than it does.
+    pub(crate) fn smaller(&self, action: &Action) -> u64 {
+        let count = |facts: &Facts| facts.bound.as_ref().and_then(|bound| bound.count).filter(|_| is_change(facts));
+        let Some(wanted) = count(&action.facts) else { return 0 };
+        let is_smaller = |attempt: &Attempt| {
+            attempt.principal.agent == action.principal.agent
+                && (&attempt.upstream, &attempt.tool, &attempt.target)
+                    == (&action.upstream, &action.tool, &action.target)
+                && count(&attempt.facts).is_some_and(|asked| asked < wanted)
+        };
+        self.drafts.values().filter(|draft| is_smaller(&draft.attempt)).count() as u64
     }
 
     /// Adds the calls and changes of an agent on a target to what happened before. They are of now, so of every window.

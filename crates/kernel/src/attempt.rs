@@ -93,6 +93,11 @@ impl Kernel {
         let mut history = self.state.histories.read(action, self.state.now);
         let whose = (&principal.agent, &action.target);
         self.asked.count_into(whose, &mut history.calls, &mut history.changes);
+        // Had they all run one after another, this one would have stood behind the smaller ones.
+        let smaller = self.asked.smaller(action);
+        if smaller > 0 {
+            history.growing = history.growing.max(1).saturating_add(smaller);
+        }
         history.lease_minutes = self.state.lease_minutes(&principal.session);
         history
     }

@@ -325,7 +325,7 @@ fn fill(
     state.keep.erasures = image.erasures;
     state.lifetime = image.lifetime;
     state.pruned = image.pruned;
-    state.pins = Pins(image.pins.unwrap_or_default());
+    state.pins = Pins::of(image.pins.unwrap_or_default());
     state.histories = match (image.histories, image.version) {
         (Some(histories), HISTORIES_SINCE..) => Histories::restore(histories),
         // Nothing is known: every host is new. What windows counted before the base is not in them.
@@ -381,7 +381,7 @@ fn image_of(state: &State, settings: &Settings) -> Option<Image> {
         lifetime: state.lifetime.clone(),
         counted: counted(settings),
         pruned: state.pruned,
-        pins: Some(state.pins.0.clone()).filter(|pins| !pins.is_empty()),
+        pins: Some(state.pins.known.clone()).filter(|pins| !pins.is_empty()),
         histories: Some(state.histories.image()),
     })
 }

@@ -165,14 +165,17 @@ impl Kernel {
                 if let Some(open) = absent {
                     self.state.budgets.settle(call, 0);
                     self.state.histories.undo(call);
-                    if let Some((upstream, tool)) = open.pinned {
-                        self.state.pins.forget(&upstream, &tool);
+                    if let Some(tool) = open.pinned {
+                        self.state.pins.forget(&tool);
                     }
                     return;
                 }
                 self.state.histories.settled(call);
                 if let Some(open) = self.state.open.get_mut(&call) {
                     open.lost = true;
+                    if let Some(tool) = open.pinned.take() {
+                        self.state.pins.settle(&tool);
+                    }
                 }
             }
             Event::Ended { call, status, result, rows, bytes_sent, duration_ms, note, cost_microusd, undo } => {
@@ -203,7 +206,9 @@ impl Kernel {
         self.state.histories.settled(call);
         if let Some(open) = self.state.open.get_mut(&call) {
             open.leaf = Some(leaf);
-            open.pinned = None;
+            if let Some(tool) = open.pinned.take() {
+                self.state.pins.settle(&tool);
+            }
         }
         let parked = self.parking.remove(&call).and_then(|ticket| self.state.parked.get_mut(&ticket));
         if let Some(parked) = parked {

@@ -433,6 +433,7 @@ fn forgive(again: &mut Inputs, recorded: &Inputs) {
     if let (Some(again), Some(recorded)) = (&mut again.history, &recorded.history) {
         higher(&mut again.calls, &recorded.calls);
         higher(&mut again.changes, &recorded.changes);
+        again.growing = again.growing.max(recorded.growing);
     }
 }
 

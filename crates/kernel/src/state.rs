@@ -85,7 +85,7 @@ pub(crate) struct Open {
     pub(crate) leaf: Option<LeafIndex>,
     /// Whether nobody carries it any more: its record failed, or the process that ran it is gone.
     pub(crate) lost: bool,
-    /// The tool whose first definition this intent made the accepted one, until it is durable.
+    /// The tool whose first definition rests on this intent among others, until it is durable.
     pub(crate) pinned: Option<(UpstreamId, ToolName)>,
 }
 

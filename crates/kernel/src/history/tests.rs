@@ -150,6 +150,19 @@ fn growing_changes_stand_in_a_row() {
     assert_eq!(scale(Effect::Write, 60, 0).0, 33, "a long row is told as a long one");
 }
 
+/// Changes that come together grow as much as those that come one after another.
+#[test]
+fn changes_that_are_being_decided_stand_in_the_row() {
+    let mut rig = Rig::new(vec![]);
+    told(&mut rig, &shop(), with(action(&shop(), Effect::Write, "{}"), count(10)));
+    let asked: Vec<_> = [20, 40, 80, 30]
+        .map(|to| *rig.propose(&shop(), with(action(&shop(), Effect::Write, "{}"), count(to))).unwrap_err())
+        .into();
+    let growing = |record: &_| attempt(record).inputs.history.clone().unwrap().growing;
+    let told: Vec<u64> = asked.into_iter().map(|(call, yes)| growing(&rig.answer(call, yes))).collect();
+    assert_eq!(told, [2, 3, 4, 3]);
+}
+
 #[test]
 fn a_run_is_told_what_it_was_shown_until_it_ends() {
     let mut rig = Rig::new(vec![]);

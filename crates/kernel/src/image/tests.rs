@@ -232,7 +232,7 @@ fn the_oldest_base_is_still_read() {
     assert!(known.histories != Histories::default());
     known.histories = Histories::default();
     // Nor the definitions that ran.
-    assert!(!std::mem::take(&mut known.pins).0.is_empty());
+    assert!(!std::mem::take(&mut known.pins).known.is_empty());
     assert_eq!(based.state, known);
     // As the image of a snapshot it is refused, and the log is folded anew.
     assert_eq!(restored(settings, image, &log).err(), Some(RestoreError::Version { found: 3 }));

@@ -115,12 +115,34 @@ fn an_intent_that_never_was_pins_nothing() {
     rig.end(attempt(&rig.log.last().unwrap().record.clone()).reserved_at, Status::Done);
 }
 
+/// While another intent of the tool rests on the same definition, or is on disk, a failed one takes nothing back.
+#[test]
+fn a_failed_first_use_leaves_the_definition_to_a_later_one() {
+    for is_told_first in [true, false] {
+        let mut rig = rig(None);
+        let (a, yes) = *rig.propose(&shop(), defined("query", FIRST)).unwrap_err();
+        rig.step(Event::Evaluated { call: a, evaluation: yes });
+        rig.log.pop();
+        let fail = |rig: &mut Rig| rig.step(Event::AppendFailed { call: a, surely_absent: true });
+        let (b, yes) = *rig.propose(&shop(), defined("query", FIRST)).unwrap_err();
+        if is_told_first {
+            rig.step(Event::Evaluated { call: b, evaluation: yes });
+            fail(&mut rig);
+        } else {
+            rig.answer(b, yes);
+            fail(&mut rig);
+        }
+        let refused = call(&mut rig, defined("query", OTHER));
+        assert!(refused.starts_with("denial tool_changed"), "{refused}");
+    }
+}
+
 #[test]
 fn invented_names_do_not_fill_the_memory() {
     let mut rig = rig(None);
     let last = rig.call(&shop(), defined("query", FIRST));
     let tools = (0..PINS_MAX).map(|n| (format!("tool-{n}").parse().unwrap(), FIRST)).collect();
-    rig.kernel.state.pins = Pins([("crm".parse().unwrap(), tools)].into());
+    rig.kernel.state.pins = Pins::of([("crm".parse().unwrap(), tools)].into());
     let mut again = attempt(&last).clone();
     assert!(!rig.kernel.state.pins.apply(&again));
     let refused = "denial tool_changed too many tools ran for another to be remembered; accept it by name";
