@@ -62,6 +62,7 @@ mod with {
 
     use super::super::annotation::{Complaint, complaint};
 
+    const PACKAGE: &str = "data.countersign";
     const RULE: &str = "data.countersign.deny";
     /// The longest sentence that a denial names, in bytes.
     const SENTENCE_BYTES_MAX: usize = 120;
@@ -86,8 +87,11 @@ mod with {
                     let random = complaint("it names `rand`, and a decision must come out the same again", "remove it");
                     return Err(((*file).to_owned(), random));
                 }
-                engine.add_policy((*file).to_owned(), (*text).to_owned()).map_err(|error| unread(&error))?;
-                denies |= engine.has_declared_rule_rooted_at(file, RULE).map_err(|error| unread(&error))?;
+                let package = engine.add_policy((*file).to_owned(), (*text).to_owned());
+                if package.map_err(|error| unread(&error))? == PACKAGE {
+                    // A name within the file's own package.
+                    denies |= engine.has_declared_rule_rooted_at(file, "deny").map_err(|error| unread(&error))?;
+                }
             }
             let wrong = |problem: String| {
                 let remedy = "write `package countersign` and `deny contains \"why\" if { … }`";

@@ -54,6 +54,9 @@ fn what_is_no_set_of_texts_is_an_error_which_denies() {
         "package countersign\ndeny contains 7 if { true }\n",
         "package countersign\ndeny contains x if { x := 1 / (input.context.depth) }\n",
         "package countersign\ndeny contains \"a\" if { to_number(\"x\") > 1 }\n",
+        // There is no network and no clock to ask.
+        "package countersign\ndeny contains \"x\" if { http.send({}) }\n",
+        "package countersign\ndeny contains \"x\" if { time.now_ns() > 1 }\n",
     ] {
         let found = asked(rego, Effect::Read);
         assert_eq!(found.errors.total, 1, "{rego}: {found:?}");
@@ -66,10 +69,8 @@ fn what_cannot_be_read_or_is_random_does_not_load() {
         ("package countersign\ndeny contains", "cannot be read as Rego"),
         ("package other\ndeny contains \"x\" if { true }", "no Rego file has a rule `data.countersign.deny`"),
         ("package countersign\ndeny contains \"x\" if { rand.intn(\"a\", 2) == 1 }", "names `rand`"),
-        ("package countersign\ndeny contains \"x\" if { http.send({}) }", "team.rego"),
-        ("package countersign\ndeny contains \"x\" if { time.now_ns() > 1 }", "team.rego"),
     ] {
-        let error = Bundle::load(&source(rego)).unwrap_err().to_string();
+        let error = Bundle::load(&source(rego)).err().expect("it loads").to_string();
         assert!(error.contains(why), "{rego}: {error}");
     }
 }
