@@ -18,6 +18,7 @@ use crate::findings::{guarded, only, permitting};
 use crate::fix::Fixed;
 use crate::pairs::{Call, Pair, Side, pairs, print_of};
 use crate::question::{Answer, Ask, Prover, Question};
+use crate::unasked::unasked;
 use crate::world;
 
 /// How something became wider.
@@ -128,7 +129,7 @@ pub fn diff<'a>(
 ) -> Result<Difference, String> {
     let started = Instant::now();
     let (pairs, compared, mut open) = pairs(old, new)?;
-    open.extend(patterns(old, new));
+    open.extend(unasked(old.source, new.source));
     open.extend(too_many(&pairs, old.bundle.sets()?));
     let targets = old.source.targets.iter().chain(&new.source.targets);
     let environments = targets.map(|target| target.environment.to_string()).collect();
@@ -196,14 +197,6 @@ fn too_many(pairs: &[Pair], old: Sets<'_>) -> Vec<String> {
         format!("{}: the old policy has more gates or obligations than one call can join", pair.call.name())
     })
     .collect()
-}
-
-/// Patterns that changed: what they match cannot be proven.
-fn patterns(old: Side<'_>, new: Side<'_>) -> Vec<String> {
-    let changed = old.source.patterns.iter().filter(|pattern| !new.source.patterns.contains(pattern));
-    changed
-        .map(|pattern| format!("the pattern `{}` changed or went: what it matches cannot be compared", pattern.id))
-        .collect()
 }
 
 impl Call {

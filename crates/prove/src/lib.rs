@@ -19,6 +19,7 @@ mod slice;
 mod solver;
 #[cfg(test)]
 mod tests;
+mod unasked;
 pub mod world;
 
 pub use counter::Counterexample;

@@ -1,6 +1,7 @@
 //! What counts as wider, which rule did it, and what is left open.
 
-use countersign_kernel::policy::{AgentDef, Bundle, PolicySource, ToolDef};
+use countersign_kernel::policy::{AgentDef, Bundle, PatternDef, PatternKind, PolicySource, ToolDef};
+use countersign_model::Effect;
 use expect_test::{Expect, expect};
 
 use super::fixture::{POLICY, source};
@@ -11,7 +12,12 @@ const TWO_EYES: &str = r#"@id("two-eyes") @gate("two humans") @quorum("2") @time
 forbid (principal, action == Action::"crm/purge", resource);"#;
 
 fn compared(old: &PolicySource, new: &PolicySource, prover: &Prover) -> Difference {
-    let load = |source: &PolicySource| Bundle::load(source).unwrap_or_else(|error| panic!("{error}"));
+    let load = |source: &PolicySource| {
+        // Rego needs a feature of the kernel that this crate does without; the comparison looks at its source alone.
+        let mut cedar = source.clone();
+        cedar.policies.retain(|(file, _)| !file.ends_with(".rego"));
+        Bundle::load(&cedar).unwrap_or_else(|error| panic!("{error}"))
+    };
     let (before, after) = (load(old), load(new));
     let (old, new) = (Side { bundle: &before, source: old }, Side { bundle: &after, source: new });
     diff(old, new, prover, (&|_| (), &|| ())).unwrap()
@@ -207,4 +213,87 @@ fn what_cannot_be_proven_is_said() {
     let none = Solver::find(Some("/bin/true".as_ref()), Limits::default()).unwrap();
     let difference = compared(&source(POLICY), &new, &Prover::new(none));
     assert!(difference.widenings.is_empty() && !difference.is_not_wider());
+}
+
+/// What is said of a change from `old`, whose rules stay as they are.
+fn stays(old: &PolicySource, change: impl FnOnce(&mut PolicySource), expected: Expect) {
+    let mut new = old.clone();
+    change(&mut new);
+    expected.assert_eq(&lines(&compared(old, &new, &Prover::new(solver()))));
+}
+
+#[test]
+fn rego_that_changed_is_not_compared() {
+    let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    let mut old = source(POLICY);
+    stays(&old, |new| new.policies.push(file("a.rego", "package countersign")), expect!["not wider"]);
+    old.policies.push(file("a.rego", "package countersign\ndeny contains \"no\""));
+    stays(&old, |_| (), expect!["not wider"]);
+    let changed = || expect!["open: Rego changed (`a.rego`): what it denies cannot be compared"];
+    stays(&old, |new| drop(new.policies.pop()), changed());
+    stays(&old, |new| new.policies[1].1.push_str(" if false"), changed());
+    stays(
+        &old,
+        |new| new.policies.push(file("b.rego", "package countersign")),
+        expect!["open: Rego changed (`b.rego`): what it denies cannot be compared"],
+    );
+}
+
+#[test]
+fn patterns_that_come_change_or_go_are_not_compared() {
+    let pattern = |text: &str| PatternDef {
+        id: "safe".parse().unwrap(),
+        kind: PatternKind::Exact,
+        text: text.to_owned(),
+        argument: None,
+    };
+    // The permit waits for a pattern of this name.
+    let waits = format!(
+        "{POLICY}@id(\"w\") permit (principal, action, resource) when {{ context.matched.contains(\"safe\") }};"
+    );
+    let without = source(&waits);
+    stays(
+        &without,
+        |new| new.patterns.push(pattern("x")),
+        expect!["open: the pattern `safe` is new: what it matches cannot be compared"],
+    );
+    let mut with = without.clone();
+    with.patterns.push(pattern("x"));
+    stays(&with, |_| (), expect!["not wider"]);
+    let changed = || expect!["open: the pattern `safe` changed or went: what it matches cannot be compared"];
+    stays(&with, |new| new.patterns[0] = pattern("y"), changed());
+    stays(&with, |new| new.patterns.clear(), changed());
+}
+
+#[test]
+fn tools_that_declare_something_else_are_not_compared() {
+    let schema = |kind: &str| Some(format!(r#"{{"type":"object","properties":{{"id":{{"type":"{kind}"}}}}}}"#));
+    let mut old = source(POLICY);
+    old.tools[0].input_schema = schema("string");
+    old.tools[1].effect = Some(Effect::Destructive);
+    stays(&old, |_| (), expect!["not wider"]);
+    stays(
+        &old,
+        |new| new.tools[0].input_schema = schema("integer"),
+        expect![
+            "open: the schema of arguments of `crm/query` changed: what policy reads of its calls is not the same and cannot be compared"
+        ],
+    );
+    stays(
+        &old,
+        |new| new.tools[1].effect = Some(Effect::Read),
+        expect![
+            "open: the declared effect of `crm/purge` changed: what policy reads of its calls is not the same and cannot be compared"
+        ],
+    );
+    stays(
+        &old,
+        |new| {
+            new.tools[0].input_schema = None;
+            new.tools[0].effect = Some(Effect::Read);
+        },
+        expect![
+            "open: the declared effect and the schema of arguments of `crm/query` changed: what policy reads of its calls is not the same and cannot be compared"
+        ],
+    );
 }
