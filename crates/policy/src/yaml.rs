@@ -6,6 +6,7 @@
 //! call counts for the worst (see `fact`), and no rule lets a call run that was not understood, unless it says so. It must
 //! not know files, the log or how a bundle is asked.
 
+mod canonical;
 mod conditions;
 mod est;
 mod expacti;

@@ -13,6 +13,7 @@
 
 mod agree;
 mod effect;
+mod kinds;
 mod lexer;
 mod names;
 mod shape;
@@ -28,6 +29,7 @@ use sqlparser::ast::Statement;
 use sqlparser::dialect::SQLiteDialect;
 use sqlparser::parser::Parser;
 
+pub use self::kinds::{FOREIGN_KINDS, KINDS};
 use self::shape::Known;
 use self::walk::Found;
 

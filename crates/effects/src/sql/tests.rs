@@ -2,7 +2,7 @@ use countersign_model::facts::{NAME_BYTES_MAX, NAMES_MAX};
 use countersign_model::{Effect, SqlFacts};
 use expect_test::{Expect, expect};
 
-use super::{TEXT_BYTES_MAX, names, sqlite};
+use super::{FOREIGN_KINDS, KINDS, TEXT_BYTES_MAX, names, sqlite};
 
 fn check(text: &str, expected: &Expect) {
     let shown = match sqlite(text) {
@@ -26,6 +26,38 @@ fn lists_are_sorted_or_the_search_in_them_misses() {
     for list in names::lists() {
         assert!(list.is_sorted(), "{list:?}");
     }
+}
+
+#[test]
+fn every_kind_is_listed_and_every_listed_kind_is_given() {
+    let texts = [
+        "ALTER TABLE t ADD COLUMN a INTEGER",
+        "CREATE INDEX i ON t(a)",
+        "CREATE TABLE t(a INTEGER)",
+        "CREATE VIEW v AS SELECT a FROM t",
+        "DELETE FROM t WHERE a = 1",
+        "DROP INDEX i",
+        "DROP TABLE t",
+        "DROP VIEW v",
+        "EXPLAIN SELECT a FROM t",
+        "INSERT INTO t(a) VALUES (1) ON CONFLICT(a) DO UPDATE SET a = 2",
+        "UPDATE t SET a = 1 WHERE a = 2",
+    ];
+    let given: std::collections::BTreeSet<String> =
+        texts.iter().flat_map(|text| sqlite(text).unwrap().1.kinds).collect();
+    assert_eq!(given.into_iter().collect::<Vec<_>>(), KINDS);
+
+    // Each literal of the walk that is a kind, so that a new one is not forgotten.
+    let walk = include_str!("walk.rs");
+    let prefixes =
+        ["select", "insert", "upsert", "update", "delete", "create_", "alter_", "drop_", "explain", "truncate"];
+    for literal in walk.split('"').skip(1).step_by(2).filter(|text| prefixes.iter().any(|one| text.starts_with(one))) {
+        assert!(KINDS.contains(&literal), "{literal}");
+    }
+    for text in ["TRUNCATE TABLE t", "DROP SCHEMA s", "DROP DATABASE d"] {
+        assert!(sqlite(text).is_err(), "{text}");
+    }
+    assert!(FOREIGN_KINDS.iter().all(|kind| !KINDS.contains(kind)));
 }
 
 #[test]

@@ -124,36 +124,6 @@ impl Reader {
         (!values.is_empty()).then_some(Fact::Names { attribute, test, values })
     }
 
-    /// What can be seen to be no name of its kind: such a condition would never hold.
-    fn name_of(&mut self, key: &str, said: &Spoken) {
-        let text = &said.text;
-        let glob = text.contains('*') && key != "matched";
-        if glob {
-            self.fault(
-                said.span,
-                format!("`{key}` are compared whole, and `{}` has a `*`", text.escape_debug()),
-                "list the names, or give `patterns` a glob or a regex and name it in `matched`",
-            );
-        } else if matches!(key, "hosts" | "new_hosts" | "recipient_domains")
-            && (text.contains(['/', ':', '@']) || !text.is_ascii())
-            && text.parse::<core::net::IpAddr>().is_err()
-        {
-            self.fault(
-                said.span,
-                format!("`{}` is no host as facts spell it", text.escape_debug()),
-                "write the host alone, in ASCII (punycode), without scheme, user, port and path",
-            );
-        } else if !matches!(key, "paths" | "matched" | "labels" | "run_labels" | "lease" | "programs")
-            && text.chars().any(char::is_uppercase)
-        {
-            self.fault(
-                said.span,
-                format!("`{key}` are spelled in lower case, and `{}` is not", text.escape_debug()),
-                format!("write `{}`", text.to_lowercase().escape_debug()),
-            );
-        }
-    }
-
     fn comparison(&mut self, node: &Node, key: &str) -> Option<Than> {
         if let Value::Int(number) = node.value {
             return Some(Than { operator: Operator::Equal, number });

@@ -8,11 +8,11 @@ use countersign_kernel::policy::{PATTERN_BYTES_MAX, PatternDef, PatternKind};
 use countersign_kernel::{BudgetRule, BudgetScope};
 use countersign_model::Effect;
 
-use super::Compiling;
 use super::fact::{Fact, Names};
 use super::node::{Node, Value};
 use super::read::{Fields, Reader, Spoken, duration_ms};
 use super::rule::{Duty, GateSpec, Rule, Then};
+use super::{Compiling, Known};
 
 const RULE_KEYS: [&str; 13] = [
     "id",
@@ -207,6 +207,9 @@ fn facts(compiling: &mut Compiling<'_>, fields: Fields<'_>, rule: &mut Rule) {
         let Some(node) = fields.get(key) else { continue };
         let read = reader.conditions(node, &format!("`{key}`"));
         for fact in &read {
+            if let Fact::OneOf { attribute: "previous_tool", values } = fact {
+                previous_tools(reader, compiling.known, node, values);
+            }
             if let Fact::Names { attribute: "matched", values, .. } = fact {
                 for id in values.iter().filter(|id| !declared.contains(*id)) {
                     let help = super::problem::suggestion(
@@ -221,6 +224,27 @@ fn facts(compiling: &mut Compiling<'_>, fields: Fields<'_>, rule: &mut Rule) {
         facts.extend(read);
     }
     rule_checks(reader, rule);
+}
+
+/// Facts name what came before as `UPSTREAM/TOOL`.
+fn previous_tools(reader: &mut Reader, known: &Known, node: &Node, values: &[String]) {
+    for said in values {
+        let full = known.tools.iter().map(|(upstream, tool)| format!("{upstream}/{tool}"));
+        let full: Vec<String> = full.collect();
+        if full.contains(said) {
+            continue;
+        }
+        let ends = format!("/{said}");
+        let meant: Vec<&str> = full.iter().map(String::as_str).filter(|name| name.ends_with(&ends)).collect();
+        let help = if meant.is_empty() {
+            let otherwise = "write `UPSTREAM/TOOL` of a tool that is bound";
+            super::problem::suggestion(said, full.iter().map(String::as_str), otherwise)
+        } else {
+            format!("write {}", meant.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or "))
+        };
+        let message = format!("`previous_tool` names `{}`, and no tool is bound by that name", said.escape_debug());
+        reader.fault(node.span, message, help);
+    }
 }
 
 /// What is well formed and yet cannot be meant, or should be known.

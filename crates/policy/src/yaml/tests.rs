@@ -382,3 +382,104 @@ budgets: [{ scope: runs, calls: -1 }]
             p.yaml:7: `calls` is negative; write a whole number from zero"#]],
     );
 }
+
+/// Each name alone in a rule, with what is said of it.
+fn named(lines: &[(&str, &str)], expected: &Expect) {
+    let mut out = String::new();
+    for (key, name) in lines {
+        let text = format!("version: 1\nrules:\n  - {{ id: a, when: {{ {key}: ['{name}'] }}, then: deny }}\n");
+        let said = compile("p", &text, &Known::of(&source())).map_or_else(|all| all.lines(), |_| "fine".to_owned());
+        out.push_str(&format!("{key} {name} | {said}\n"));
+    }
+    expected.assert_eq(&out);
+}
+
+#[test]
+fn a_name_that_no_facts_can_spell_so_is_a_problem() {
+    named(
+        &[
+            ("programs", "/bin/rm"),
+            ("programs", "rm -rf"),
+            ("programs", "--"),
+            ("kinds", "drop"),
+            ("kinds", "drop table"),
+            ("kinds", "drop_tabel"),
+            ("kinds", "DROP_TABLE"),
+            ("kinds", "vacuum"),
+            ("hosts", "127.1"),
+            ("hosts", "example.com."),
+            ("hosts", "Example.com:443"),
+            ("hosts", "2001:db8:0:0:0:0:0:1"),
+            ("new_hosts", "::ffff:10.0.0.1"),
+            ("hosts", "münchen.example"),
+            ("recipient_domains", "Example.com"),
+            ("recipient_domains", "10.0.0.1"),
+            ("recipient_domains", "ann@example.com"),
+            ("paths", "/etc/"),
+            ("paths", "/etc/../x"),
+            ("paths", "~/x"),
+            ("tables", "main.users"),
+            ("previous_tool", "query"),
+            ("previous_tool", "crm/qery"),
+        ],
+        &expect![[r#"
+            programs /bin/rm | p:3: `programs` are base names, and `/bin/rm` is none; write `rm`; for what follows it, give `patterns` a text and name it in `matched`
+            programs rm -rf | p:3: `programs` are base names, and `rm -rf` is none; write `rm`; for what follows it, give `patterns` a text and name it in `matched`
+            programs -- | p:3: `programs` are base names, and `--` is none; write the name alone, without folder and arguments
+            kinds drop | p:3: `drop` is not known as a kind of statement; write one of drop_index, drop_table, drop_view, drop_database, drop_schema
+            kinds drop table | p:3: `drop table` is not known as a kind of statement; did you mean `drop_table`?
+            kinds drop_tabel | p:3: `drop_tabel` is not known as a kind of statement; did you mean `drop_table`?
+            kinds DROP_TABLE | p:3: `DROP_TABLE` is not known as a kind of statement; did you mean `drop_table`?
+            kinds vacuum | p:3: `vacuum` is not known as a kind of statement; write one of alter_table, create_index, create_table, create_view, delete, drop_index, drop_table, drop_view, explain, insert, select, update, upsert
+            hosts 127.1 | p:3: `127.1` is no host as facts spell it; write `127.0.0.1`
+            hosts example.com. | p:3: `example.com.` is no host as facts spell it; write `example.com`
+            hosts Example.com:443 | p:3: `Example.com:443` is no host as facts spell it; write `example.com`
+            hosts 2001:db8:0:0:0:0:0:1 | p:3: `2001:db8:0:0:0:0:0:1` is no host as facts spell it; write `2001:db8::1`
+            new_hosts ::ffff:10.0.0.1 | p:3: `::ffff:10.0.0.1` is no host as facts spell it; write `10.0.0.1`
+            hosts münchen.example | p:3: `münchen.example` is no host as facts spell it; write the host alone, in ASCII (punycode), without scheme, user, port and path; no call can name another
+            recipient_domains Example.com | p:3: `Example.com` is no domain of a recipient as facts spell it; write `example.com`
+            recipient_domains 10.0.0.1 | p:3: `10.0.0.1` is no domain of a recipient as facts spell it; write the host alone, in ASCII (punycode), without scheme, user, port and path; no call can name another
+            recipient_domains ann@example.com | p:3: `ann@example.com` is no domain of a recipient as facts spell it; write the host alone, in ASCII (punycode), without scheme, user, port and path; no call can name another
+            paths /etc/ | p:3: `/etc/` is no path as facts spell it; write `/etc`
+            paths /etc/../x | p:3: `/etc/../x` is no path as facts spell it; write `/x`
+            paths ~/x | p:3: `~/x` is no path as facts spell it; write a plain path in ASCII; a call that names another is opaque, and `patterns` look at its text
+            tables main.users | p:3: `tables` leave out the schema `main`, and `main.users` has it; write `users`
+            previous_tool query | p:3: `previous_tool` names `query`, and no tool is bound by that name; write `crm/query`
+            previous_tool crm/qery | p:3: `previous_tool` names `crm/qery`, and no tool is bound by that name; did you mean `crm/query`?
+        "#]],
+    );
+}
+
+#[test]
+fn names_as_facts_spell_them_are_fine() {
+    named(
+        &[
+            ("programs", "g++"),
+            ("programs", "X11"),
+            ("kinds", "upsert"),
+            ("kinds", "truncate"),
+            ("hosts", "127.0.0.1"),
+            ("hosts", "2001:db8::1"),
+            ("new_hosts", "xn--mnchen-3ya.example"),
+            ("recipient_domains", "example.com"),
+            ("paths", "/etc/X11"),
+            ("paths", "src"),
+            ("tables", "temp.users"),
+            ("previous_tool", "crm/query"),
+        ],
+        &expect![[r#"
+            programs g++ | fine
+            programs X11 | fine
+            kinds upsert | fine
+            kinds truncate | fine
+            hosts 127.0.0.1 | fine
+            hosts 2001:db8::1 | fine
+            new_hosts xn--mnchen-3ya.example | fine
+            recipient_domains example.com | fine
+            paths /etc/X11 | fine
+            paths src | fine
+            tables temp.users | fine
+            previous_tool crm/query | fine
+        "#]],
+    );
+}
