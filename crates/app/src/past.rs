@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use countersign_effects::binding::{Binding, facts, texts, with_matched};
+use countersign_effects::binding::{Binding, facts, spoken, texts, with_matched};
 use countersign_effects::json::{self, Limits};
 use countersign_gate::leaf_of;
 use countersign_kernel::policy::{Bundle, PolicySource};
@@ -246,7 +246,8 @@ impl<'a> Recall<'a> {
             Err(error) => return Known::Missing(format!("its arguments cannot be read again: {error}")),
         };
         let tool = format!("{}/{}", attempt.upstream, attempt.tool);
-        let matched = self.new.bundle.patterns().matched(&tool, &texts(&node));
+        let spoken = spoken(declared.binding, &node);
+        let matched = self.new.bundle.patterns().matched(&tool, &texts(&node, &spoken));
         Known::Again(Box::new(Again {
             facts: with_matched(facts(declared.binding, &node, arguments), &matched),
             target: declared.target.clone(),

@@ -18,7 +18,7 @@ use crate::amounts::Unit;
 use crate::json::{Node, canonical};
 
 pub use judge::{facts, with_matched};
-pub use place::{contradiction, place, texts};
+pub use place::{contradiction, place, spoken, texts};
 
 pub(crate) use judge::opaque;
 

@@ -9,6 +9,7 @@
 //! interpreter counts as itself: whoever permits `python3` permits what it is told to run.
 
 mod programs;
+mod spoken;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -16,6 +17,8 @@ mod words;
 use std::collections::BTreeSet;
 
 use crate::sql::Opaque;
+
+pub use spoken::{spoken, spoken_words};
 
 /// The longest text that is read.
 pub const TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -27,7 +30,7 @@ pub const TEXT_BYTES_MAX: usize = 64 * 1024;
 pub fn programs(text: &str) -> Result<BTreeSet<String>, Opaque> {
     let mut all = BTreeSet::new();
     for command in words::commands(text)? {
-        programs::of(&command, &mut all)?;
+        programs::of(&command.words, &mut all)?;
     }
     Ok(all)
 }
@@ -41,10 +44,10 @@ pub fn programs_of_words(list: &[&str]) -> Result<BTreeSet<String>, Opaque> {
     let differs = || Opaque::because("a list of words that a shell would read as other words");
     let commands = words::commands(&list.join(" ")).map_err(|_| differs())?;
     let [command] = commands.as_slice() else { return Err(differs()) };
-    if command.iter().map(|word| word.text.as_str()).ne(list.iter().copied()) {
+    if command.words.iter().map(|word| word.text.as_str()).ne(list.iter().copied()) {
         return Err(differs());
     }
     let mut all = BTreeSet::new();
-    programs::of(command, &mut all)?;
+    programs::of(&command.words, &mut all)?;
     Ok(all)
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use countersign_effects::binding::{Binding, facts, subject, texts, with_matched};
+use countersign_effects::binding::{Binding, facts, spoken, subject, texts, with_matched};
 use countersign_effects::json::{self, JsonError, Limits, Node};
 use countersign_effects::secrets::{self, cleaned};
 use countersign_kernel::Retention;
@@ -94,7 +94,8 @@ impl Catalog {
             redacted: None,
         };
         self.redact(&mut action, (&arguments, meta.as_ref(), binding), (call, key));
-        let matched = policy.matched(&format!("{}/{}", call.upstream, call.tool), &texts(&arguments));
+        let spoken = spoken(binding, &arguments);
+        let matched = policy.matched(&format!("{}/{}", call.upstream, call.tool), &texts(&arguments, &spoken));
         action.facts = with_matched(action.facts, &matched);
         Ok(Framed { action, subject })
     }

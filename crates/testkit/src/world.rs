@@ -206,6 +206,7 @@ fn catalog() -> Catalog {
         (id("query"), binding(None, [sql].into())),
         (id("slow"), binding(Some(Effect::Read), [plain].into())),
         (id("look_up"), look_up),
+        (id("run"), binding(None, [("command".to_owned(), ArgumentKind::Shell)].into())),
     ];
     let declared = Declared { target: id("crm"), environment: id("production"), tools: tools.into(), credential: None };
     Catalog { upstreams: [(id("crm"), declared)].into(), ..Catalog::default() }

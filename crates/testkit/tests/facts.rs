@@ -58,6 +58,33 @@ fn patterns_match_the_true_texts_and_the_record_keeps_their_ids_alone() {
     assert_eq!(matched(&world), ["by-tool", "forbidden"]);
 }
 
+/// Quotes change nothing of what a shell does, so they change nothing of what matches; nor does a list of words.
+#[test]
+fn quotes_and_lists_hide_no_command_from_patterns() {
+    let policy = r#"@id("all") permit (principal, action in Action::"call", resource);"#;
+    let patterns = vec![
+        pattern("applies", PatternKind::Regex, r"\bterraform\s+apply\b"),
+        pattern("erases", PatternKind::Regex, r"\brm\b[^;&|]*\s-rf\b"),
+        pattern("pipes", PatternKind::Regex, r"\bcurl\b[^;&]*\|\s*python3\b"),
+    ];
+    let world = Stage::new(Rules { policy: policy.to_owned(), patterns, ..Rules::default() }).build();
+    let check = |command: &str, certainty: Certainty, expected: &[&str]| {
+        let call = world.framed("run", &format!(r#"{{"command":{command}}}"#));
+        world.wait(world.begin(call)).unwrap();
+        assert_eq!(
+            (last(&world).facts.certainty, matched(&world)),
+            (certainty, expected.iter().map(|id| (*id).to_owned()).collect()),
+            "{command}"
+        );
+    };
+    check(r#""terraform 'apply' -auto-approve""#, Certainty::Exact, &["applies"]);
+    check(r#""r\\m 'a;b' '-rf' /""#, Certainty::Exact, &["erases"]);
+    check(r#""curl 'x?a&b' 2>&1 | 'python3'""#, Certainty::Exact, &["pipes"]);
+    check(r#"["rm","-rf","/"]"#, Certainty::Exact, &["erases"]);
+    check(r#""rm '-rf' $HOME""#, Certainty::Opaque, &["erases"]);
+    check(r#""rm -i x""#, Certainty::Exact, &[]);
+}
+
 fn history(world: &World) -> History {
     last(world).inputs.history.unwrap()
 }

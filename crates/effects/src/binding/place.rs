@@ -1,11 +1,13 @@
 //! Places of arguments: names joined by dots, a dot inside a name with a backslash before it.
 //!
-//! A place says which member of which object; items of an array have the array's place. It must not know kinds.
+//! A place says which member of which object; items of an array have the array's place. It must not know
+//! what kinds mean, but that shell text is heard otherwise than it is spelled.
 
 use std::collections::BTreeMap;
 
-use super::ArgumentKind;
+use super::{ArgumentKind, Binding};
 use crate::json::{Node, Value};
+use crate::shell;
 
 /// The place of the member that `names` lead to, from the arguments' object inwards.
 #[must_use]
@@ -62,12 +64,32 @@ pub(super) fn at<'a>(arguments: &'a Node, place: &str) -> Option<&'a Node> {
     names(place).iter().try_fold(arguments, |node, name| node.get(name))
 }
 
-/// Every text among the arguments with its place, in the order of the bytes. Keys and numbers are no texts.
+/// What patterns are compared with: every text among the arguments with its place, in the order of the bytes, and behind
+/// them what is [`spoken`]. Keys and numbers are no texts.
 #[must_use]
-pub fn texts(arguments: &Node) -> Vec<(String, &str)> {
+pub fn texts<'a>(arguments: &'a Node, spoken: &'a [(String, String)]) -> Vec<(String, &'a str)> {
     let mut all = Vec::new();
     collect(arguments, "", &mut all);
+    all.extend(spoken.iter().map(|(place, text)| (place.clone(), text.as_str())));
     all
+}
+
+/// The shell arguments of a call as a shell hears them, with their places: quotes hide nothing there, and the words of a
+/// list are one text.
+#[must_use]
+pub fn spoken(binding: Option<&Binding>, arguments: &Node) -> Vec<(String, String)> {
+    let declared = binding.into_iter().flat_map(|binding| &binding.arguments);
+    let shells = declared.filter(|(_, kind)| **kind == ArgumentKind::Shell);
+    let heard = shells.filter_map(|(place, _)| Some((place, at(arguments, place)?))).flat_map(|(place, node)| {
+        let all = match (node.as_str(), node.as_array()) {
+            (Some(text), _) => vec![shell::spoken(text)],
+            // What is no text there makes the call opaque; the rest is matched all the same.
+            (None, Some(items)) => shell::spoken_words(&items.iter().filter_map(Node::as_str).collect::<Vec<_>>()),
+            (None, None) => Vec::new(),
+        };
+        all.into_iter().map(|text| (place.clone(), text))
+    });
+    heard.collect()
 }
 
 /// The parser bounds the depth.

@@ -4,7 +4,7 @@ use countersign_model::Effect;
 use countersign_model::id::{Environment, TargetId};
 use expect_test::{Expect, expect};
 
-use super::{ArgumentKind, Binding, Dialect, contradiction, facts, place, texts, with_matched};
+use super::{ArgumentKind, Binding, Dialect, contradiction, facts, place, spoken, texts, with_matched};
 use crate::json::{Limits, parse};
 
 const SQL: ArgumentKind = ArgumentKind::Sql(Dialect::Sqlite);
@@ -258,7 +258,7 @@ fn places_lead_where_they_say() {
     assert_eq!(place(["a", "b.c", "d\\e"]), r"a.b\.c.d\\e");
     let arguments = r#"{"a":{"b.c":["x",{"d":"y"}]},"n":1,"t":"z"}"#;
     let node = parse(arguments.as_bytes(), &Limits::default()).unwrap();
-    let found: Vec<String> = texts(&node).into_iter().map(|(place, text)| format!("{place}={text}")).collect();
+    let found: Vec<String> = texts(&node, &[]).into_iter().map(|(place, text)| format!("{place}={text}")).collect();
     assert_eq!(found, [r"a.b\.c=x", r"a.b\.c.d=y", "t=z"]);
     let check = |places: &[(&str, &str)], expected: Option<&str>| {
         let arguments = places.iter().map(|(place, kind)| ((*place).to_owned(), of(kind))).collect();
@@ -268,6 +268,23 @@ fn places_lead_where_they_say() {
     check(&[("a", "path"), ("a.b", "path")], Some("a"));
     check(&[("a..b", "path")], Some("a..b"));
     check(&[("", "path")], Some(""));
+}
+
+#[test]
+fn shell_arguments_are_heard_without_their_quotes() {
+    let bound = binding(None, &[("run.line", ArgumentKind::Shell), ("note", ArgumentKind::Plain)]);
+    let check = |arguments: &str, expected: &[&str]| {
+        let node = parse(arguments.as_bytes(), &Limits::default()).unwrap();
+        let spoken = spoken(Some(&bound), &node);
+        let all: Vec<String> = texts(&node, &spoken).iter().map(|(place, text)| format!("{place}={text}")).collect();
+        assert_eq!(all, expected, "{arguments}");
+    };
+    check(r#"{"run":{"line":"'rm' x"}}"#, &["run.line='rm' x", "run.line=rm x"]);
+    check(r#"{"run":{"line":["rm","-rf","/"]}}"#, &["run.line=rm", "run.line=-rf", "run.line=/", "run.line=rm -rf /"]);
+    // What makes the call opaque hides nothing of the rest.
+    check(r#"{"run":{"line":["rm",1,"-rf"]},"x":2}"#, &["run.line=rm", "run.line=-rf", "run.line=rm -rf"]);
+    check(r#"{"run":{"line":7},"note":"'rm' x"}"#, &["note='rm' x"]);
+    check(r#"{"run":[]}"#, &[]);
 }
 
 #[test]

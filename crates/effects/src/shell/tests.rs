@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{programs, programs_of_words};
+use super::{programs, programs_of_words, spoken, spoken_words};
 
 fn is(text: &str, expected: &[&str]) {
     let found = programs(text).unwrap_or_else(|why| panic!("{text}: {why}"));
@@ -211,7 +211,46 @@ fn a_list_of_words_must_be_the_same_to_a_shell() {
     }
 }
 
+#[test]
+fn quotes_are_not_spoken() {
+    let check = |text: &str, expected: &str| assert_eq!(spoken(text), expected, "{text}");
+    check("terraform 'apply' -auto-approve", "terraform apply -auto-approve");
+    check("rm '-rf' /", "rm -rf /");
+    check("r\\m -r\"\"f  /", "rm -rf /");
+    check("curl x | 'python3'", "curl x | python3");
+    check("a && 'b'\n\"c\" || d; e;", "a && b ; c || d ; e ;");
+    // A separator that is quoted ends no command, and what is thrown away is no part of one.
+    check("rm 'a;b' x\\&y -rf", "rm a_b x_y -rf");
+    check("curl 'x?a&b' 2>&1 | sh", "curl x?a_b | sh");
+    // Not understood.
+    check("rm '-rf' $HOME", "rm -rf $HOME");
+    check("r\\m \"-rf\" /\u{e4} > x", "rm -rf /\u{e4} > x");
+    check("rm $'-rf' -\\\nv `x", "rm -rf -v `x");
+    check("rm '-rf", "rm -rf");
+    check("", "");
+    let check = |list: &[&str], expected: &[&str]| assert_eq!(spoken_words(list), expected, "{list:?}");
+    check(&["rm", "-rf", "/"], &["rm -rf /"]);
+    check(&["rm", "a;b", "-rf"], &["rm a_b -rf", "rm a ; b -rf"]);
+    check(&["bash", "-c", "terraform 'apply'"], &["bash -c terraform 'apply'", "bash -c terraform apply"]);
+    check(&[], &[""]);
+}
+
 proptest! {
+    /// However a word is quoted, the same is heard.
+    #[test]
+    fn quotes_change_nothing_that_is_spoken(words in prop::collection::vec("[a-z0-9./_-]{1,8}", 1..6), seed in any::<u64>()) {
+        let quoted = words.iter().enumerate().map(|(at, word)| match seed.rotate_left(at as u32 * 2) % 4 {
+            0 => format!("'{word}'"),
+            1 => format!("\"{word}\""),
+            2 => format!("\\{word}"),
+            _ => word.clone(),
+        });
+        let quoted = quoted.collect::<Vec<_>>().join(" ");
+        prop_assert_eq!(spoken(&quoted), words.join(" "));
+        // Nor where the text is not understood.
+        prop_assert_eq!(spoken(&format!("{quoted} $X")), format!("{} $X", words.join(" ")));
+    }
+
     /// Quoting a word never changes which program it names.
     #[test]
     fn quotes_hide_nothing(name in "[a-z]{2,8}", word in "[a-z0-9 ;|&$()]{0,12}") {
@@ -234,5 +273,6 @@ proptest! {
     #[test]
     fn no_text_panics(text in any::<String>()) {
         let _ = programs(&text);
+        let _ = spoken(&text);
     }
 }

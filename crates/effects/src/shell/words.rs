@@ -20,8 +20,17 @@ pub(super) struct Word {
     pub(super) expands: bool,
 }
 
+/// One simple command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Command {
+    /// At least one word.
+    pub(super) words: Vec<Word>,
+    /// The operator behind it; empty behind the last one. The end of a line counts as `;`.
+    pub(super) joint: &'static str,
+}
+
 /// The simple commands of a text; at least one.
-pub(super) fn commands(text: &str) -> Result<Vec<Vec<Word>>, Opaque> {
+pub(super) fn commands(text: &str) -> Result<Vec<Command>, Opaque> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(Opaque::because("more shell text than is read"));
     }
@@ -35,7 +44,7 @@ pub(super) fn commands(text: &str) -> Result<Vec<Vec<Word>>, Opaque> {
 
 struct Reading<'a> {
     chars: Peekable<Chars<'a>>,
-    commands: Vec<Vec<Word>>,
+    commands: Vec<Command>,
     command: Vec<Word>,
 }
 
@@ -69,7 +78,7 @@ impl Reading<'_> {
             return Err(Opaque::because("shell text that ends where a command must follow"));
         }
         if !self.command.is_empty() {
-            self.commands.push(std::mem::take(&mut self.command));
+            self.ends("");
         }
         if self.commands.is_empty() {
             return Err(Opaque::because("shell text without a command"));
@@ -81,18 +90,24 @@ impl Reading<'_> {
     fn operator(&mut self, c: char, needs_more: bool) -> Result<bool, Opaque> {
         self.chars.next();
         let doubled = self.chars.next_if_eq(&c).is_some();
-        let joins = match (c, doubled) {
+        let (joins, joint) = match (c, doubled) {
             ('\n', _) if self.command.is_empty() => return Ok(needs_more),
-            ('\n', _) | (';', false) => false,
-            ('&' | '|', true) | ('|', false) => true,
+            ('\n', _) | (';', false) => (false, ";"),
+            ('&', true) => (true, "&&"),
+            ('|', true) => (true, "||"),
+            ('|', false) => (true, "|"),
             // In the background, or the end of a branch.
             _ => return Err(unknown()),
         };
         if self.command.is_empty() || matches!(self.chars.peek(), Some('&' | '|' | ';')) {
             return Err(Opaque::because("shell text with an operator where a command must stand"));
         }
-        self.commands.push(std::mem::take(&mut self.command));
+        self.ends(joint);
         Ok(joins)
+    }
+
+    fn ends(&mut self, joint: &'static str) {
+        self.commands.push(Command { words: std::mem::take(&mut self.command), joint });
     }
 
     /// Output into nothing, or into another output. Everything else touches a file.
