@@ -257,6 +257,22 @@ fn patterns_find_what_they_are_for() {
     check(&["terraform apply", "pulumi up", "terraform import a b"], "terraform.changes");
     check(&["terraform plan", "terraform fmt", "terraform state list", "setup", "application"], "");
     check(&["terraform apply -destroy"], "terraform.destroys terraform.changes");
-    check(&["terraform_destroy"], "terraform.destroys terraform.tool");
-    check(&["pulumi-stack-delete"], "terraform.tool");
+    // Tools are matched as `UPSTREAM/TOOL`.
+    check(
+        &[
+            "terraform_destroy",
+            "infra/terraform_destroy",
+            "terraform/destroy",
+            "infra/hashicorp.Terraform-destroy",
+            "infra/tofu_state_rm",
+        ],
+        "terraform.destroys terraform.tool",
+    );
+    check(&["pulumi-stack-delete", "infra/pulumi-stack-delete"], "terraform.tool");
+    check(
+        &["infra/terraform_apply", "infra/terraform_import", "terraform/taint", "infra/pulumi_up", "tofu/apply"],
+        "terraform.changes terraform.changing-tool",
+    );
+    check(&["infra/TerraformApply", "infra/tofu_apply_plan"], "terraform.changing-tool");
+    check(&["infra/terraform_plan", "terraform/upload", "infra/terraform_show", "/srv/terraform/deleted.tf"], "");
 }
