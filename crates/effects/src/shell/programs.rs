@@ -82,47 +82,79 @@ const STEERING: &[&str] = &[
 
 /// Programs that run another one, or a text, in ways that are not looked through.
 const RUNNERS: &[&str] = &[
+    "aa-exec",
     "ash",
     "at",
     "bash",
     "batch",
     "busybox",
+    "bwrap",
+    "capsh",
+    "cgexec",
+    "choom",
+    "chpst",
     "chroot",
     "chrt",
+    "cpulimit",
     "crontab",
     "csh",
     "dash",
+    "dbus-run-session",
+    "dumb-init",
+    "eatmydata",
     "entr",
     "expect",
+    "fakeroot",
+    "firejail",
     "fish",
     "flock",
     "gdb",
+    "gosu",
     "ionice",
+    "ip",
     "ksh",
+    "linux32",
+    "linux64",
+    "ltrace",
     "mksh",
     "nsenter",
+    "numactl",
     "parallel",
+    "perf",
     "pkexec",
+    "prlimit",
     "proot",
+    "proxychains",
+    "proxychains4",
     "rbash",
+    "rlwrap",
     "rsh",
     "run-parts",
+    "runcon",
     "runuser",
     "screen",
     "script",
+    "setarch",
+    "setpriv",
+    "sg",
     "sh",
     "ssh",
+    "sshpass",
     "start-stop-daemon",
     "strace",
     "su",
+    "su-exec",
     "systemd-run",
     "taskset",
     "tcsh",
+    "tini",
     "tmux",
     "toybox",
+    "unbuffer",
     "unshare",
     "valgrind",
     "watch",
+    "xvfb-run",
     "yash",
     "zsh",
 ];
@@ -175,7 +207,7 @@ pub(super) fn of(command: &[Word], all: &mut BTreeSet<String>) -> Result<(), Opa
     // Each turn takes at least one word.
     while let Some((first, others)) = rest.split_first() {
         let name = program(first, others)?;
-        if is_open && name == "find" {
+        if is_open && name.eq_ignore_ascii_case("find") {
             return Err(starts_others(name));
         }
         all.insert(name.to_owned());
@@ -207,16 +239,20 @@ fn program<'a>(word: &'a Word, others: &[Word]) -> Result<&'a str, Opaque> {
     if !is_name || name == ".." {
         return Err(Opaque::because("a program outside of the system's folders, or with no plain name"));
     }
-    if STEERING.contains(&name) {
+    // Where names of files have no case, `SH` is `sh`.
+    let lower = name.to_ascii_lowercase();
+    let known = lower.as_str();
+    if STEERING.contains(&known) {
         return Err(Opaque::naming("shell text with the control word", name));
     }
     let has = |found: &dyn Fn(&Word) -> bool| others.iter().any(found);
     let writes = |(builtin, options): &(&str, &[&str])| {
-        name == *builtin && has(&|word| word.expands || options.iter().any(|option| word.text.starts_with(option)))
+        known == *builtin && has(&|word| word.expands || options.iter().any(|option| word.text.starts_with(option)))
     };
     let finds = ["-exec", "-ok"];
-    let is_find = name == "find" && has(&|word| word.expands || finds.iter().any(|find| word.text.starts_with(find)));
-    if RUNNERS.contains(&name) || is_find || WRITING.iter().any(writes) {
+    let is_find = known == "find" && has(&|word| word.expands || finds.iter().any(|find| word.text.starts_with(find)));
+    let is_odd_wrapper = known != name && WRAPPERS.iter().any(|wrapper| wrapper.name == known);
+    if RUNNERS.contains(&known) || is_odd_wrapper || is_find || WRITING.iter().any(writes) {
         return Err(starts_others(name));
     }
     Ok(name)

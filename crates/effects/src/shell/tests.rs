@@ -235,6 +235,62 @@ fn quotes_are_not_spoken() {
     check(&[], &[""]);
 }
 
+/// Whatever starts others is opaque, behind a wrapper and in capitals too.
+#[test]
+fn programs_that_start_others_are_opaque() {
+    for name in [
+        "prlimit",
+        "setarch",
+        "linux32",
+        "linux64",
+        "setpriv",
+        "runcon",
+        "numactl",
+        "fakeroot",
+        "firejail",
+        "bwrap",
+        "gosu",
+        "su-exec",
+        "tini",
+        "dumb-init",
+        "chpst",
+        "cgexec",
+        "aa-exec",
+        "capsh",
+        "ltrace",
+        "strace",
+        "perf",
+        "rlwrap",
+        "unbuffer",
+        "sshpass",
+        "cpulimit",
+        "eatmydata",
+        "choom",
+        "sg",
+        "ip",
+        "xvfb-run",
+        "dbus-run-session",
+        "proxychains",
+        "proxychains4",
+        "bash",
+        "eval",
+    ] {
+        let upper = name.to_ascii_uppercase();
+        for text in [
+            format!("{name} rm x"),
+            format!("/usr/bin/{name} rm x"),
+            format!("sudo {name} rm x"),
+            format!("{upper} rm x"),
+        ] {
+            assert!(programs(&text).is_err(), "{text}");
+        }
+    }
+    for text in ["SUDO rm x", "Env rm", "FIND . -exec rm {} +", "xargs Find", "PRINTF -v A x"] {
+        assert!(programs(text).is_err(), "{text}");
+    }
+    is("FIND . -name x", &["FIND"]);
+}
+
 proptest! {
     /// However a word is quoted, the same is heard.
     #[test]
