@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use countersign_kernel::BudgetRule;
-use countersign_kernel::policy::PatternDef;
+use countersign_kernel::policy::{PatternDef, PolicySource};
 use countersign_policy::yaml::{self, Compiled, Known, Problem};
 
 /// What a name of `policy:` that begins so is: a bundle that comes with Countersign.
@@ -89,6 +89,44 @@ impl Policies {
         };
         self.compiled.iter().flat_map(|(compiled, _)| of(compiled)).collect()
     }
+}
+
+/// The budgets of the files that a source was compiled from, by their names and texts; nothing where a text is not there
+/// or compiles to something else than the source says.
+pub(crate) fn budgets(source: &PolicySource, yaml: &[(String, String)]) -> Option<Vec<BudgetRule>> {
+    let known = Known::of(source);
+    let mut all = Vec::new();
+    for (name, cedar) in &source.policies {
+        let compiled = match name.strip_prefix(BUNDLE) {
+            Some(bundle) => countersign_policy::bundles::find(bundle).ok()?.compile(&known).ok()?,
+            None if !is_yaml(name) => continue,
+            None => {
+                let (_, text) = yaml.iter().find(|(file, _)| file == name)?;
+                yaml::compile(name, text, &known).ok()?
+            }
+        };
+        // Its first line holds the hash of the text.
+        if compiled.cedar() != *cedar {
+            return None;
+        }
+        all.extend(compiled.budgets);
+    }
+    Some(all)
+}
+
+/// What can be wider by the budgets of policy files: a line for each that went or leaves more.
+pub(crate) fn raised(old: Option<&[BudgetRule]>, new: Option<&[BudgetRule]>) -> Vec<String> {
+    let Some(old) = old else {
+        return vec!["the budgets of the old policy files are not known, so they cannot be compared".to_owned()];
+    };
+    let is_kept = |old: &BudgetRule| {
+        let counts_alike = |new: &BudgetRule| {
+            (new.scope, new.window_ms, &new.agents) == (old.scope, old.window_ms, &old.agents) && new.cap <= old.cap
+        };
+        new.is_some_and(|new| new.iter().any(counts_alike))
+    };
+    let gone = old.iter().filter(|budget| !is_kept(budget));
+    gone.map(|budget| format!("the budget `{}` of the old policy files went or was changed", budget.words())).collect()
 }
 
 /// Whether a file of this name is read as YAML.

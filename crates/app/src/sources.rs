@@ -1,17 +1,20 @@
 //! The sources of accepted policies, so that a later one can be compared with them.
 //!
 //! Each lies under the hash that a human signed, and counts only if it loads to that hash: who changes one here takes
-//! away what to compare with, and then a human has to consent.
+//! away what to compare with, and then a human has to consent. Budgets of policy files stand in their YAML alone, so that
+//! is kept too; it counts only if it compiles to the Cedar that the hash is about, which names the text's own hash.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use countersign_kernel::BudgetRule;
 use countersign_kernel::policy::{AgentDef, Bundle, PatternDef, PatternKind, PolicySource, TargetDef, ToolDef};
 use countersign_model::{Digest, Effect};
 use serde::{Deserialize, Serialize};
 
 use crate::keys::private_folder;
 use crate::layout::Layout;
+use crate::policies::{Policies, budgets};
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -22,6 +25,19 @@ struct Kept {
     tools: Vec<KeptTool>,
     patterns: Vec<KeptPattern>,
     humans: Option<Vec<String>>,
+    /// Name and text of the files in YAML. Older versions kept none.
+    #[serde(default)]
+    yaml: Vec<(String, String)>,
+}
+
+/// What was kept of a policy.
+pub(crate) struct Source {
+    /// What it was made of.
+    pub(crate) source: PolicySource,
+    /// What that loads to.
+    pub(crate) bundle: Bundle,
+    /// The budgets of its files; nothing where they are not known.
+    pub(crate) budgets: Option<Vec<BudgetRule>>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -53,40 +69,43 @@ fn place(layout: &Layout, hash: Digest) -> PathBuf {
     layout.sources().join(format!("{}.json", hash.hex()))
 }
 
-/// Keeps the source of the policy with this hash.
-pub(crate) fn keep(layout: &Layout, source: &PolicySource, hash: Digest) -> Result<()> {
+/// Keeps the source of the policy with this hash, and the files that it was compiled from.
+pub(crate) fn keep(layout: &Layout, (source, files): (&PolicySource, &Policies), hash: Digest) -> Result<()> {
     let path = place(layout, hash);
-    if read(&path, hash).is_ok() {
+    if read(&path, hash).is_ok_and(|kept| kept.budgets.is_some()) {
         return Ok(());
     }
     private_folder(&layout.sources())?;
     let aside = path.with_extension("new");
-    let text = serde_json::to_string(&spelled(source))?;
+    let text = serde_json::to_string(&spelled(source, files))?;
     std::fs::write(&aside, text).with_context(|| format!("cannot write `{}`", aside.display()))?;
     std::fs::rename(&aside, &path).with_context(|| format!("cannot replace `{}`", path.display()))
 }
 
-/// The source and the bundle with this hash.
+/// What was kept of the policy with this hash.
 ///
 /// # Errors
 /// There is none, or what is there is something else.
-pub(crate) fn load(layout: &Layout, hash: Digest) -> Result<(PolicySource, Bundle)> {
+pub(crate) fn load(layout: &Layout, hash: Digest) -> Result<Source> {
     read(&place(layout, hash), hash)
 }
 
-fn read(path: &Path, hash: Digest) -> Result<(PolicySource, Bundle)> {
+fn read(path: &Path, hash: Digest) -> Result<Source> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("the source of policy {} is not kept at `{}`", hash.short(), path.display()))?;
     let damaged = || format!("`{}` is damaged", path.display());
-    let source = checked(serde_json::from_str(&text).with_context(damaged)?).with_context(damaged)?;
+    let mut kept: Kept = serde_json::from_str(&text).with_context(damaged)?;
+    let yaml = std::mem::take(&mut kept.yaml);
+    let source = checked(kept).with_context(damaged)?;
     let bundle = Bundle::load(&source).with_context(damaged)?;
     if bundle.hash() != hash {
         bail!("`{}` holds another policy than its name says", path.display());
     }
-    Ok((source, bundle))
+    let budgets = budgets(&source, &yaml);
+    Ok(Source { source, bundle, budgets })
 }
 
-fn spelled(source: &PolicySource) -> Kept {
+fn spelled(source: &PolicySource, files: &Policies) -> Kept {
     let kind =
         |kind: PatternKind| KINDS.iter().find(|(_, known)| *known == kind).map_or("", |(name, _)| *name).to_owned();
     Kept {
@@ -114,6 +133,7 @@ fn spelled(source: &PolicySource) -> Kept {
             })
             .collect(),
         humans: source.humans.as_ref().map(|humans| humans.iter().map(ToString::to_string).collect()),
+        yaml: files.compiled.iter().map(|(compiled, text)| (compiled.file.clone(), text.clone())).collect(),
     }
 }
 

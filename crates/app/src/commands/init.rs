@@ -85,7 +85,7 @@ pub(crate) fn make(layout: &Layout, plan: &Plan<'_>, key: &HumanKey, phrase: &st
     Ledger::create(&Store::real(layout.ledger()), &origin)?;
     let (config, bundle) = policy::load(layout)?;
     let now = InForce { configuration: config.hash, policy: bundle.hash() };
-    sources::keep(layout, &compose::source(&config)?, now.policy)?;
+    sources::keep(layout, (&compose::source(&config)?, &config.policies), now.policy)?;
     policy::write(layout, &policy::sign(key, &origin, now, (1, None))?)?;
     let (gate, _) = compose::open(&config, bundle, layout)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

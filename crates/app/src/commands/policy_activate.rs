@@ -9,7 +9,6 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use anyhow::{Context as _, Result};
 use countersign_console::wire;
-use countersign_kernel::policy::Bundle;
 use countersign_model::Digest;
 use countersign_model::command::Signed;
 use countersign_prove::Difference;
@@ -61,7 +60,7 @@ pub(crate) async fn run(command: Activate, context: &Context) -> Result<Exit> {
         }
     };
     let key = context.open_key(&command.signer.human)?;
-    sources::keep(&context.layout, &source, now.policy)?;
+    sources::keep(&context.layout, (&source, &config.policies), now.policy)?;
     let signed = sign(&key, &config.origin, now, (serial, widening))?;
     let state = put_in_force(&signed, now, context).await?;
     write(&context.layout, &signed)?;
@@ -117,15 +116,15 @@ async fn compared(command: &Activate, last: Option<Digest>, new: Loaded, context
         let digest = consented(old, hash, &lines);
         Compared::Wider(lines, digest, None)
     };
-    let (source, bundle): (_, Bundle) = match sources::load(&context.layout, old) {
-        Ok(kept) => kept,
+    let last = match sources::load(&context.layout, old) {
+        Ok(kept) => Loaded::from(kept),
         Err(_) => return Ok(unknown(format!("the policy in force, {}, is not kept", old.short()))),
     };
     let prover = match prover(&command.solving) {
         Ok(prover) => prover,
         Err(_) => return Ok(unknown("there is no solver; install cvc5".to_owned())),
     };
-    let difference = match compare(Loaded { source, bundle }, new, prover, !context.out.json).await {
+    let difference = match compare(last, new, prover, !context.out.json).await {
         Ok(difference) => difference,
         Err(error) => return Ok(unknown(format!("{error:#}"))),
     };

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
+use countersign_kernel::BudgetRule;
 use countersign_kernel::policy::{Bundle, PolicySource};
 use countersign_model::Digest;
 use countersign_model::preview::visible;
@@ -14,7 +15,7 @@ use crate::cli::Diff;
 use crate::compose::source;
 use crate::config::Config;
 use crate::context::Context;
-use crate::policies::{Policies, drawn, is_yaml};
+use crate::policies::{Policies, drawn, is_yaml, raised};
 use crate::sources;
 use crate::terminal::{BAD, Exit, GOOD, WAIT, usage};
 
@@ -22,6 +23,14 @@ use crate::terminal::{BAD, Exit, GOOD, WAIT, usage};
 pub(crate) struct Loaded {
     pub(crate) source: PolicySource,
     pub(crate) bundle: Bundle,
+    /// The budgets of its files; nothing where they are not known.
+    pub(crate) budgets: Option<Vec<BudgetRule>>,
+}
+
+impl From<sources::Source> for Loaded {
+    fn from(sources::Source { source, bundle, budgets }: sources::Source) -> Self {
+        Self { source, bundle, budgets }
+    }
 }
 
 /// Runs the command.
@@ -50,6 +59,7 @@ pub(crate) async fn run(command: Diff, context: &Context) -> Result<Exit> {
 pub(crate) async fn compare(old: Loaded, new: Loaded, prover: Prover, shown: bool) -> Result<Difference> {
     let bar = bar(shown);
     let counter = bar.clone();
+    let raised = raised(old.budgets.as_deref(), new.budgets.as_deref());
     let difference = on_large_stack(move || {
         let old = Side { bundle: &old.bundle, source: &old.source };
         let new = Side { bundle: &new.bundle, source: &new.source };
@@ -58,14 +68,16 @@ pub(crate) async fn compare(old: Loaded, new: Loaded, prover: Prover, shown: boo
     })
     .await?;
     counter.finish_and_clear();
-    difference.map_err(anyhow::Error::msg)
+    let mut difference = difference.map_err(anyhow::Error::msg)?;
+    difference.open.extend(raised);
+    Ok(difference)
 }
 
 /// The policy that is meant: `active`, the hash of an accepted one, a configuration or its folder, or a policy file.
 async fn named(name: &str, context: &Context) -> Result<Loaded> {
     let of_hash = |hash: Digest| {
-        let (source, bundle) = sources::load(&context.layout, hash).map_err(|error| usage(format!("{error:#}")))?;
-        Ok(Loaded { source, bundle })
+        let kept = sources::load(&context.layout, hash).map_err(|error| usage(format!("{error:#}")))?;
+        Ok(Loaded::from(kept))
     };
     if name == "active" {
         let accepted = super::policy::recorded(context).await?;
@@ -77,16 +89,17 @@ async fn named(name: &str, context: &Context) -> Result<Loaded> {
     }
     let path = Path::new(name);
     let load = |path: &Path| Config::load(path).map_err(|error| usage(format!("{error:#}")));
-    let source = if is_policy(path)? {
+    let (source, budgets) = if is_policy(path)? {
         let config = load(&context.layout.config())?;
         let policies = Policies::read(&[name.to_owned()], Path::new(""), &config.known());
-        let Policies { texts, patterns, .. } = policies.map_err(|error| usage(drawn(&error)))?;
-        PolicySource { policies: texts, patterns, ..source(&config)? }
+        let Policies { texts, patterns, budgets, .. } = policies.map_err(|error| usage(drawn(&error)))?;
+        (PolicySource { policies: texts, patterns, ..source(&config)? }, budgets)
     } else {
-        source(&load(&if path.is_dir() { path.join("countersign.yaml") } else { path.to_owned() })?)?
+        let config = load(&if path.is_dir() { path.join("countersign.yaml") } else { path.to_owned() })?;
+        (source(&config)?, config.policies.budgets)
     };
     let bundle = Bundle::load(&source).map_err(|error| usage(format!("in `{name}`: {error}")))?;
-    Ok(Loaded { source, bundle })
+    Ok(Loaded { source, bundle, budgets: Some(budgets) })
 }
 
 /// Whether this is policy alone: a bundle, Cedar, or YAML that names no upstreams.
@@ -192,5 +205,6 @@ pub(crate) fn must_be_digest(text: &str) -> Result<Digest> {
 
 /// The policy of a configuration that was read already.
 pub(crate) fn loaded(config: &Config, bundle: Bundle) -> Result<Loaded> {
-    Ok(Loaded { source: source(config).context("in the configuration")?, bundle })
+    let budgets = Some(config.policies.budgets.clone());
+    Ok(Loaded { source: source(config).context("in the configuration")?, bundle, budgets })
 }

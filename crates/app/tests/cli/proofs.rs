@@ -240,3 +240,47 @@ async fn what_cannot_be_compared_takes_consent_too() {
     fs::remove_file(&kept).unwrap();
     assert_eq!(refused(&at.run(&["policy", "activate"])), missing);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn budgets_of_policy_files_that_leave_more_take_consent() {
+    let rules = "version: 1\nrules:\n  - { id: notes, effects: [write], when: { tables: [notes] }, then: deny }\n";
+    let limits = |calls: &str| format!("{rules}budgets:\n  - {{ scope: run, calls: {calls} }}\n");
+    let at = Installation::new(&Setup::lab());
+    at.up().await.stop().await;
+    let config = at.read("countersign.yaml").replace("policy: [policy.cedar]", "policy: [policy.cedar, limits.yaml]");
+    assert!(config.contains("limits.yaml"), "{config}");
+    at.write("countersign.yaml", &config);
+    at.write("limits.yaml", &limits("50"));
+    let phrase = [("passphrase for owner's key: ", PASSPHRASE)];
+    let accept = || at.at_terminal(&["policy", "activate"], &phrase);
+    // More budgets than before, the same again, and less of one: no consent.
+    said(&accept(), 0);
+    at.up().await.stop().await;
+    assert_eq!(said(&accept(), 0)["difference"], Value::Null);
+    at.up().await.stop().await;
+    at.write("limits.yaml", &limits("40"));
+    let active = said(&accept(), 0)["policy"].as_str().unwrap().to_owned();
+    at.up().await.stop().await;
+
+    let budget = "the budget `40 calls per run` of the old policy files went or was changed";
+    let open = |expected: &str| {
+        refused(&at.run(&["policy", "activate"]));
+        let value = said(&at.run(&["policy", "diff", "active"]), 5);
+        assert_eq!(value["not_proven"], serde_json::json!([expected]), "{value}");
+    };
+    at.write("limits.yaml", &limits("41"));
+    open(budget);
+    at.write("limits.yaml", rules);
+    open(budget);
+    // Who changes what was kept only takes away what to compare with, and so does a version that kept less.
+    let kept = at.path(&format!("policies/{active}.json"));
+    let text = fs::read_to_string(&kept).unwrap();
+    let unknown = "the budgets of the old policy files are not known, so they cannot be compared";
+    assert!(text.contains("calls: 40"), "{text}");
+    fs::write(&kept, text.replace("calls: 40", "calls: 99")).unwrap();
+    open(unknown);
+    let mut older: Value = serde_json::from_str(&text).unwrap();
+    older.as_object_mut().unwrap().remove("yaml").unwrap();
+    fs::write(&kept, older.to_string()).unwrap();
+    open(unknown);
+}
