@@ -2,8 +2,9 @@
 //!
 //! `match` says how a pattern is read. Where it is missing, the pattern is guessed to be a regex (`/…/`, or it begins with
 //! `^`, ends with `$` or holds a backslash, `.*`, `.+`, a group or a class), a glob (it holds `*` or `?`), or else an exact
-//! text; and then what allows reads it as it stands, while what denies or asks looks for it anywhere, whatever its
-//! case and spaces: a guess may make a rule stricter, never laxer.
+//! text; and then what allows reads it as it stands and whole, while what denies or asks looks for it anywhere, whatever
+//! its case and spaces. What is guessed to be a regex may have been a glob or a plain text, so what denies or asks looks
+//! for that too: a guess may make a rule stricter, never laxer.
 //!
 //! Expacti takes the first rule that matches; here a `deny` always wins and an approval wins over an allow. Where that
 //! is stricter than the order of the file, there is a warning.
@@ -30,6 +31,8 @@ const ACTIONS: [(&str, Then); 3] =
 struct Reading {
     kind: PatternKind,
     text: String,
+    /// As the file has it, slashes and all.
+    said: String,
     guessed: bool,
 }
 
@@ -74,7 +77,11 @@ fn rule(compiling: &mut Compiling<'_>, node: &Node, index: usize, earlier: &mut 
         None => None,
     };
     let reading = reading(&pattern.text, stated);
+    let faults = compiling.reader.problems.len();
     compiling.reader.pattern(&Spoken { text: reading.text.clone(), span: pattern.span }, reading.kind);
+    if compiling.reader.problems.len() > faults {
+        return;
+    }
     let mut rule = Rule::new(id.clone(), node.span, then);
     rule.description = Some(description.map_or_else(|| pattern.text.clone(), |said| said.text));
     patterns(compiling, &id, &reading, &mut rule);
@@ -92,23 +99,66 @@ fn rule(compiling: &mut Compiling<'_>, node: &Node, index: usize, earlier: &mut 
 
 /// The patterns of a rule: as it stands for what it permits, and wide for what it denies or asks.
 fn patterns(compiling: &mut Compiling<'_>, id: &str, reading: &Reading, rule: &mut Rule) {
-    let matched = |id: &str| Fact::Names { attribute: "matched", test: Names::AnyOf, values: vec![id.to_owned()] };
-    let narrow = (reading.kind, reading.text.clone());
-    let wide = if reading.guessed { (PatternKind::Regex, anywhere(reading)) } else { narrow.clone() };
-    let mut add = |id: &str, (kind, text): (PatternKind, String)| {
+    let matched = |ids: Vec<String>| Fact::Names { attribute: "matched", test: Names::AnyOf, values: ids };
+    let span = rule.span;
+    let mut add = |id: String, (kind, text): (PatternKind, String)| {
+        // What is put around a pattern can break it (a comment in it), or make it too long.
+        compiling.reader.pattern(&Spoken { text: text.clone(), span }, kind);
         if let Ok(id) = id.parse() {
             compiling.patterns.push(PatternDef { id, kind, text, argument: None });
         }
-        matched(id)
+        id
     };
-    match rule.then {
-        Then::Allow => rule.when.push(add(id, narrow)),
-        Then::RequireApproval if reading.guessed => {
-            rule.when.push(add(id, wide));
-            rule.permit_when.push(add(&format!("{id}.as-written"), narrow));
-        }
-        _ => rule.when.push(add(id, wide)),
+    if !reading.guessed {
+        let id = add(id.to_owned(), (reading.kind, reading.text.clone()));
+        rule.when.push(matched(vec![id]));
+        return;
     }
+    let narrow = (reading.kind, whole(reading));
+    if rule.then == Then::Allow {
+        rule.when.push(matched(vec![add(id.to_owned(), narrow)]));
+        return;
+    }
+    let mut wide = vec![add(id.to_owned(), (PatternKind::Regex, anywhere(reading)))];
+    wide.extend(plainly(reading).map(|text| add(format!("{id}.as-text"), (PatternKind::Regex, text))));
+    rule.when.push(matched(wide));
+    if rule.then == Then::RequireApproval {
+        rule.permit_when.push(matched(vec![add(format!("{id}.as-written"), narrow)]));
+    }
+}
+
+/// What a guessed pattern permits: the whole text, for a regex would be found anywhere in it.
+fn whole(reading: &Reading) -> String {
+    if reading.kind == PatternKind::Regex { format!(r"\A(?:{})\z", reading.text) } else { reading.text.clone() }
+}
+
+/// The other reading of what was guessed to be a regex: a glob or a plain text, found anywhere.
+fn plainly(reading: &Reading) -> Option<String> {
+    if !reading.guessed || reading.kind != PatternKind::Regex {
+        return None;
+    }
+    let said = reading.said.trim();
+    if !said.contains(['*', '?']) {
+        return Some(format!("(?is){}", loosely(said, false)));
+    }
+    let (mut out, mut rest) = (String::from("(?is)"), said);
+    while let Some((before, after)) = rest.split_once('[') {
+        let Some((class, behind)) = after.split_once(']').filter(|(class, _)| !class.is_empty()) else { break };
+        out.push_str(&loosely(before, true));
+        out.push_str(&one_of(class));
+        rest = behind;
+    }
+    out.push_str(&loosely(rest, true));
+    Some(out)
+}
+
+/// A class of a glob, or the same as plain text; any character where it is no class of a regex.
+fn one_of(class: &str) -> String {
+    let inner = class.strip_prefix('!').map_or_else(|| class.to_owned(), |rest| format!("^{rest}"));
+    let plain = regex::escape(&format!("[{class}]"));
+    let class = format!("[{inner}]");
+    let class = if regex::Regex::new(&class).is_ok() { class.as_str() } else { "." };
+    format!("(?:{class}|{plain})")
 }
 
 fn channels(compiling: &mut Compiling<'_>, node: &Node) -> Vec<String> {
@@ -125,6 +175,7 @@ fn reading(text: &str, stated: Option<PatternKind>) -> Reading {
     let inner = text.strip_prefix('/').and_then(|rest| rest.strip_suffix('/')).filter(|inner| !inner.is_empty());
     let regex = ["\\", ".*", ".+", "(?", "[", "|"];
     let looks_like_regex = text.starts_with('^') || text.ends_with('$') || regex.iter().any(|sign| text.contains(sign));
+    let said = text.to_owned();
     let (kind, text) = match (stated, inner) {
         (Some(PatternKind::Regex) | None, Some(inner)) => (PatternKind::Regex, inner),
         (Some(kind), _) => (kind, text),
@@ -132,7 +183,7 @@ fn reading(text: &str, stated: Option<PatternKind>) -> Reading {
         (None, None) if text.contains(['*', '?']) => (PatternKind::Glob, text),
         (None, None) => (PatternKind::Exact, text),
     };
-    Reading { kind, text: text.to_owned(), guessed: stated.is_none() }
+    Reading { kind, text: text.to_owned(), said, guessed: stated.is_none() }
 }
 
 /// A regex that finds the pattern anywhere, whatever the case and the spaces.
@@ -140,10 +191,14 @@ fn anywhere(reading: &Reading) -> String {
     if reading.kind == PatternKind::Regex {
         return format!("(?i){}", reading.text);
     }
-    let glob = reading.kind == PatternKind::Glob;
-    let mut out = String::from("(?is)");
+    format!("(?is){}", loosely(reading.text.trim(), reading.kind == PatternKind::Glob))
+}
+
+/// A plain text or glob as a regex, whatever the spaces.
+fn loosely(text: &str, glob: bool) -> String {
+    let mut out = String::new();
     let mut in_space = false;
-    for c in reading.text.trim().chars() {
+    for c in text.chars() {
         let space = c.is_whitespace();
         if space && !in_space {
             out.push_str(r"\s+");
@@ -171,19 +226,28 @@ fn warn(compiling: &mut Compiling<'_>, rule: &Rule, reading: &Reading, span: Spa
     }
     if reading.guessed {
         let kind = MATCHES.iter().find(|(_, kind)| *kind == reading.kind).map_or("", |(word, _)| *word);
-        let how = if rule.then == Then::Allow { "" } else { ", found anywhere whatever the case and spaces" };
+        let how = match (rule.then, reading.kind) {
+            (Then::Allow, PatternKind::Regex) => " of the whole text",
+            (Then::Allow, _) => "",
+            (_, PatternKind::Regex) => " and as plain text too, found anywhere whatever the case and spaces",
+            _ => ", found anywhere whatever the case and spaces",
+        };
         reader.warn(
             span,
             format!("the rule does not say how its pattern matches; it is read as {kind}{how}"),
             "write `match:` and one of exact, prefix, glob or regex",
         );
     }
-    let wide = regex::Regex::new(&anywhere(reading)).ok();
+    let wide: Option<Vec<_>> = [Some(anywhere(reading)), plainly(reading)]
+        .into_iter()
+        .flatten()
+        .map(|text| regex::Regex::new(&text).ok())
+        .collect();
     let overridden: Vec<&str> = earlier
         .iter()
         .filter(|other| other.then == Then::Allow && rule.then != Then::Allow)
         .filter(|other| match (&other.exact, &wide) {
-            (Some(text), Some(wide)) => wide.is_match(text),
+            (Some(text), Some(wide)) => wide.iter().any(|wide| wide.is_match(text)),
             _ => true,
         })
         .map(|other| other.id.as_str())

@@ -1,6 +1,6 @@
 //! What each form compiles to, and what is complained about.
 
-use countersign_kernel::policy::{AgentDef, Bundle, PolicySource, TargetDef, ToolDef};
+use countersign_kernel::policy::{AgentDef, Bundle, PatternKind, PolicySource, TargetDef, ToolDef};
 use expect_test::{Expect, expect};
 
 use super::{Compiled, Known, compile};
@@ -286,6 +286,7 @@ fn expacti() {
             pattern p.2 is Regex "(?is)git\\s+push"
             pattern p.2.as-written is Exact "git push"
             pattern p.3 is Regex "(?i)^rm -rf"
+            pattern p.3.as-text is Regex "(?is)/\\^rm\\s+\\-rf/"
             pattern p.4 is Regex "(?is)DROP\\s+TABLE\\s+.*"
             @description("SELECT * FROM")
             @id("p.1")
@@ -330,7 +331,7 @@ fn expacti() {
               action in [Action::"call"],
               resource
             )
-            when { context.matched.contains("p.3") };
+            when { context.matched.containsAny(["p.3", "p.3.as-text"]) };
             @description("DROP TABLE *")
             @id("p.4")
             forbid (
@@ -344,7 +345,7 @@ fn expacti() {
             warning, line 3: raw text is the only guard of what this rule permits
             warning, line 3: the rule does not say how its pattern matches; it is read as exact, found anywhere whatever the case and spaces
             warning, line 4: what `p.1` allows further up is denied where this rule matches too
-            warning, line 4: the rule does not say how its pattern matches; it is read as regex, found anywhere whatever the case and spaces
+            warning, line 4: the rule does not say how its pattern matches; it is read as regex and as plain text too, found anywhere whatever the case and spaces
             warning, line 5: what `p.1` allows further up is denied where this rule matches too
             warning, line 5: the rule does not say how its pattern matches; it is read as glob, found anywhere whatever the case and spaces
         "#]],
@@ -482,4 +483,55 @@ fn names_as_facts_spell_them_are_fine() {
             previous_tool crm/query | fine
         "#]],
     );
+}
+
+/// Whether a rule with this pattern, of which no `match` is said, meets a text: by any of the patterns that it is made of.
+fn meets(pattern: &str, action: &str, text: &str) -> bool {
+    let file = format!("rules: [{{ pattern: '{pattern}', action: {action} }}]\n");
+    let compiled = compiled(&file);
+    let cedar = compiled.cedar();
+    let wide = compiled.patterns.iter().filter(|one| !one.id.as_str().ends_with(".as-written"));
+    wide.filter(|one| cedar.contains(&format!("\"{}\"", one.id))).any(|one| match one.kind {
+        PatternKind::Regex => regex::Regex::new(&one.text).unwrap().is_match(text),
+        PatternKind::Exact => one.text == text,
+        other => panic!("{other:?}"),
+    })
+}
+
+#[test]
+fn a_guess_makes_no_rule_laxer() {
+    for action in ["deny", "require_approval"] {
+        for (pattern, text) in [
+            (r"del C:\Windows\*", r"del C:\Windows\system32"),
+            ("delete_*[0-9]", "delete_users9"),
+            ("delete_*[0-9]", "delete_9"),
+            ("delete_*[!0-8]", "delete_users9"),
+            ("cost in US$", "the cost in us$ is 5"),
+            ("a|b", "x A|B y"),
+            ("/etc/", "cat /etc/passwd"),
+            (r"^rm\s+-rf", "rm   -rf /"),
+        ] {
+            assert!(meets(pattern, action, text), "{action} {pattern}: {text}");
+        }
+        assert!(!meets(r"del C:\Windows\*", action, "dir"), "{action}");
+    }
+    for (pattern, text, meant) in [
+        ("/home/agent/", "/home/agent/../x", false),
+        ("/home/agent/", "home/agent", true),
+        ("a|b", "a", true),
+        ("a|b", "a; rm", false),
+        ("^SELECT .+", "SELECT 1", true),
+        ("^SELECT", "SELECT 1", false),
+        ("git .*$", "git status\nrm", false),
+    ] {
+        assert_eq!(meets(pattern, "allow", text), meant, "{pattern}: {text}");
+    }
+}
+
+#[test]
+fn what_is_said_of_a_match_stays() {
+    let file = r"rules: [{ pattern: 'C:\\Windows', match: regex, action: deny }, { pattern: /home/, match: regex, action: allow }]";
+    let shown: Vec<String> =
+        compiled(file).patterns.iter().map(|one| format!("{} {:?} {}", one.id, one.kind, one.text)).collect();
+    assert_eq!(shown, [r"p.1 Regex C:\\Windows", "p.2 Regex home"]);
 }
