@@ -295,7 +295,7 @@ proptest! {
     /// However a word is quoted, the same is heard.
     #[test]
     fn quotes_change_nothing_that_is_spoken(words in prop::collection::vec("[a-z0-9./_-]{1,8}", 1..6), seed in any::<u64>()) {
-        let quoted = words.iter().enumerate().map(|(at, word)| match seed.rotate_left(at as u32 * 2) % 4 {
+        let quoted = words.iter().zip(0_u32..).map(|(word, at)| match seed.rotate_left(at * 2) % 4 {
             0 => format!("'{word}'"),
             1 => format!("\"{word}\""),
             2 => format!("\\{word}"),
