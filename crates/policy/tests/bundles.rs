@@ -200,9 +200,21 @@ fn patterns_find_what_they_are_for() {
         .flat_map(|bundle| bundle.compile(&known).unwrap_or_else(|problems| panic!("{problems}")).patterns)
         .collect();
     let regexes: Vec<_> = patterns.iter().map(|pattern| regex::Regex::new(&pattern.text).expect("a regex")).collect();
+    let expands = |text: &str| {
+        let expanding = patterns.iter().zip(&regexes).find(|(pattern, _)| pattern.id.as_str() == "shell.expands");
+        expanding.expect("a pattern for what a shell expands").1.is_match(text)
+    };
+    for text in ["cat ~/.s*/id_?", "cat $HOME/x", "ls {a,b}", "echo `id`", "cat a[b]"] {
+        assert!(expands(text), "{text}");
+    }
+    for text in ["cat /etc/hosts", "ls -la \"a b\"", "grep -c x=1 'file'"] {
+        assert!(!expands(text), "{text}");
+    }
+    // That one only narrows a permit.
     let found = |text: &str| {
+        let is_said = |id: &&str| *id != "shell.expands";
         let all = patterns.iter().zip(&regexes).filter(|(_, regex)| regex.is_match(text));
-        all.map(|(pattern, _)| pattern.id.as_str()).collect::<Vec<_>>().join(" ")
+        all.map(|(pattern, _)| pattern.id.as_str()).filter(is_said).collect::<Vec<_>>().join(" ")
     };
     let check = |texts: &[&str], expected: &str| {
         for text in texts {

@@ -18,7 +18,8 @@ use std::{
 
 /// What the default build leaves out is on for all that is compiled here, so that there is one set of artifacts and not two.
 /// Clippy reads the default build as well.
-const FEATURES: &str = "--features=countersign-app/pkcs11,countersign-app/parquet,countersign-app/rego,countersign-testkit/pkcs11";
+const FEATURES: &str =
+    "--features=countersign-app/pkcs11,countersign-app/parquet,countersign-app/rego,countersign-testkit/pkcs11";
 
 /// How much of the suite to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
