@@ -70,7 +70,7 @@ pub(crate) enum Command {
     Log(Log),
     /// Decide every recorded call again and say what differs. Exit code 5 if anything does.
     Replay(Replay),
-    /// Check or accept the policy.
+    /// Check, test, prove, question and accept policy.
     #[command(subcommand)]
     Policy(Policy),
     /// See what upstreams offer, what changed of it, and accept it.
