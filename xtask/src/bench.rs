@@ -17,6 +17,9 @@ pub(crate) fn command(args: &[&str]) -> Result<bool> {
     if !matches!(args.first(), Some(&"ledger" | &"policy" | &"windows")) {
         build.args(["-p", GATEWAY]);
     }
+    if args.first() == Some(&"policy") {
+        build.args(["--features", "countersign-bench/rego"]);
+    }
     shell::run(&mut build)?;
     let folder = Workspace::read(&root)?.target.join("release");
     let status = Command::new(folder.join(PACKAGE)).args(args).current_dir(&root).status()?;

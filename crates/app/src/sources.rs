@@ -58,13 +58,6 @@ struct KeptPattern {
     argument: Option<String>,
 }
 
-const KINDS: [(&str, PatternKind); 4] = [
-    ("exact", PatternKind::Exact),
-    ("prefix", PatternKind::Prefix),
-    ("glob", PatternKind::Glob),
-    ("regex", PatternKind::Regex),
-];
-
 fn place(layout: &Layout, hash: Digest) -> PathBuf {
     layout.sources().join(format!("{}.json", hash.hex()))
 }
@@ -106,8 +99,6 @@ fn read(path: &Path, hash: Digest) -> Result<Source> {
 }
 
 fn spelled(source: &PolicySource, files: &Policies) -> Kept {
-    let kind =
-        |kind: PatternKind| KINDS.iter().find(|(_, known)| *known == kind).map_or("", |(name, _)| *name).to_owned();
     Kept {
         policies: source.policies.clone(),
         agents: source.agents.iter().map(|agent| (agent.id.to_string(), agent.groups.clone())).collect(),
@@ -127,7 +118,7 @@ fn spelled(source: &PolicySource, files: &Policies) -> Kept {
             .iter()
             .map(|def| KeptPattern {
                 id: def.id.to_string(),
-                kind: kind(def.kind),
+                kind: def.kind.as_str().to_owned(),
                 text: def.text.clone(),
                 argument: def.argument.clone(),
             })
@@ -150,7 +141,7 @@ fn checked(kept: Kept) -> Result<PolicySource> {
         })
     };
     let pattern = |kept: KeptPattern| {
-        let kind = KINDS.iter().find(|(name, _)| *name == kept.kind).context("a pattern is of no known kind")?.1;
+        let kind = PatternKind::of(&kept.kind).context("a pattern is of no known kind")?;
         Ok(PatternDef { id: kept.id.parse()?, kind, text: kept.text, argument: kept.argument })
     };
     Ok(PolicySource {

@@ -12,7 +12,6 @@ use countersign_kernel::policy::EvaluationRequest;
 use countersign_kernel::{Event, Salts};
 use countersign_ledger::{AppendError, Committed, Sealer, Slot};
 use countersign_model::action::Action;
-use countersign_model::encoding::Bounded;
 use countersign_model::payload::{Commitment, OutcomePayload, Salt, UndoPayload};
 use countersign_model::record::{Attempt, Evaluation, Status};
 use countersign_model::unit::{Bytes, LeafIndex};
@@ -218,10 +217,8 @@ impl Gate {
         let task = tokio::task::spawn_blocking(move || policy.evaluate(&request));
         match tokio::time::timeout(Duration::from_millis(self.evaluation_ms()), task).await {
             Ok(Ok(evaluation)) => evaluation,
-            Ok(Err(_)) => {
-                Evaluation { errors: Bounded::new(["the policy engine failed".to_owned()]), ..timed_out(false) }
-            }
-            Err(_) => timed_out(true),
+            Ok(Err(_)) => Evaluation::unanswered(["the policy engine failed".to_owned()]),
+            Err(_) => Evaluation { timed_out: true, ..Evaluation::unanswered([]) },
         }
     }
 
@@ -385,18 +382,4 @@ pub(crate) fn why_unwritten(error: &AppendError) -> Reason {
         _ => ReasonCode::LedgerUnavailable,
     };
     Reason::because(code, &error.to_string())
-}
-
-/// An evaluation that never came.
-fn timed_out(timed_out: bool) -> Evaluation {
-    Evaluation {
-        ceiling: false,
-        auto: false,
-        determining: Bounded::default(),
-        gates: Vec::new(),
-        errors: Bounded::default(),
-        timed_out,
-        obligations: Vec::new(),
-        obliging: Bounded::default(),
-    }
 }

@@ -10,7 +10,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use countersign_kernel::policy::EvaluationRequest;
 use countersign_model::command::Signed;
-use countersign_model::encoding::Bounded;
 use countersign_model::id::{AgentId, TargetId, ToolName, UpstreamId};
 use countersign_model::record::Evaluation;
 use countersign_model::{Body, Caller, Digest, Reason, ReasonCode};
@@ -95,16 +94,7 @@ impl Policies {
 
 /// The answer where the policy that was asked for is not here.
 pub(crate) fn missing(hash: &Digest) -> Evaluation {
-    Evaluation {
-        ceiling: false,
-        auto: false,
-        determining: Bounded::default(),
-        gates: Vec::new(),
-        errors: Bounded::new([format!("the policy {} is not loaded", hash.short())]),
-        timed_out: false,
-        obligations: Vec::new(),
-        obliging: Bounded::default(),
-    }
+    Evaluation::unanswered([format!("the policy {} is not loaded", hash.short())])
 }
 
 impl Gate {

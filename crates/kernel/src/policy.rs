@@ -25,10 +25,11 @@ mod tests;
 mod validate;
 mod view;
 
+pub use annotation::{CHANNEL_BYTES_MAX, GATE_BYTES_MAX, TIMEOUT_MS_MAX, duration_ms};
 pub use bundle::Bundle;
 pub use load::{PolicyLoadError, PolicyProblem};
 pub use near::near_environments;
-pub use patterns::{PATTERN_BYTES_MAX, PATTERNS_MAX, PatternError, PatternSet};
+pub use patterns::{COMPILED_BYTES_MAX, PATTERN_BYTES_MAX, PATTERNS_MAX, PatternError, PatternSet};
 pub use request::EvaluationRequest;
 pub use validate::Validated;
 pub use view::{ActionScope, Sets};
@@ -98,6 +99,29 @@ pub enum PatternKind {
     Glob,
     /// A regular expression, found anywhere.
     Regex,
+}
+
+impl PatternKind {
+    /// Every kind with the word for it.
+    pub const WORDS: [(&str, Self); 4] =
+        [("exact", Self::Exact), ("prefix", Self::Prefix), ("glob", Self::Glob), ("regex", Self::Regex)];
+
+    /// The kind of this word.
+    #[must_use]
+    pub fn of(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(known, _)| *known == word).map(|(_, kind)| *kind)
+    }
+
+    /// The word that files, records and people use.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Prefix => "prefix",
+            Self::Glob => "glob",
+            Self::Regex => "regex",
+        }
+    }
 }
 
 /// An agent and its groups.

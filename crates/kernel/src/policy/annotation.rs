@@ -9,10 +9,13 @@ use cedar_policy::Effect;
 use countersign_model::id::{HumanId, PolicyId};
 use countersign_model::verdict::{APPROVERS_MAX, Gate, Obligation};
 
-const GATE_BYTES_MAX: usize = 160;
-const CHANNEL_BYTES_MAX: usize = 64;
+/// The longest name of a gate in bytes.
+pub const GATE_BYTES_MAX: usize = 160;
+/// The longest name of a channel in bytes.
+pub const CHANNEL_BYTES_MAX: usize = 64;
 const TIMEOUT_MS_DEFAULT: u64 = 15 * 60_000;
-const TIMEOUT_MS_MAX: u64 = 30 * 24 * 3_600_000;
+/// The longest timeout in milliseconds.
+pub const TIMEOUT_MS_MAX: u64 = 30 * 24 * 3_600_000;
 
 /// What is wrong with a policy, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,19 +211,21 @@ fn quorum(text: &str, approvers: &[String]) -> Result<u32, Complaint> {
 }
 
 fn timeout_ms(text: &str) -> Result<u64, Complaint> {
+    duration_ms(text).filter(|ms| *ms <= TIMEOUT_MS_MAX).ok_or_else(|| {
+        complaint(
+            format!("`@timeout(\"{text}\")` is no duration from 1s to 30d"),
+            "write a number and s, m, h or d, such as `@timeout(\"15m\")`",
+        )
+    })
+}
+
+/// Reads `90s`, `15m`, `2h` or `7d` into milliseconds; nothing where it is no such text, or zero.
+#[must_use]
+pub fn duration_ms(text: &str) -> Option<u64> {
     let units = [('s', 1_000_u64), ('m', 60_000), ('h', 3_600_000), ('d', 86_400_000)];
-    units
-        .iter()
-        .find_map(|(unit, ms)| {
-            let number = text.strip_suffix(*unit)?;
-            let number = number.bytes().all(|b| b.is_ascii_digit()).then(|| number.parse::<u64>().ok())??;
-            number.checked_mul(*ms)
-        })
-        .filter(|ms| *ms > 0 && *ms <= TIMEOUT_MS_MAX)
-        .ok_or_else(|| {
-            complaint(
-                format!("`@timeout(\"{text}\")` is no duration from 1s to 30d"),
-                "write a number and s, m, h or d, such as `@timeout(\"15m\")`",
-            )
-        })
+    units.iter().find_map(|(unit, ms)| {
+        let number = text.strip_suffix(*unit)?;
+        let number = number.bytes().all(|b| b.is_ascii_digit()).then(|| number.parse::<u64>().ok())??;
+        number.checked_mul(*ms).filter(|ms| *ms > 0)
+    })
 }

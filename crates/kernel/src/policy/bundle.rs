@@ -140,16 +140,7 @@ impl Bundle {
 
 /// The answer where nothing could be asked.
 fn erred(error: String) -> Evaluation {
-    Evaluation {
-        ceiling: false,
-        auto: false,
-        determining: Bounded::default(),
-        gates: Vec::new(),
-        errors: Bounded::new([error]),
-        timed_out: false,
-        obligations: Vec::new(),
-        obliging: Bounded::default(),
-    }
+    Evaluation::unanswered([error])
 }
 
 impl Loaded {

@@ -19,7 +19,7 @@ pub const PATTERNS_MAX: usize = 1_000;
 /// The longest text of one pattern in bytes.
 pub const PATTERN_BYTES_MAX: usize = 2_048;
 /// The largest compiled form of one pattern, and the set's share for each, in bytes.
-const COMPILED_BYTES_MAX: usize = 256 * 1024;
+pub const COMPILED_BYTES_MAX: usize = 256 * 1024;
 
 /// The patterns of a policy, compiled.
 #[derive(Clone, Debug, Default)]
@@ -141,15 +141,9 @@ fn expression(def: &PatternDef) -> String {
 pub(super) fn hashed(defs: &[PatternDef]) -> Vec<String> {
     let mut parts = vec![defs.len().to_string()];
     for PatternDef { id, kind, text, argument } in defs {
-        let kind = match kind {
-            PatternKind::Exact => "exact",
-            PatternKind::Prefix => "prefix",
-            PatternKind::Glob => "glob",
-            PatternKind::Regex => "regex",
-        };
         let (anywhere, argument) =
             argument.as_ref().map_or(("anywhere", ""), |argument| ("argument", argument.as_str()));
-        parts.extend([id.as_str(), kind, text, anywhere, argument].map(str::to_owned));
+        parts.extend([id.as_str(), kind.as_str(), text, anywhere, argument].map(str::to_owned));
     }
     parts
 }

@@ -12,7 +12,8 @@ pub(super) use self::with::Rego;
 #[cfg(not(feature = "rego"))]
 pub(super) use self::without::Rego;
 
-#[cfg(all(test, feature = "rego"))]
+#[cfg(test)]
+#[cfg(feature = "rego")]
 mod tests;
 
 /// Whether a policy file is Rego.

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
-use cedar_policy::{ActionConstraint, Entities, EntityUid, Policy, PolicySet, Request, Schema};
+use cedar_policy::{ActionConstraint, Entities, EntityUid, Policy, PolicySet, Schema};
 use countersign_model::verdict::{Gate, Obligation};
 
 use super::slice::Slice;
@@ -54,14 +54,6 @@ impl Bundle {
     #[must_use]
     pub fn action_of(&self, asked: &EvaluationRequest) -> EntityUid {
         self.0.action(&asked.upstream, &asked.tool).uid.clone()
-    }
-
-    /// The request as Cedar is asked, checked against the schema.
-    ///
-    /// # Errors
-    /// An agent or target that is not known, a number that policy cannot hold, or what does not fit the schema.
-    pub fn question(&self, asked: &EvaluationRequest) -> Result<Request, String> {
-        Ok(self.in_cedar(asked)?.0)
     }
 }
 

@@ -255,3 +255,20 @@ pub struct Evaluation {
     #[n(7)]
     pub obliging: Bounded,
 }
+
+impl Evaluation {
+    /// The answer where nothing could be asked, with the errors: it allows nothing.
+    #[must_use]
+    pub fn unanswered(errors: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            ceiling: false,
+            auto: false,
+            determining: Bounded::default(),
+            gates: Vec::new(),
+            errors: Bounded::new(errors),
+            timed_out: false,
+            obligations: Vec::new(),
+            obliging: Bounded::default(),
+        }
+    }
+}

@@ -43,7 +43,7 @@ pub(super) fn sights<'a>(cases: &'a [Case], setting: &Setting<'_>) -> Result<Vec
             None => ActionScope::of(sets.schema, &action)?,
         };
         scopes.insert(action.to_string(), scope.clone());
-        let request = setting.bundle.question(&case.asked)?;
+        let request = setting.bundle.in_cedar(&case.asked)?.0;
         let mut sight = Sight { case, request, scope, holding: BTreeMap::new() };
         for policy in sets.auto.policies().chain(sets.obliging.policies()) {
             if sight.holds(policy, sets)? {

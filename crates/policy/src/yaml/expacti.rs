@@ -18,12 +18,6 @@ use super::problem::Span;
 use super::read::Spoken;
 use super::rule::{Duty, GateSpec, Rule, Then};
 
-const MATCHES: [(&str, PatternKind); 4] = [
-    ("exact", PatternKind::Exact),
-    ("prefix", PatternKind::Prefix),
-    ("glob", PatternKind::Glob),
-    ("regex", PatternKind::Regex),
-];
 const ACTIONS: [(&str, Then); 3] =
     [("allow", Then::Allow), ("require_approval", Then::RequireApproval), ("deny", Then::Deny)];
 
@@ -66,14 +60,14 @@ fn rule(compiling: &mut Compiling<'_>, node: &Node, index: usize, earlier: &mut 
     let pattern = reader.text(pattern, "`pattern`");
     let then = reader.word(action, "an action", &words);
     let then = ACTIONS.iter().find(|(word, _)| Some(*word) == then).map(|(_, then)| *then);
-    let kinds: Vec<&str> = MATCHES.iter().map(|(word, _)| *word).collect();
+    let kinds: Vec<&str> = PatternKind::WORDS.iter().map(|(word, _)| *word).collect();
     let said = fields.get("match").map(|node| reader.word(node, "a way to match", &kinds));
     let description = fields.get("description").and_then(|node| reader.text(node, "`description`"));
     let channels = fields.get("notify").map_or_else(Vec::new, |node| channels(compiling, node));
     let (Some(pattern), Some(then)) = (pattern, then) else { return };
     let stated = match said {
         Some(None) => return,
-        Some(Some(word)) => MATCHES.iter().find(|(known, _)| *known == word).map(|(_, kind)| *kind),
+        Some(Some(word)) => PatternKind::of(word),
         None => None,
     };
     let reading = reading(&pattern.text, stated);
@@ -225,7 +219,7 @@ fn warn(compiling: &mut Compiling<'_>, rule: &Rule, reading: &Reading, span: Spa
         );
     }
     if reading.guessed {
-        let kind = MATCHES.iter().find(|(_, kind)| *kind == reading.kind).map_or("", |(word, _)| *word);
+        let kind = reading.kind.as_str();
         let how = match (rule.then, reading.kind) {
             (Then::Allow, PatternKind::Regex) => " of the whole text",
             (Then::Allow, _) => "",

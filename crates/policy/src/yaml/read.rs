@@ -168,13 +168,3 @@ impl Reader {
         found
     }
 }
-
-/// Reads `90s`, `15m`, `2h` or `7d` into milliseconds.
-pub(crate) fn duration_ms(text: &str) -> Option<u64> {
-    let units = [('s', 1_000_u64), ('m', 60_000), ('h', 3_600_000), ('d', 86_400_000)];
-    units.iter().find_map(|(unit, ms)| {
-        let number = text.strip_suffix(*unit)?;
-        let number = number.bytes().all(|b| b.is_ascii_digit()).then(|| number.parse::<u64>().ok())??;
-        number.checked_mul(*ms).filter(|ms| *ms > 0)
-    })
-}

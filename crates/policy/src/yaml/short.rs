@@ -4,13 +4,16 @@
 
 use std::collections::BTreeSet;
 
-use countersign_kernel::policy::{PATTERN_BYTES_MAX, PatternDef, PatternKind};
+use countersign_kernel::policy::{
+    CHANNEL_BYTES_MAX, COMPILED_BYTES_MAX, GATE_BYTES_MAX, PATTERN_BYTES_MAX, PatternDef, PatternKind, TIMEOUT_MS_MAX,
+    duration_ms,
+};
 use countersign_kernel::{BudgetRule, BudgetScope};
 use countersign_model::Effect;
 
 use super::fact::{Fact, Names};
 use super::node::{Node, Value};
-use super::read::{Fields, Reader, Spoken, duration_ms};
+use super::read::{Fields, Reader, Spoken};
 use super::rule::{Duty, GateSpec, Rule, Then};
 use super::{Compiling, Known};
 
@@ -32,17 +35,6 @@ const RULE_KEYS: [&str; 13] = [
 const THEN: [(&str, Then); 4] =
     [("allow", Then::Allow), ("deny", Then::Deny), ("require_approval", Then::RequireApproval), ("gate", Then::Gate)];
 const DUTIES: [&str; 7] = ["max_rows", "timeout", "redact", "undo", "witness", "sandbox", "notify"];
-const KINDS: [(&str, PatternKind); 4] = [
-    ("exact", PatternKind::Exact),
-    ("prefix", PatternKind::Prefix),
-    ("glob", PatternKind::Glob),
-    ("regex", PatternKind::Regex),
-];
-/// As the kernel compiles patterns.
-const COMPILED_BYTES_MAX: usize = 256 * 1024;
-const GATE_BYTES_MAX: usize = 160;
-const CHANNEL_BYTES_MAX: usize = 64;
-const DAYS_30_MS: u64 = 30 * 24 * 3_600_000;
 
 /// Reads a file of this form.
 pub(crate) fn read(compiling: &mut Compiling<'_>, root: &Node) {
@@ -81,7 +73,7 @@ fn patterns(compiling: &mut Compiling<'_>, node: &Node) {
         let id = reader.id(&Spoken { text: key.text.clone(), span: key.span }, "the id of a pattern");
         let keys = ["exact", "prefix", "glob", "regex", "argument"];
         let Some(fields) = reader.fields(node, "a pattern", &keys) else { continue };
-        let mut given = KINDS.iter().filter_map(|(word, kind)| fields.get(word).map(|node| (*kind, node)));
+        let mut given = PatternKind::WORDS.iter().filter_map(|(word, kind)| fields.get(word).map(|node| (*kind, node)));
         let (Some((kind, text)), None) = (given.next(), given.next()) else {
             reader.fault(node.span, "a pattern has one text", "write one of exact, prefix, glob or regex");
             continue;
@@ -315,7 +307,7 @@ impl Reader {
     /// A duration from 1s to 30d, as it is written.
     pub(crate) fn duration(&mut self, node: &Node, what: &str) -> Option<String> {
         let said = self.text(node, what)?;
-        if duration_ms(&said.text).is_some_and(|ms| ms <= DAYS_30_MS) {
+        if duration_ms(&said.text).is_some_and(|ms| ms <= TIMEOUT_MS_MAX) {
             return Some(said.text);
         }
         let message = format!("`{}` is no duration from 1s to 30d", said.text.escape_debug());

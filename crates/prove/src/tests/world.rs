@@ -69,7 +69,7 @@ proptest! {
     fn what_is_assumed_holds(asked in requests()) {
         let bundle = bundle();
         let sets = bundle.sets().unwrap();
-        let request = bundle.question(&asked).unwrap();
+        let request = bundle.in_cedar(&asked).unwrap().0;
         let action = bundle.action_of(&asked);
         let everything: BTreeSet<String> = [
             "statements", "rows_spelled", "recipients", "growing", "depth", "token_minutes_left", "now_ms", "amount_micros",

@@ -18,7 +18,7 @@ fn source(rego: &str) -> PolicySource {
 }
 
 fn asked(rego: &str, effect: Effect) -> Evaluation {
-    let bundle = Bundle::load(&source(rego)).unwrap();
+    let bundle = Bundle::load(&source(rego)).expect("the policies load");
     let evaluation = bundle.evaluate(&request(effect));
     assert_eq!(evaluation, bundle.evaluate_unsliced(&request(effect)));
     evaluation
@@ -42,7 +42,7 @@ fn what_rego_denies_is_denied_with_its_sentence() {
 fn rego_allows_nothing() {
     let mut alone = source("package countersign\ndeny contains \"x\" if { false }\nallow := true\n");
     alone.policies.remove(0);
-    let found = Bundle::load(&alone).unwrap().evaluate(&request(Effect::Read));
+    let found = Bundle::load(&alone).expect("the policies load").evaluate(&request(Effect::Read));
     assert!(!found.auto && !found.ceiling && found.errors.total == 0, "{found:?}");
 }
 
@@ -70,13 +70,13 @@ fn what_cannot_be_read_or_is_random_does_not_load() {
         ("package other\ndeny contains \"x\" if { true }", "no Rego file has a rule `data.countersign.deny`"),
         ("package countersign\ndeny contains \"x\" if { rand.intn(\"a\", 2) == 1 }", "names `rand`"),
     ] {
-        let error = Bundle::load(&source(rego)).err().expect("it loads").to_string();
-        assert!(error.contains(why), "{rego}: {error}");
+        let Err(error) = Bundle::load(&source(rego)) else { panic!("it loads: {rego}") };
+        assert!(error.to_string().contains(why), "{rego}: {error}");
     }
 }
 
 #[test]
 fn the_hash_covers_rego() {
-    let hash = |rego: &str| Bundle::load(&source(rego)).unwrap().hash();
+    let hash = |rego: &str| Bundle::load(&source(rego)).expect("the policies load").hash();
     assert_ne!(hash(READS), hash(&format!("{READS}\n")));
 }
