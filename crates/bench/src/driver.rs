@@ -83,7 +83,7 @@ pub(crate) async fn drive(load: &Load<'_>, meter: impl Fn() -> Result<u64>) -> R
 }
 
 /// One connection with its own protocol session.
-struct Session {
+pub(crate) struct Session {
     wire: Wire,
     index: usize,
     /// The head of every request of this session, but for the length.
@@ -127,7 +127,7 @@ struct Meta<'a> {
 }
 
 impl Session {
-    async fn open(address: SocketAddr, index: usize, token: String, receipts: bool) -> Result<Self> {
+    pub(crate) async fn open(address: SocketAddr, index: usize, token: String, receipts: bool) -> Result<Self> {
         let head = format!(
             "POST /mcp HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\
              content-type: application/json\r\naccept: application/json, text/event-stream\r\n\

@@ -13,6 +13,9 @@ use crate::driver::Sample;
 /// A round counts only where a bare sync took no longer than this, in milliseconds: beyond it the disk is not free.
 pub(crate) const PROBE_MS_MAX: f64 = 0.3;
 
+/// How many are compared.
+pub(crate) const ARMS: usize = 6;
+
 /// Who is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -25,11 +28,16 @@ pub(crate) enum Arm {
     PassSync,
     /// Through the gateway.
     Countersign,
+    /// Through the gateway, with thousands of rules about arguments.
+    Rules,
+    /// Through the gateway, with its ledger in memory.
+    InMemory,
 }
 
 impl Arm {
     /// All, in the order in which they are shown.
-    pub(crate) const ALL: [Self; 4] = [Self::Direct, Self::Pass, Self::PassSync, Self::Countersign];
+    pub(crate) const ALL: [Self; ARMS] =
+        [Self::Direct, Self::Pass, Self::PassSync, Self::Countersign, Self::Rules, Self::InMemory];
 
     /// What it is, for people.
     pub(crate) const fn title(self) -> &'static str {
@@ -38,6 +46,8 @@ impl Arm {
             Self::Pass => "(b) bare pass-through",
             Self::PassSync => "(c) pass-through, parsed, 2 syncs",
             Self::Countersign => "countersign",
+            Self::Rules => "countersign, rules on arguments",
+            Self::InMemory => "countersign, ledger in memory",
         }
     }
 }
@@ -61,7 +71,7 @@ pub(crate) struct Round {
     /// Median of a bare append and sync before it, in milliseconds.
     pub(crate) probe_ms: f64,
     /// One for each arm, in the order of [`Arm::ALL`].
-    pub(crate) arms: [Figures; 4],
+    pub(crate) arms: [Figures; ARMS],
 }
 
 /// All rounds at one number of connections.
@@ -85,11 +95,15 @@ pub(crate) struct Summary {
     /// Median of the bare sync over the rounds that are in, in milliseconds.
     pub(crate) probe_ms: f64,
     /// Medians, in the order of [`Arm::ALL`].
-    pub(crate) arms: [Figures; 4],
+    pub(crate) arms: [Figures; ARMS],
     /// The gateway over the bare pass-through.
     pub(crate) over_pass: Figures,
     /// The gateway over the pass-through that parses and syncs.
     pub(crate) over_pass_sync: Figures,
+    /// The gateway with its rules over the gateway.
+    pub(crate) rules_over_gateway: Figures,
+    /// The gateway with its ledger in memory over the bare pass-through.
+    pub(crate) in_memory_over_pass: Figures,
 }
 
 impl Figures {
@@ -126,6 +140,18 @@ impl Figures {
 }
 
 impl Round {
+    fn of(&self, arm: Arm) -> &Figures {
+        let [direct, pass, pass_sync, gateway, rules, in_memory] = &self.arms;
+        match arm {
+            Arm::Direct => direct,
+            Arm::Pass => pass,
+            Arm::PassSync => pass_sync,
+            Arm::Countersign => gateway,
+            Arm::Rules => rules,
+            Arm::InMemory => in_memory,
+        }
+    }
+
     /// Whether the disk was free.
     pub(crate) fn counts(&self) -> bool {
         self.probe_ms <= PROBE_MS_MAX
@@ -146,36 +172,23 @@ impl Level {
     }
 
     fn medians(&self, rounds: &[&Round], left_out: usize) -> Summary {
-        let over = |base: fn(&[Figures; 4]) -> &Figures| {
-            let ratios: Vec<Figures> =
-                rounds.iter().map(|round| gateway(&round.arms).over(base(&round.arms))).collect();
+        let over = |(upper, base): (Arm, Arm)| {
+            let ratios: Vec<Figures> = rounds.iter().map(|round| round.of(upper).over(round.of(base))).collect();
             Figures::medians(&ratios)
         };
-        let arm = |of: fn(&[Figures; 4]) -> &Figures| {
-            Figures::medians(&rounds.iter().map(|round| *of(&round.arms)).collect::<Vec<_>>())
-        };
+        let each = |arm: Arm| Figures::medians(&rounds.iter().map(|round| *round.of(arm)).collect::<Vec<_>>());
         Summary {
             connections: self.connections,
             rounds: rounds.len(),
             left_out,
             probe_ms: median(rounds.iter().map(|round| round.probe_ms).collect()),
-            arms: [arm(|[direct, ..]| direct), arm(pass), arm(pass_sync), arm(gateway)],
-            over_pass: over(pass),
-            over_pass_sync: over(pass_sync),
+            arms: Arm::ALL.map(each),
+            over_pass: over((Arm::Countersign, Arm::Pass)),
+            over_pass_sync: over((Arm::Countersign, Arm::PassSync)),
+            rules_over_gateway: over((Arm::Rules, Arm::Countersign)),
+            in_memory_over_pass: over((Arm::InMemory, Arm::Pass)),
         }
     }
-}
-
-const fn pass([_, pass, ..]: &[Figures; 4]) -> &Figures {
-    pass
-}
-
-const fn pass_sync([_, _, pass_sync, _]: &[Figures; 4]) -> &Figures {
-    pass_sync
-}
-
-const fn gateway([.., gateway]: &[Figures; 4]) -> &Figures {
-    gateway
 }
 
 /// The smallest value that `hundredths` of 100 values do not exceed; 0 where there are none.

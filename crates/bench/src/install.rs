@@ -4,6 +4,8 @@
 //! installation gets, with the echo tool bound as a read; budgets count, far above what a run can reach. It does not
 //! know how the gateway is run.
 
+mod rules;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
@@ -20,7 +22,7 @@ use countersign_gate::clock::{SystemClock, SystemEntropy};
 use countersign_gate::kill::KillSwitch;
 use countersign_gate::{Gate, Parts};
 use countersign_kernel::identity::TokenKey;
-use countersign_kernel::policy::{AgentDef, Bundle, PolicySource, TargetDef, ToolDef};
+use countersign_kernel::policy::{AgentDef, Bundle, PolicySource, TargetDef};
 use countersign_kernel::{BudgetRule, BudgetScope, Limits, Settings};
 use countersign_ledger::{Ledger, Store};
 use countersign_model::command::{Command, Deed, Signed};
@@ -29,18 +31,23 @@ use countersign_model::{Body, Digest, Effect, Reason, Record};
 use countersign_receipt::VerifierKey;
 use serde::Serialize;
 
+pub(crate) use rules::{DEFINITION, Rules};
+
 const POLICY: &str = include_str!("../../app/src/templates/policy.cedar");
 const ORIGIN: &str = "countersign.local/bench";
 const AGENT: &str = "bench";
 const UPSTREAM: &str = "echo";
 const ENVIRONMENT: &str = "production";
 const TOOL: &str = "echo";
+/// The list of accepted tools, in the folder of the installation.
+const LOCK: &str = "tools/echo.lock.json";
 const CALLS_MAX: u64 = 1_000_000_000_000;
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// An installation.
 pub(crate) struct Installation {
     root: PathBuf,
+    rules: Rules,
     /// One for each session.
     pub(crate) tokens: Vec<String>,
     /// What receipts are verified with.
@@ -63,17 +70,22 @@ pub(crate) struct Records {
 }
 
 impl Installation {
-    /// Makes one in `root`, with tokens for `sessions`. Blocks.
-    pub(crate) fn make(root: &Path, upstream: SocketAddr, sessions: usize) -> Result<Self> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(root.join("keys"))?;
-        let config = configuration(upstream);
-        fs::write(root.join("countersign.yaml"), &config)?;
-        fs::write(root.join("policy.cedar"), POLICY)?;
+    /// Makes one in `root`, with tokens for `sessions` and `rules` about arguments. Blocks.
+    pub(crate) fn make(root: &Path, upstream: SocketAddr, sessions: usize, rules: Rules) -> Result<Self> {
+        let mut folders = fs::DirBuilder::new();
+        folders.recursive(true).mode(0o700);
+        folders.create(root.join("keys"))?;
+        fs::write(root.join("countersign.yaml"), configuration(upstream, rules))?;
+        fs::write(root.join("policy.cedar"), policy(rules))?;
+        if let Some(lock) = rules.lock() {
+            folders.create(root.join("tools"))?;
+            fs::write(root.join(LOCK), lock)?;
+        }
         let token_key = random()?;
         fs::write(root.join("keys").join("token.key"), token_key)?;
-        let installation = Self { root: root.to_owned(), tokens: Vec::new(), log: create(&root.join("ledger"))? };
-        let configuration = Digest::of("countersign configuration v1", &[config.as_bytes()]);
-        let (gate, _, now) = installation.open(configuration, TokenKey::from_bytes(&token_key)?)?;
+        let log = create(&root.join("ledger"))?;
+        let installation = Self { root: root.to_owned(), rules, tokens: Vec::new(), log };
+        let (gate, _, now) = installation.open(configuration_of(root)?, TokenKey::from_bytes(&token_key)?)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let tokens = runtime.block_on(begin(&gate, now, sessions));
         gate.close()?;
@@ -127,9 +139,9 @@ impl Installation {
 
     /// Opens the gate as the gateway's composition root does: the two must mean the same configuration.
     fn open(&self, configuration: Digest, token_key: TokenKey) -> Result<(Gate, u64, InForce)> {
-        let bundle = bundle()?;
+        let bundle = bundle(self.rules)?;
         let now = InForce { configuration, policy: bundle.hash() };
-        let settings = settings_of(now)?;
+        let settings = settings_of(now, self.rules)?;
         let parts = Parts {
             store: Store::real(self.ledger()),
             ledger: Default::default(),
@@ -154,7 +166,7 @@ impl Installation {
 /// Opens the gate of an installation once more; says from which record the log was read. Blocks.
 pub(crate) fn reopen(root: &Path) -> Result<(Gate, u64)> {
     let log = countersign_ledger::load_verifier(&Store::real(root.join("ledger")))?;
-    let installation = Installation { root: root.to_owned(), tokens: Vec::new(), log };
+    let installation = Installation { root: root.to_owned(), rules: Rules::default(), tokens: Vec::new(), log };
     let key: [u8; 32] = fs::read(root.join("keys").join("token.key"))?
         .try_into()
         .map_err(|_| anyhow::anyhow!("the key of tokens has not 32 bytes"))?;
@@ -164,15 +176,23 @@ pub(crate) fn reopen(root: &Path) -> Result<(Gate, u64)> {
 
 /// The kernel's settings of an installation.
 pub(crate) fn settings(root: &Path) -> Result<Settings> {
-    settings_of(InForce { configuration: configuration_of(root)?, policy: bundle()?.hash() })
+    let rules = Rules::default();
+    settings_of(InForce { configuration: configuration_of(root)?, policy: bundle(rules)?.hash() }, rules)
 }
 
 fn configuration_of(root: &Path) -> Result<Digest> {
     let config = fs::read(root.join("countersign.yaml"))?;
-    Ok(Digest::of("countersign configuration v1", &[&config]))
+    let mut parts = vec![config.as_slice()];
+    let lock = fs::read(root.join(LOCK)).ok();
+    if let Some(lock) = &lock {
+        parts.extend([LOCK.as_bytes(), lock]);
+    }
+    Ok(Digest::of("countersign configuration v1", &parts))
 }
 
-fn settings_of(now: InForce) -> Result<Settings> {
+fn settings_of(now: InForce, rules: Rules) -> Result<Settings> {
+    let manifests: BTreeMap<_, _> = rules.manifests()?.into_iter().collect();
+    let accepted = if manifests.is_empty() { None } else { Some((UPSTREAM.parse()?, manifests)) };
     Ok(Settings {
         log: ORIGIN.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -183,7 +203,7 @@ fn settings_of(now: InForce) -> Result<Settings> {
         agents: [AGENT.parse()?].into(),
         budgets: budgets(),
         limits: Limits::default(),
-        accepted: Default::default(),
+        accepted: accepted.into_iter().collect(),
     })
 }
 
@@ -194,12 +214,17 @@ struct InForce {
     policy: Digest,
 }
 
-fn configuration(upstream: SocketAddr) -> String {
+fn policy(rules: Rules) -> String {
+    format!("{POLICY}{}", rules.cedar())
+}
+
+fn configuration(upstream: SocketAddr, rules: Rules) -> String {
+    let tools = rules.bindings();
     format!(
         "version: 1\ntenant: default\norigin: {ORIGIN}\nlisten: 127.0.0.1:0\npolicy: [policy.cedar]\n\
          agents:\n  - {{ id: {AGENT}, groups: [agents] }}\n\
          upstreams:\n  - id: {UPSTREAM}\n    target: {UPSTREAM}\n    environment: {ENVIRONMENT}\n    \
-         url: http://{upstream}/mcp\n    tools: {{ {TOOL}: {{ effect: read, arguments: {{ text: plain }} }} }}\n\
+         url: http://{upstream}/mcp\n    tools: {{ {tools} }}\n\
          budgets:\n  - {{ scope: run, calls: {CALLS_MAX} }}\n  - {{ scope: agent, calls: {CALLS_MAX}, window: 1d }}\n"
     )
 }
@@ -209,12 +234,12 @@ fn budgets() -> Vec<BudgetRule> {
     vec![rule(BudgetScope::Run, None), rule(BudgetScope::Agent, Some(DAY_MS))]
 }
 
-fn bundle() -> Result<Bundle> {
+fn bundle(rules: Rules) -> Result<Bundle> {
     let source = PolicySource {
-        policies: vec![("policy.cedar".to_owned(), POLICY.to_owned())],
+        policies: vec![("policy.cedar".to_owned(), policy(rules))],
         agents: vec![AgentDef { id: AGENT.parse()?, groups: vec!["agents".to_owned()] }],
         targets: vec![TargetDef { id: UPSTREAM.parse()?, environment: ENVIRONMENT.parse()? }],
-        tools: vec![ToolDef::named(UPSTREAM.parse()?, TOOL.parse()?)],
+        tools: rules.tools()?,
         patterns: Vec::new(),
         humans: None,
     };

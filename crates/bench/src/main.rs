@@ -19,6 +19,7 @@ mod report;
 mod run;
 mod serve;
 mod service;
+mod standing;
 mod startup;
 mod upstream;
 mod wire;
@@ -46,12 +47,15 @@ pub(crate) struct Plan {
     /// Rounds at each number of connections.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rounds: u32,
-    /// How long each of the four is measured in a round, in seconds.
+    /// How long each of the six is measured in a round, in seconds.
     #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     seconds: f64,
     /// How many connections call at once.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 128], value_parser = clap::value_parser!(u32).range(1..=512))]
     connections: Vec<u32>,
+    /// How many rules about arguments the gateway with rules has.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rules: u32,
     /// Print one JSON object instead of the table.
     #[arg(long)]
     json: bool,
@@ -66,6 +70,8 @@ pub(crate) struct Plan {
 /// What else there is to measure, and the parts that child processes play.
 #[derive(Debug, Subcommand)]
 enum Role {
+    /// The gateway beside its baselines: what is measured where nothing else is named.
+    Mcp(Plan),
     /// The index: made from a log of many records, and asked.
     Index(index::IndexPlan),
     /// The ledger alone, beside a plain file.
@@ -150,11 +156,14 @@ fn play(cli: Cli) -> Result<()> {
                 | Role::Startup(_)
                 | Role::Windows(_)
                 | Role::Open { .. },
-            )
-            | None => {
-                let measured = run::run(&cli.plan).await?;
-                report::print(&cli.plan, &measured)
-            }
+            ) => anyhow::bail!("this is measured without a runtime of its own"),
+            Some(Role::Mcp(plan)) => beside_baselines(&plan).await,
+            None => beside_baselines(&cli.plan).await,
         }
     })
+}
+
+async fn beside_baselines(plan: &Plan) -> Result<()> {
+    let measured = run::run(plan).await?;
+    report::print(plan, &measured)
 }

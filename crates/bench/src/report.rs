@@ -59,8 +59,9 @@ fn as_text(plan: &Plan, measured: &Measured) -> Result<String> {
     Ok(text)
 }
 
+#[expect(clippy::cast_precision_loss, reason = "sizes of memory are far below 2^52")]
 fn facts(text: &mut String, plan: &Plan, measured: &Measured) -> Result<()> {
-    let Measured { machine, records, load: [before, after], .. } = measured;
+    let Measured { machine, records, load: [before, after], standing, .. } = measured;
     writeln!(
         text,
         "commit {}\nmachine: {} cores, {}, Linux {}, {}; load average {before:.1} before, {after:.1} after",
@@ -77,10 +78,19 @@ fn facts(text: &mut String, plan: &Plan, measured: &Measured) -> Result<()> {
     )?;
     writeln!(
         text,
-        "durable intent and outcome, policy, budgets and receipts on; every answer checked; {} rounds of {} s each; \
+        "up in {:.0} ms; {:.1} MiB idle; {:.1} KiB a session, of {} open at once",
+        standing.up_ms,
+        standing.idle_kib as f64 / 1_024.0,
+        standing.session_bytes as f64 / 1_024.0,
+        standing.sessions
+    )?;
+    writeln!(
+        text,
+        "durable intent and outcome, policy, budgets and receipts on; {} rules about arguments in the one with rules; every \
+         answer checked; {} rounds of {} s each; \
          all on loopback and on the same cores.\nmedians of rounds; a ratio is taken inside its round. CPU is that of \
          the process in the middle, for (a) of the upstream.",
-        plan.rounds, plan.seconds
+        plan.rules, plan.rounds, plan.seconds
     )?;
     Ok(())
 }
@@ -93,7 +103,12 @@ fn table(text: &mut String, summary: &Summary, mark: &str) -> Result<()> {
         let Figures { p50_us, p99_us, calls_per_s, cpu_us } = figures;
         writeln!(text, "{:36}{p50_us:>12.0}{p99_us:>12.0}{calls_per_s:>12.0}{cpu_us:>14.1}", arm.title())?;
     }
-    for (title, ratio) in [("  over (b)", &summary.over_pass), ("  over (c)", &summary.over_pass_sync)] {
+    for (title, ratio) in [
+        ("  over (b)", &summary.over_pass),
+        ("  over (c)", &summary.over_pass_sync),
+        ("  with rules, over without", &summary.rules_over_gateway),
+        ("  in memory, over (b)", &summary.in_memory_over_pass),
+    ] {
         let Figures { p50_us, p99_us, calls_per_s, cpu_us } = ratio;
         writeln!(text, "{title:36}{p50_us:>11.2}x{p99_us:>11.2}x{calls_per_s:>11.2}x{cpu_us:>13.2}x")?;
     }
@@ -105,9 +120,10 @@ fn command(plan: &Plan) -> String {
     let connections: Vec<String> = plan.connections.iter().map(u32::to_string).collect();
     let json = if plan.json { " --json" } else { "" };
     format!(
-        "cargo xtask bench --rounds {} --seconds {} --connections {}{json}",
+        "cargo xtask bench mcp --rounds {} --seconds {} --connections {} --rules {}{json}",
         plan.rounds,
         plan.seconds,
-        connections.join(",")
+        connections.join(","),
+        plan.rules
     )
 }

@@ -64,8 +64,17 @@ impl Service {
 
     /// The most memory that the child has held, in KiB.
     pub(crate) fn peak_kib(&self) -> Result<u64> {
+        self.status_kib("VmHWM:")
+    }
+
+    /// The memory that the child holds, in KiB.
+    pub(crate) fn resident_kib(&self) -> Result<u64> {
+        self.status_kib("VmRSS:")
+    }
+
+    fn status_kib(&self, name: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no `VmHWM`")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no `{name}`"))?;
         Ok(line.trim().trim_end_matches("kB").trim_end().parse()?)
     }
 

@@ -19,7 +19,7 @@ use countersign_model::unit::{Bytes, LeafIndex};
 use countersign_model::{Action, Caller, Digest, Facts, Principal, Seq, TimeMs};
 use serde::{Deserialize, Serialize};
 
-use crate::install::{self, Installation};
+use crate::install::{self, Installation, Rules};
 
 /// How many records are in flight while the log is made.
 const BATCH: usize = 8_192;
@@ -46,7 +46,7 @@ pub(crate) fn run(records: u64, dir: Option<&Path>) -> Result<()> {
     let base = dir.map_or_else(std::env::temp_dir, Path::to_path_buf);
     let folder = tempfile::tempdir_in(base)?;
     let root = folder.path().join("installation");
-    Installation::make(&root, "127.0.0.1:9".parse()?, 1)?;
+    Installation::make(&root, "127.0.0.1:9".parse()?, 1, Rules::default())?;
     let begun = Instant::now();
     let bytes = generate(&root, records)?;
     eprintln!("made {records} records, {} MiB, in {:.1} s", bytes >> 20, begun.elapsed().as_secs_f64());

@@ -14,9 +14,10 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::install::DEFINITION;
+
 const HANDSHAKE: &str =
     r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"echo","version":"1"}}"#;
-const TOOLS: &str = r#"{"tools":[{"name":"echo","description":"Says it again.","inputSchema":{"type":"object","properties":{"text":{"type":"string"}},"required":["text"]}}]}"#;
 
 #[derive(Deserialize)]
 struct Message<'a> {
@@ -61,7 +62,7 @@ async fn handle(request: Request<Incoming>) -> Result<Response<Full<Bytes>>> {
     let answer = match (message.method, message.params) {
         ("initialize", _) => result(id, HANDSHAKE),
         ("ping", _) => result(id, "{}"),
-        ("tools/list", _) => result(id, TOOLS),
+        ("tools/list", _) => result(id, &format!(r#"{{"tools":[{DEFINITION}]}}"#)),
         ("tools/call", Some(Params { name: Some("echo"), arguments: Some(Arguments { text }) })) => {
             result(id, &format!(r#"{{"content":[{{"type":"text","text":{text}}}],"isError":false}}"#))
         }

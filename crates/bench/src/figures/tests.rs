@@ -18,7 +18,7 @@ fn medians() {
 
 fn round(probe_ms: f64, pass: f64, ours: f64) -> Round {
     let all = |value| Figures { p50_us: value, p99_us: value, calls_per_s: value, cpu_us: value };
-    Round { probe_ms, arms: [all(1.0), all(pass), all(pass * 2.0), all(ours)] }
+    Round { probe_ms, arms: [all(1.0), all(pass), all(pass * 2.0), all(ours), all(ours * 1.5), all(pass)] }
 }
 
 #[test]
@@ -28,6 +28,7 @@ fn a_ratio_is_taken_inside_each_round() {
     assert_eq!(summary.over_pass.p50_us, 3.0);
     assert_eq!(summary.over_pass_sync.cpu_us, 1.5);
     assert_eq!(summary.arms[3].p50_us, 20.0);
+    assert_eq!((summary.rules_over_gateway.p50_us, summary.in_memory_over_pass.p50_us), (1.5, 1.0));
 }
 
 #[test]
