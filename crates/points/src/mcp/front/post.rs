@@ -69,6 +69,9 @@ impl<G: Governor<Executor>> Front<G> {
         check_version(version.as_deref(), id.as_ref())?;
         let Some(id) = id else {
             let session = session.transpose()?;
+            if method == ACTION {
+                return Err(Refusal::malformed(None, "a call without an id cannot be answered, so it is not made"));
+            }
             return Ok(notification(session.as_deref(), &method, params.as_ref(), &frame));
         };
         if Exchange::of(&method) == Some(Exchange::Initialize) {
