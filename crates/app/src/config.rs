@@ -4,6 +4,7 @@
 //! an error that names the key and the remedy. A credential is a reference (`env:NAME`,
 //! `file:PATH`), never a value; what a child gets as `env` is literal. It does not know what any setting does to a decision.
 
+mod methods;
 mod raw;
 mod retention;
 #[cfg(test)]
@@ -346,7 +347,7 @@ fn checked_upstream(mut raw: raw::Upstream, folder: &Path, beside: &mut Beside) 
         .into_iter()
         .map(|(name, tool)| {
             let name = ToolName::new(&name).with_context(within)?;
-            let binding = checked_binding(tool, &target, &environment)
+            let binding = checked_binding(methods::with_parameters(&name, tool), &target, &environment)
                 .with_context(|| format!("in tool `{name}` of upstream `{id}`"))?;
             Ok((name, binding))
         })

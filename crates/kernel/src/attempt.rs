@@ -106,7 +106,7 @@ impl Kernel {
     /// between counts.
     fn refresh(&self, draft: &mut Draft) {
         let Draft { attempt, payload, .. } = draft;
-        let Attempt { principal, environment, inputs, upstream, tool, .. } = attempt;
+        let Attempt { principal, environment, inputs, upstream, tool, manifest, .. } = attempt;
         let state = &self.state;
         let limits = &self.settings.limits;
         inputs.policy = self.policy();
@@ -114,7 +114,7 @@ impl Kernel {
         inputs.killed = state.kill.covers(principal);
         inputs.frozen_until = state.frozen_until(environment);
         let standing = &mut inputs.standing;
-        standing.accepted = state.pins.reading(&self.settings, upstream, tool);
+        standing.accepted = state.pins.reading(&self.settings, (upstream, tool), manifest);
         standing.revoked = self.is_revoked(&principal.session);
         standing.pending_of_agent =
             Within { count: state.pending_count(Some(&principal.agent)), max: limits.pending_per_agent_max };

@@ -123,6 +123,7 @@ fn changed(accepted: &Accepted) -> Reason {
         (AcceptedBy::FirstUse, Some(manifest)) => {
             format!("its definition is not the one that ran first, {}", manifest.short())
         }
+        (AcceptedBy::Method, _) => "its name is that of a method, which no tool may have".to_owned(),
         (AcceptedBy::FirstUse, None) => "too many tools ran for another to be remembered; accept it by name".to_owned(),
     };
     Reason::because(ReasonCode::ToolChanged, &detail)

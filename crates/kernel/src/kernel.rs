@@ -440,7 +440,7 @@ impl Kernel {
     /// Whether a tool may be called as its upstream defines it now. For listings; a call reads it again.
     #[must_use]
     pub fn accepts(&self, (upstream, tool): (&UpstreamId, &ToolName), manifest: Digest) -> bool {
-        let reading = self.state.pins.reading(&self.settings, upstream, tool);
+        let reading = self.state.pins.reading(&self.settings, (upstream, tool), &manifest);
         reading.is_none_or(|accepted| accepted.manifest == Some(manifest))
     }
 

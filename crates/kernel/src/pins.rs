@@ -3,11 +3,14 @@
 //! A server can change what a tool says after a human has looked at it. Where the configuration holds a list of accepted
 //! tools for an upstream, only those are called. Where it holds none, the first definition that was ever allowed to run
 //! is the accepted one, on record: a change is then noticed all the same. It knows digests only, not what changed.
+//! A method of the protocol is defined by nobody who could change it: it stands on no list, is never a first use, and a
+//! tool with a method's name is never the accepted one.
 
 use std::collections::BTreeMap;
 
 use countersign_model::Digest;
 use countersign_model::id::{ToolName, UpstreamId};
+use countersign_model::method;
 use countersign_model::record::{Accepted, AcceptedBy, Attempt};
 
 use crate::settings::Settings;
@@ -31,8 +34,16 @@ impl Pins {
         Self { known, unsure: BTreeMap::new() }
     }
 
-    /// What a decision about `tool` reads; none where any definition may run, and becomes the first.
-    pub(crate) fn reading(&self, settings: &Settings, upstream: &UpstreamId, tool: &ToolName) -> Option<Accepted> {
+    /// What a decision about `tool`, defined as `manifest`, reads; none where any definition may run, and becomes the first.
+    pub(crate) fn reading(
+        &self,
+        settings: &Settings,
+        (upstream, tool): (&UpstreamId, &ToolName),
+        manifest: &Digest,
+    ) -> Option<Accepted> {
+        if method::is_method(tool) || method::is_manifest(tool, manifest) {
+            return Some(Accepted { by: AcceptedBy::Method, manifest: Some(method::manifest(tool)) });
+        }
         if let Some(accepted) = settings.accepted.get(upstream) {
             return Some(Accepted { by: AcceptedBy::List, manifest: accepted.get(tool).copied() });
         }
@@ -43,6 +54,9 @@ impl Pins {
 
     /// An intent is on record. What a human accepted takes the place of what there was. Whether it is the first.
     pub(crate) fn apply(&mut self, attempt: &Attempt) -> bool {
+        if attempt.inputs.standing.accepted.as_ref().is_some_and(|read| read.by == AcceptedBy::Method) {
+            return false;
+        }
         let is_listed = attempt.inputs.standing.accepted.as_ref().is_some_and(|read| read.by == AcceptedBy::List);
         let is_known = self.known.get(&attempt.upstream).is_some_and(|tools| tools.contains_key(&attempt.tool));
         if is_listed || (!is_known && self.count() < PINS_MAX) {

@@ -11,6 +11,7 @@ pub mod encoding;
 pub mod facts;
 pub mod fields;
 pub mod id;
+pub mod method;
 pub mod near;
 pub mod payload;
 pub mod preview;

@@ -179,3 +179,28 @@ fn one_target_has_one_environment() {
     assert!(error.to_string().contains("`production` and in `staging`"), "{error}");
     assert!(Config::load(Path::new("/nowhere/countersign.yaml")).is_err());
 }
+
+/// A method is bound like a tool, and the operator's word covers the parameters that the protocol defines for it.
+#[test]
+fn a_method_is_bound_like_a_tool() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = "version: 1\nrules:\n  - { id: reads, tools: [resources/read], effects: [read], then: allow }\n";
+    std::fs::write(folder.path().join("policy.yaml"), policy).unwrap();
+    let text = GOOD.replace("policy.cedar", "policy.yaml").replace(
+        "      query:",
+        "      resources/read: {effect: read}\n      prompts/get: {effect: read, arguments: {arguments.path: path}}\n      query:",
+    );
+    let config = Config::parse(&text, folder.path()).unwrap();
+    let arguments = |tool: &str| -> Vec<String> {
+        config.upstreams[0].tools[&tool.parse().unwrap()].arguments.keys().cloned().collect()
+    };
+    assert_eq!(arguments("resources/read"), ["uri"]);
+    assert_eq!(arguments("prompts/get"), ["arguments.path", "name"]);
+    assert_eq!(arguments("query"), ["sql"]);
+    let bundle = crate::compose::bundle(&config).unwrap();
+    let may = |tool: &str| {
+        let upstream = "crm".parse().unwrap();
+        bundle.may_ever(&"coder".parse().unwrap(), (&upstream, &tool.parse().unwrap()), &"crm".parse().unwrap())
+    };
+    assert!(may("resources/read") && !may("prompts/get") && !may("roots/list"));
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use countersign_model::facts::Effect;
 use countersign_model::record::{AcceptedBy, Status};
-use countersign_model::{Action, Digest};
+use countersign_model::{Action, Digest, method};
 
 use super::fixture::*;
 use crate::pins::{PINS_MAX, Pins};
@@ -152,4 +152,47 @@ fn invented_names_do_not_fill_the_memory() {
     again.inputs.standing.accepted =
         Some(countersign_model::record::Accepted { by: AcceptedBy::List, manifest: Some(FIRST) });
     assert!(rig.kernel.state.pins.apply(&again));
+}
+
+/// Reading a resource of `crm`, as the point frames it.
+fn reading_a_resource() -> Action {
+    let tool = "resources/read".parse().unwrap();
+    Action { manifest: method::manifest(&tool), tool, ..action(&shop(), Effect::Read, r#"{"uri":"file:///a"}"#) }
+}
+
+/// A list of accepted tools says nothing of methods, and a method is no first use.
+#[test]
+fn a_method_stands_on_no_list_and_is_pinned_by_nobody() {
+    for accepted in [None, Some([].as_slice()), Some([("resources/read", FIRST)].as_slice())] {
+        let mut rig = rig(accepted);
+        assert_eq!(call(&mut rig, reading_a_resource()), "intent policy_permit");
+        assert!(rig.kernel.state.pins.known.is_empty());
+        let read = attempt(&rig.log.last().unwrap().record).inputs.standing.accepted.clone().unwrap();
+        assert_eq!(read.by, AcceptedBy::Method);
+        // Nobody but the protocol defines it, whatever an upstream lists under its name and whoever accepted that.
+        let refused = "denial tool_changed its name is that of a method, which no tool may have";
+        assert_eq!(call(&mut rig, defined("resources/read", FIRST)), refused);
+        let tool = "resources/read".parse().unwrap();
+        let accepts = |manifest| rig.kernel.accepts((&"crm".parse().unwrap(), &tool), manifest);
+        assert_eq!([accepts(method::manifest(&tool)), accepts(FIRST)], [true, false]);
+        rig.step(Event::Stopped);
+        all_identical(&rig);
+    }
+}
+
+/// A method that only a configuration lists is known by its manifest, and a tool of the same name stays a tool.
+#[test]
+fn a_method_of_the_configuration_is_no_tool_of_its_name() {
+    let tool: countersign_model::id::ToolName = "vendor/do".parse().unwrap();
+    let own = Action { manifest: method::manifest(&tool), ..defined("vendor/do", FIRST) };
+    let mut rig = rig(None);
+    assert_eq!(call(&mut rig, own.clone()), "intent policy_permit");
+    assert_eq!(call(&mut rig, defined("vendor/do", FIRST)), "intent policy_permit");
+    assert_eq!(call(&mut rig, own), "intent policy_permit");
+    let changed = "denial tool_changed its definition is not the one that ran first, 070707070707";
+    assert_eq!(call(&mut rig, defined("vendor/do", OTHER)), changed);
+    rig.restart();
+    assert_eq!(call(&mut rig, defined("vendor/do", OTHER)), changed);
+    rig.step(Event::Stopped);
+    all_identical(&rig);
 }

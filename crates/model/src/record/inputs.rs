@@ -164,6 +164,9 @@ pub enum AcceptedBy {
     /// It was the first that ran.
     #[n(1)]
     FirstUse,
+    /// It is a method, which no upstream defines: [`crate::method`].
+    #[n(2)]
+    Method,
 }
 
 /// A count beside its bound.

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use countersign_kernel::policy::PolicySource;
+use countersign_model::method;
 
 /// The names that a policy file may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,7 +57,8 @@ impl ToolGlob {
             .filter_map(|(at, _)| Some((text.get(..at)?.to_owned(), text.get(at.saturating_add(1)..)?.to_owned())))
             .filter(|(upstream, tool)| !upstream.is_empty() && !tool.is_empty())
             .collect();
-        if readings.is_empty() {
+        // A bare name of a method has a slash of its own.
+        if readings.is_empty() || method::is_name(text) {
             readings.push(("*".to_owned(), text.to_owned()));
         }
         Self { readings, glob: text.contains('*') }
