@@ -24,6 +24,7 @@ mod snapshots;
 mod stalled;
 mod state;
 mod tick;
+pub mod ticket;
 pub mod view;
 pub mod witness;
 
@@ -36,3 +37,4 @@ pub use self::refuse::DENIALS_MAX;
 pub use self::sealing::payload_of;
 pub use self::snapshots::{SnapshotRules, leaf_of};
 pub use self::state::Gate;
+pub use self::ticket::TicketState;

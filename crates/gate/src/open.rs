@@ -22,6 +22,7 @@ use crate::prune::Pruning;
 use crate::snapshots::{Refold, SnapshotRules, Snapshots};
 use crate::state::Inner;
 use crate::tick::Anchor;
+use crate::ticket::Tickets;
 use crate::witness::{Trouble, Witnesses, Witnessing};
 
 /// What a gate is made of.
@@ -124,6 +125,7 @@ impl Gate {
         parts.switch.merge(kernel.kills())?;
         let snapshots = Snapshots::new(parts.snapshots, &ledger, (kernel.clone(), resumed_at), Arc::clone(&vault));
         let anchor = Anchor { wall_ms: parts.clock.wall().0, monotonic_ms: parts.clock.monotonic_ms() };
+        let tickets = Tickets::of(&kernel);
         let gate = Self(Arc::new(Inner {
             kernel: Mutex::new(kernel),
             ledger,
@@ -139,6 +141,7 @@ impl Gate {
             entropy: parts.entropy,
             evaluation_ms: parts.evaluation_ms,
             refusals: Default::default(),
+            tickets,
             stalled: Default::default(),
             challenges: Default::default(),
             next_key: Default::default(),

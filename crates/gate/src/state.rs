@@ -46,6 +46,7 @@ pub(crate) struct Inner {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) evaluation_ms: u64,
     pub(crate) refusals: Refusals,
+    pub(crate) tickets: crate::ticket::Tickets,
     pub(crate) stalled: Stalled,
     pub(crate) next_key: crate::rotate::NextKey,
     pub(crate) challenges: crate::admin::Challenges,
@@ -138,6 +139,7 @@ impl Gate {
             Command::Evaluate { call, policy, request } => step.evaluate = Some((call, policy, request)),
             Command::Refuse { reason } => step.refusal = Some(reason),
             Command::Append { call, record, payload } => {
+                self.0.tickets.note(&record);
                 // A leaf that cannot be encoded is empty, and the ledger refuses an empty leaf: fail closed.
                 let leaf = record.to_leaf().unwrap_or_default();
                 let pending = match self.rotating(&record) {

@@ -1,15 +1,15 @@
-//! The pipeline as a point sees it: four questions, nothing else.
+//! The pipeline as a point sees it: who calls, what is listed, one call, a refusal, and what became of a ticket.
 //!
 //! The gate is the only governor of a running gateway; a scripted one stands in for it in tests. This module must
-//! not know any protocol. It does not cover consent, kill or configuration: no point asks for those.
+//! not know any protocol. It does not cover giving consent, kill or configuration: no point asks for those.
 
 use std::future::Future;
 use std::sync::Arc;
 
-use countersign_gate::Gate;
 use countersign_gate::call::{Answer, Call, Execute};
+use countersign_gate::{Gate, TicketState};
 use countersign_model::action::Point;
-use countersign_model::id::{ToolName, UpstreamId};
+use countersign_model::id::{TicketId, ToolName, UpstreamId};
 use countersign_model::{Caller, Digest, Principal, Reason};
 
 /// Decides, records and permits the calls that a point frames.
@@ -29,6 +29,23 @@ pub trait Governor<E: Execute>: Clone + Send + Sync + 'static {
 
     /// Records a request that was refused before there was an action.
     fn refuse(&self, point: Point, principal: Option<Principal>, reason: Reason) -> impl Future<Output = ()> + Send;
+
+    /// How the parked action under `ticket` stands, for whoever may redeem it; to others it is unknown. A governor that
+    /// keeps no tickets knows none.
+    fn ticket(&self, _caller: &Caller, _ticket: &TicketId) -> TicketState {
+        TicketState::Unknown
+    }
+
+    /// Waits until a ticket's state is no longer `known`, until it lapses at the latest; dropping the future stops it.
+    /// A state that cannot change any more is given at once.
+    fn ticket_changed(
+        &self,
+        caller: &Caller,
+        ticket: &TicketId,
+        _known: &TicketState,
+    ) -> impl Future<Output = TicketState> + Send {
+        std::future::ready(self.ticket(caller, ticket))
+    }
 }
 
 impl<E: Execute> Governor<E> for Gate {
@@ -46,5 +63,18 @@ impl<E: Execute> Governor<E> for Gate {
 
     fn refuse(&self, point: Point, principal: Option<Principal>, reason: Reason) -> impl Future<Output = ()> + Send {
         Self::refuse(self, point, principal, reason)
+    }
+
+    fn ticket(&self, caller: &Caller, ticket: &TicketId) -> TicketState {
+        Self::ticket(self, caller, ticket)
+    }
+
+    fn ticket_changed(
+        &self,
+        caller: &Caller,
+        ticket: &TicketId,
+        known: &TicketState,
+    ) -> impl Future<Output = TicketState> + Send {
+        Self::ticket_changed(self, caller, ticket, known)
     }
 }
