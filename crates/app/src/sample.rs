@@ -59,6 +59,7 @@ pub(crate) fn call(tool: &str, step: &str, cause: &str) -> Attempt {
         ticket: None,
         claimed: Claimed { trace: None, step: claim(step), cause: claim(cause) },
         redactions: Bounded::default(),
+        continues: None,
     }
 }
 

@@ -62,8 +62,10 @@ pub(crate) fn line(index: u64, record: &Record) -> String {
 fn attempted(attempt: &Attempt) -> String {
     let reasons: Vec<_> = attempt.reasons.iter().map(|reason| reason.code.as_str()).collect();
     let ticket = attempt.ticket.as_ref().map_or_else(String::new, |ticket| format!(" {ticket}"));
+    let continues =
+        attempt.continues.as_ref().map_or_else(String::new, |continued| format!(" continues {}", continued.intent));
     format!(
-        "{} {} of {} on {}: {} ({}){ticket}",
+        "{} {} of {} on {}: {} ({}){ticket}{continues}",
         attempt.principal.agent,
         attempt.tool,
         attempt.upstream,
@@ -93,6 +95,7 @@ pub(crate) const fn status(status: Status) -> &'static str {
         Status::Failed => "failed",
         Status::NotStarted => "not_started",
         Status::Unknown => "unknown",
+        Status::InputRequired => "input_required",
     }
 }
 
@@ -204,6 +207,10 @@ fn attempt(attempt: &Attempt) -> Value {
         "claimed": {
             "trace": attempt.claimed.trace, "step": attempt.claimed.step, "cause": attempt.claimed.cause,
         },
+        "continues": attempt.continues.as_ref().map(|continued| json!({
+            "intent": continued.intent.0, "input_commitment": continued.input.hash.hex(),
+            "redactions": continued.redactions,
+        })),
         "redactions": attempt.redactions.items, "redactions_total": attempt.redactions.total,
     })
 }

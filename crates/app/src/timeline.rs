@@ -1,6 +1,6 @@
 //! A run as a timeline: its records as a tree, in the order in which they were decided.
 //!
-//! An outcome stands under its intent; consents, repeats, expiry and redemption stand under their proposal; a call whose
+//! An outcome stands under its intent, and a call that goes on with it; consents, repeats, expiry and redemption stand under their proposal; a call whose
 //! caller says that it follows from an earlier step stands under that step. The last is a claim, and is shown as one:
 //! nothing was decided on it. It must not know where records come from or how they are printed.
 
@@ -25,6 +25,8 @@ pub(crate) enum Link {
     Outcome,
     /// It belongs to that proposal's ticket.
     Ticket,
+    /// It goes on with that call.
+    Continues,
     /// Its caller says that it follows from that call.
     Claimed,
 }
@@ -169,6 +171,7 @@ impl Timeline {
                 let under = node.link.map(|link| match link {
                     Link::Outcome => "outcome",
                     Link::Ticket => "ticket",
+                    Link::Continues => "continues",
                     Link::Claimed => "claimed_cause",
                 });
                 fields.insert("under_because".to_owned(), under.into());
@@ -188,12 +191,18 @@ impl Known {
             Body::Consent(consent) => ticket(consent.ticket.as_str()),
             Body::Expired(expired) => ticket(expired.ticket.as_str()),
             Body::Intent(attempt) | Body::Waiting(attempt) => {
-                attempt.ticket.as_ref().and_then(|name| ticket(name.as_str())).or_else(|| self.claimed(attempt))
+                attempt.ticket.as_ref().and_then(|name| ticket(name.as_str())).or_else(|| self.after(attempt))
             }
-            Body::Denial(attempt) => self.claimed(attempt),
-            Body::Proposal(proposal) => self.claimed(&proposal.attempt),
+            Body::Denial(attempt) => self.after(attempt),
+            Body::Proposal(proposal) => self.after(&proposal.attempt),
             _ => None,
         }
+    }
+
+    /// What a call goes on with, or says that it follows from.
+    fn after(&self, attempt: &Attempt) -> Option<(usize, Link)> {
+        let continued = attempt.continues.as_ref().and_then(|continued| self.intents.get(&continued.intent.0));
+        continued.map(|at| (*at, Link::Continues)).or_else(|| self.claimed(attempt))
     }
 
     fn claimed(&self, attempt: &Attempt) -> Option<(usize, Link)> {

@@ -317,5 +317,6 @@ fn attempt(call: u64, leaf: u64) -> Result<Attempt> {
         ticket: None,
         claimed: Claimed::default(),
         redactions: Bounded::default(),
+        continues: None,
     })
 }

@@ -184,6 +184,7 @@ fn call(kernel: &mut Kernel, writing: &mut Writing<'_>, (caller, number): (&Call
         facts: Facts::declared(countersign_model::Effect::Read),
         claimed: Default::default(),
         redacted: None,
+        continues: None,
     };
     let random = |what: &str| Digest::of(what, &[&number.to_be_bytes()]).0;
     let salts = Salts { digest: Salt(random("d")), arguments: Salt(random("a")), nonce: Digest(random("n")) };

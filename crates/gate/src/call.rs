@@ -8,8 +8,9 @@ use std::future::Future;
 use countersign_model::action::Point;
 use countersign_model::id::{TicketId, ToolName, UpstreamId};
 use countersign_model::record::{Claimed, Status};
-use countersign_model::unit::{Rows, TimeMs};
+use countersign_model::unit::{LeafIndex, Rows, TimeMs};
 use countersign_model::{Caller, Digest, Reason};
+use countersign_receipt::Role;
 use countersign_receipt::receipt::Receipt;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,18 @@ pub struct Call {
     pub cancel: CancellationToken,
     /// Where the caller says that the call belongs. Recorded, and never decided on.
     pub claimed: Claimed,
+    /// Which earlier call it goes on with, from state that the point authenticated. The kernel judges whether it may.
+    pub continues: Option<Continuation>,
+    /// The raw JSON of the client's answers to that call's question; empty where there are none. Recorded and committed to,
+    /// and no part of the digest: it is the same action that goes on.
+    pub input: Vec<u8>,
+}
+
+/// An earlier call of the same caller, with the same digest, that was answered with [`Status::InputRequired`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Continuation {
+    /// The leaf of its intent: [`Answer::continuable`] said it.
+    pub intent: LeafIndex,
 }
 
 /// The one thing that a point does after it was allowed: carry the action out.
@@ -106,4 +119,15 @@ pub enum Answer<R> {
         /// Proof of the record; `None` where it could not be written.
         receipt: Option<Receipt>,
     },
+}
+
+impl<R> Answer<R> {
+    /// The intent with which the same call can go on once it has the client's answers; none where it did not ask, or where
+    /// its outcome is not on record: then it cannot go on.
+    #[must_use]
+    pub fn continuable(&self) -> Option<LeafIndex> {
+        let Self::Ran { status: Status::InputRequired, receipt: Some(receipt), .. } = self else { return None };
+        let intent = receipt.proofs.iter().find(|proof| proof.role == Role::Intent)?;
+        Some(LeafIndex(intent.proof.index))
+    }
 }

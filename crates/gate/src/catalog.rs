@@ -17,8 +17,12 @@ use countersign_model::record::{CLAIM_BYTES_MAX, Claimed};
 use countersign_model::{Digest, Reason, ReasonCode};
 
 use crate::call::Call;
+use crate::continuation::{answers, continues};
 use crate::credential::Credential;
 use crate::policies::Evaluate;
+
+/// The place under which patterns of a policy see a client's answers to a question.
+const ANSWERS: &str = "inputResponses";
 
 /// One upstream of the configuration.
 #[derive(Debug)]
@@ -59,6 +63,10 @@ impl DigestKey {
     pub(crate) fn of(token_key: &[u8; 32]) -> Self {
         Self(Digest::of("countersign digest key v1", &[token_key]))
     }
+
+    pub(crate) const fn bytes(&self) -> &[u8; 32] {
+        &self.0.0
+    }
 }
 
 impl Catalog {
@@ -77,6 +85,7 @@ impl Catalog {
         } else {
             Some(json::parse(&call.meta, &self.limits).map_err(|e| unreadable(&e))?)
         };
+        let answers = answers(call, &self.limits)?;
         let binding = declared.tools.get(&call.tool);
         let subject = subject(binding, &arguments, &call.arguments);
         let mut action = Action {
@@ -92,10 +101,14 @@ impl Catalog {
             arguments: json::canonical(&arguments, &call.arguments),
             meta: meta.as_ref().map_or_else(Vec::new, |node| json::canonical(node, &call.meta)),
             redacted: None,
+            continues: continues(call, answers.as_ref(), key),
         };
         self.redact(&mut action, (&arguments, meta.as_ref(), binding), (call, key));
         let spoken = spoken(binding, &arguments);
-        let matched = policy.matched(&format!("{}/{}", call.upstream, call.tool), &texts(&arguments, &spoken));
+        let mut said = texts(&arguments, &spoken);
+        let answered = answers.iter().flat_map(|node| texts(node, &[]));
+        said.extend(answered.map(|(place, text)| (format!("{ANSWERS}.{place}"), text)));
+        let matched = policy.matched(&format!("{}/{}", call.upstream, call.tool), &said);
         action.facts = with_matched(action.facts, &matched);
         Ok(Framed { action, subject })
     }
@@ -112,7 +125,7 @@ impl Catalog {
         if in_arguments.is_none() && in_meta.is_none() {
             return;
         }
-        let digest = sealed_digest(&key.0.0, &action.digest());
+        let digest = sealed_digest(key.bytes(), &action.digest());
         let mut places = Vec::new();
         if let Some(clean) = in_arguments {
             let truth = action.facts.clone();
@@ -151,6 +164,6 @@ pub(crate) fn recordable(reason: &Reason) -> Reason {
     Reason { detail, ..reason.clone() }
 }
 
-fn unreadable(error: &JsonError) -> Reason {
+pub(crate) fn unreadable(error: &JsonError) -> Reason {
     Reason::because(error.reason(), &error.to_string())
 }

@@ -8,6 +8,7 @@ pub mod admin;
 pub mod call;
 pub mod catalog;
 pub mod clock;
+mod continuation;
 pub mod credential;
 mod erase;
 mod identity;
@@ -28,6 +29,7 @@ pub mod ticket;
 pub mod view;
 pub mod witness;
 
+pub use self::continuation::StateKey;
 pub use self::erase::Destroyed;
 pub use self::open::{GateError, Parts};
 pub use self::pipeline::unenforced;

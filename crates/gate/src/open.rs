@@ -15,6 +15,7 @@ use countersign_model::{Body, Record, TimeMs};
 use crate::Gate;
 use crate::catalog::{Catalog, DigestKey};
 use crate::clock::{Clock, Entropy};
+use crate::continuation::StateKey;
 use crate::identity::Identities;
 use crate::kill::{KillFileError, KillSwitch};
 use crate::policies::{Evaluate, Policies, Reload};
@@ -136,6 +137,7 @@ impl Gate {
             catalog: parts.catalog,
             switch: parts.switch,
             digest_key: DigestKey::of(&parts.token_key.to_bytes()),
+            state_key: StateKey::of(&parts.token_key.to_bytes()),
             identities: Identities::new(parts.token_key),
             clock: parts.clock,
             entropy: parts.entropy,

@@ -192,7 +192,10 @@ impl Gate {
 
     /// Reserve, evaluate outside the lock, decide; the record is enqueued under the lock, in the kernel's order.
     async fn decide(&self, call: &Call, action: Action, sealer: &Sealer) -> Result<Decided, Reason> {
-        let salts = self.salts()?;
+        let mut salts = self.salts()?;
+        if let Some(salt) = self.continued_salt(call) {
+            salts.digest = salt;
+        }
         let proposed = Event::Proposed { caller: call.caller.clone(), action: Box::new(action), salts };
         let Step { mut evaluate, mut decision, others, .. } = self.step_sealing(proposed, Some(sealer));
         // What ran out of time was swept by the same step.

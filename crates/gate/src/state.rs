@@ -42,6 +42,7 @@ pub(crate) struct Inner {
     pub(crate) switch: Arc<KillSwitch>,
     pub(crate) identities: Identities,
     pub(crate) digest_key: crate::catalog::DigestKey,
+    pub(crate) state_key: crate::continuation::StateKey,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) evaluation_ms: u64,

@@ -198,8 +198,8 @@ impl Batch<'_> {
         let human = self.word(columns.human.map(HumanId::as_str))?;
         let effect = columns.call.and_then(|call| effect_number(call.facts.effect));
         let sql = "INSERT INTO record (leaf, kind, at, verdict, reason, agent, run, session, upstream, tool, target, \
-                   environment, effect, count, ticket, human) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+                   environment, effect, count, ticket, human, continues) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
         self.transaction.prepare_cached(sql)?.execute(rusqlite::params![
             signed(leaf),
             kind,
@@ -217,6 +217,7 @@ impl Batch<'_> {
             signed(columns.count),
             columns.ticket,
             human,
+            columns.call.and_then(|call| call.continues.as_ref()).map(|continued| signed(continued.intent.0)),
         ])?;
         Ok(())
     }

@@ -48,6 +48,8 @@ pub struct Row {
     pub count: u64,
     /// The human behind a consent or command.
     pub human: Option<String>,
+    /// The intent of the call that it says that it continues.
+    pub continues: Option<u64>,
     /// What became of an allowed call.
     pub ended: Option<Ended>,
 }
@@ -87,7 +89,8 @@ pub(crate) const COLUMNS: &str = "r.leaf, r.at, r.kind, r.verdict, r.reason, \
     (SELECT text FROM word WHERE id = r.session), (SELECT text FROM word WHERE id = r.upstream), \
     (SELECT text FROM word WHERE id = r.tool), (SELECT text FROM word WHERE id = r.target), \
     (SELECT text FROM word WHERE id = r.environment), r.effect, r.ticket, r.count, \
-    (SELECT text FROM word WHERE id = r.human), r.outcome, r.status, r.rows, r.bytes_sent, r.duration_ms, r.cost_microusd";
+    (SELECT text FROM word WHERE id = r.human), r.outcome, r.status, r.rows, r.bytes_sent, r.duration_ms, r.cost_microusd, \
+    r.continues";
 
 /// Reads a row whose columns are [`COLUMNS`].
 pub(crate) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
@@ -120,6 +123,7 @@ pub(crate) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         ticket: row.get(13)?,
         count: unsigned(row.get(14)?),
         human: row.get(15)?,
+        continues: row.get::<_, Option<i64>>(22)?.map(unsigned),
         ended,
         ..Row::default()
     })

@@ -18,7 +18,7 @@ use crate::error::IndexError;
 use crate::scrub::Owed;
 
 /// Changes whenever the tables or their numbers do; an index of another version is made again.
-const VERSION: &str = concat!("2 ", env!("CARGO_PKG_VERSION"));
+const VERSION: &str = concat!("3 ", env!("CARGO_PKG_VERSION"));
 /// How long a writer waits for another one.
 pub(crate) const BUSY: Duration = Duration::from_secs(10);
 
@@ -58,7 +58,8 @@ CREATE TABLE record (
     rows INTEGER,
     bytes_sent INTEGER,
     duration_ms INTEGER,
-    cost_microusd INTEGER
+    cost_microusd INTEGER,
+    continues INTEGER
 );
 CREATE INDEX by_agent ON record (agent) WHERE agent IS NOT NULL;
 CREATE INDEX by_run ON record (run) WHERE run IS NOT NULL;

@@ -130,11 +130,14 @@ pub enum StatusWord {
     Unknown,
     /// It was allowed, and no outcome is in the log: it runs, or the gateway was cut off.
     Open,
+    /// The upstream answered with a question.
+    InputRequired,
 }
 
 impl StatusWord {
     /// Every status.
-    pub const ALL: [Self; 5] = [Self::Done, Self::Failed, Self::NotStarted, Self::Unknown, Self::Open];
+    pub const ALL: [Self; 6] =
+        [Self::Done, Self::Failed, Self::NotStarted, Self::Unknown, Self::Open, Self::InputRequired];
 
     /// The word.
     #[must_use]
@@ -145,6 +148,7 @@ impl StatusWord {
             Self::NotStarted => "not_started",
             Self::Unknown => "unknown",
             Self::Open => "open",
+            Self::InputRequired => "input_required",
         }
     }
 
@@ -156,6 +160,7 @@ impl StatusWord {
             Status::Failed => Self::Failed,
             Status::NotStarted => Self::NotStarted,
             Status::Unknown => Self::Unknown,
+            Status::InputRequired => Self::InputRequired,
         }
     }
 

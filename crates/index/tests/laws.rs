@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_index::{By, CALLS, Ended, Filter, Index, Of, Options, Row, StatusWord, VerdictWord};
 use countersign_model::action::Point;
-use countersign_model::record::{KillScope, Killed, Refused, Status};
+use countersign_model::record::{Continued, KillScope, Killed, Refused, Status};
+use countersign_model::unit::LeafIndex;
 use countersign_model::{Body, Reason, ReasonCode, Record, TimeMs, Verdict};
 use proptest::prelude::*;
 use support::{Log, attempt, fresh, id, principal, with_tables};
@@ -32,6 +33,9 @@ struct Happens {
     number: u64,
 }
 
+const STATUSES: [Status; 5] =
+    [Status::Done, Status::Failed, Status::NotStarted, Status::Unknown, Status::InputRequired];
+
 fn happens() -> impl Strategy<Value = Happens> {
     (0..12_u8, 0..3_usize, 0..4_usize, 0..3_usize, 0..64_usize, 0..5_u64)
         .prop_map(|(what, agent, run, tool, pick, number)| Happens { what, agent, run, tool, pick, number })
@@ -42,11 +46,15 @@ fn log_of(all: &[Happens]) -> Log {
     let (mut open, mut parked): (Vec<u64>, Vec<(u64, String)>) = (Vec::new(), Vec::new());
     for Happens { what, agent, run, tool, pick, number } in all {
         let call = attempt(AGENTS[*agent], RUNS[*run], TOOLS[*tool]);
-        let call = with_tables(call, &TABLES[..pick % 3]);
+        let mut call = with_tables(call, &TABLES[..pick % 3]);
+        if *number == 4 {
+            let (intent, input) = (LeafIndex(*pick as u64), call.arguments);
+            call.continues = Some(Continued { intent, input, redactions: Default::default() });
+        }
         match what {
             0..=3 => open.push(log.allow(call)),
             4 | 5 if !open.is_empty() => {
-                let status = [Status::Done, Status::Failed, Status::NotStarted, Status::Unknown][pick % 4];
+                let status = STATUSES[pick % 5];
                 let intent = open.remove(pick % open.len());
                 log.end(intent, status, (*number > 2).then_some(*number));
             }
@@ -110,6 +118,7 @@ fn row(leaf: u64, record: &Record) -> Row {
         row.run = Some(who.run.to_string());
         row.session = Some(who.session.to_string());
     };
+    row.continues = record.body.attempt().and_then(|call| call.continues.as_ref()).map(|it| it.intent.0);
     match &record.body {
         Body::Refused(refused) => {
             row.verdict = Some("deny");

@@ -6,12 +6,14 @@
 use countersign_model::command::{Deed, Signed};
 use countersign_model::id::RunId;
 use countersign_model::payload::ActionPayload;
-use countersign_model::record::{Attempt, Commanded, Consent, Outcome, Proposal};
+use countersign_model::record::{Attempt, Commanded, Consent, Outcome, Proposal, Status, VaultScope};
 use countersign_model::unit::LeafIndex;
 use countersign_model::{Body, Digest, Principal, Record, TimeMs};
 
+use crate::continuation::Continuable;
 use crate::history::Step;
 use crate::kernel::charge;
+use crate::kill::scope_covers;
 use crate::parked::{Parked, RefusedAs};
 use crate::settings::Settings;
 use crate::state::{Activation, Begin, Human, Lease, Lifetime, Open, State};
@@ -45,7 +47,11 @@ impl State {
             Body::Expired(expired) => {
                 self.drop_parked(&expired.ticket);
             }
-            Body::Killed(killed) => self.kill.apply(killed.scope.clone(), killed.epoch),
+            Body::Killed(killed) => {
+                self.kill.apply(killed.scope.clone(), killed.epoch);
+                // A lift of the kill brings nothing back that was under way.
+                self.continuables.drop_of(|who| scope_covers(&killed.scope, who));
+            }
             Body::Commanded(commanded) => self.apply_command(settings, commanded),
             Body::ClockJump(jump) => {
                 let before = TimeMs(self.now.0.saturating_sub(jump.by_ms));
@@ -53,6 +59,9 @@ impl State {
             }
             Body::Erased(erased) => {
                 self.keep.erasures.remove(&erased.scope);
+                if let VaultScope::Run(run) = &erased.scope {
+                    self.continuables.drop_of(|who| who.run == *run);
+                }
                 for ticket in &erased.tickets {
                     self.drop_parked(ticket);
                 }
@@ -67,11 +76,17 @@ impl State {
 
     fn apply_intent(&mut self, attempt: &Attempt, seen: Seen<'_>) {
         let Attempt { principal, proposed_at, .. } = attempt;
-        self.budgets.hold(attempt.reserved_at, principal, *proposed_at);
+        let continued = attempt.continues.as_ref().and_then(|it| Some((it.intent, self.continuables.take(it.intent)?)));
+        // The call that it goes on with was charged.
+        if attempt.continues.is_none() {
+            self.budgets.hold(attempt.reserved_at, principal, *proposed_at);
+        }
         let is_first = self.pins.apply(attempt);
         let tool = (attempt.upstream.clone(), attempt.tool.clone());
         let pinned = (seen.leaf.is_none() && self.pins.lean(&tool, is_first)).then_some(tool);
-        let open = Open { leaf: seen.leaf.map(|(leaf, _)| leaf), lost: false, pinned };
+        let continued = continued.filter(|_| seen.leaf.is_none());
+        let call = Some(Continuable::of(attempt));
+        let open = Open { leaf: seen.leaf.map(|(leaf, _)| leaf), lost: false, pinned, call, continued };
         self.open.insert(attempt.reserved_at, open);
         if let Some(ticket) = &attempt.ticket {
             self.drop_parked(ticket);
@@ -88,9 +103,15 @@ impl State {
     fn apply_outcome(&mut self, outcome: &Outcome) {
         let Outcome { action, intent, status, charged, .. } = outcome;
         let is_its = self.open.get(action).is_some_and(|open| open.leaf.is_none_or(|leaf| leaf == *intent));
-        if is_its {
-            self.open.remove(action);
-            self.budgets.settle(*action, charge(*status).max(*charged));
+        if !is_its {
+            return;
+        }
+        let Some(open) = self.open.remove(action) else { return };
+        // Of a continuation nothing is held.
+        self.budgets.settle(*action, charge(*status, open.is_continued()).max(*charged));
+        let waits = open.call.filter(|call| *status == Status::InputRequired && !self.kill.covers(&call.principal));
+        if let Some(call) = waits {
+            self.continuables.open(*intent, call, self.now);
         }
     }
 

@@ -5,13 +5,14 @@
 
 use countersign_model::encoding::Bounded;
 use countersign_model::id::TicketId;
-use countersign_model::payload::{ActionPayload, Commitment};
+use countersign_model::payload::{ActionPayload, Commitment, InputPayload};
 use countersign_model::preview::{preview, preview_hash};
 use countersign_model::record::{
-    Attempt, Evaluation, History, Inputs, Proposal, RECORD_VERSION, Standing, WaitReading, Within,
+    Attempt, Continued, Evaluation, History, Inputs, Proposal, RECORD_VERSION, Standing, WaitReading, Within,
 };
 use countersign_model::{Action, Body, Caller, Digest, Facts, Reason, ReasonCode, Record, Seq, Verdict};
 
+use crate::continuation::sameness;
 use crate::event::Salts;
 use crate::judge::{Judgement, judge, policies};
 use crate::kernel::Kernel;
@@ -29,6 +30,12 @@ impl Kernel {
     pub(crate) fn draft(&self, seq: Seq, caller: &Caller, action: Action, salts: &Salts) -> Draft {
         let digest = action.digest();
         let inputs = self.inputs(caller, &action);
+        let input = action.continues.as_ref().map(|continues| InputPayload::of(continues, &salts.arguments));
+        let continues = action.continues.zip(input.as_ref()).map(|(continues, input)| Continued {
+            intent: continues.intent,
+            input: input.commitment(),
+            redactions: continues.redactions,
+        });
         let attempt = Attempt {
             reserved_at: seq,
             proposed_at: self.state.now,
@@ -48,6 +55,7 @@ impl Kernel {
             ticket: None,
             claimed: action.claimed,
             redactions: action.redacted.map_or_else(Bounded::default, |redacted| redacted.places),
+            continues,
         };
         let payload = ActionPayload {
             digest_salt: salts.digest,
@@ -55,6 +63,7 @@ impl Kernel {
             arguments_salt: salts.arguments,
             arguments: action.arguments,
             meta: action.meta,
+            input,
         };
         let mut draft = Draft { attempt, payload, nonce: salts.nonce };
         self.refresh(&mut draft);
@@ -106,6 +115,8 @@ impl Kernel {
     /// between counts.
     fn refresh(&self, draft: &mut Draft) {
         let Draft { attempt, payload, .. } = draft;
+        let goes_on = sameness(attempt, payload);
+        let continues = attempt.continues.as_ref().map(|continued| continued.intent);
         let Attempt { principal, environment, inputs, upstream, tool, manifest, .. } = attempt;
         let state = &self.state;
         let limits = &self.settings.limits;
@@ -121,9 +132,12 @@ impl Kernel {
         standing.pending = Within { count: state.pending_count(None), max: limits.pending_max };
         standing.waits_as = state
             .waiting(&payload.digest)
+            .filter(|parked| parked.goes_on() == goes_on)
             .map(|parked| WaitReading { ticket: parked.ticket.clone(), gates: parked.gates().to_vec() });
         standing.refused_by = state.refused.get(&payload.digest).map(|refusal| refusal.human.clone());
-        standing.grant = state.grant(&payload.digest).map(|grant| grant.reading());
+        let grant = state.grant(&payload.digest).filter(|grant| grant.goes_on() == goes_on);
+        standing.grant = grant.map(|grant| grant.reading());
+        standing.continuation = continues.and_then(|intent| state.continuation(intent));
         inputs.granted = standing.grant.is_some();
     }
 
@@ -218,6 +232,7 @@ fn within_bounds(record: Record) -> Record {
     attempt.inputs.evaluation = None;
     attempt.inputs.standing.waits_as = None;
     attempt.inputs.standing.grant = None;
+    attempt.inputs.standing.continuation = None;
     Record { body: Body::Denial(Box::new(attempt)), ..record }
 }
 
@@ -232,6 +247,7 @@ pub(crate) fn did_not_fit(body: &Body) -> bool {
         && evaluation.is_none()
         && standing.waits_as.is_none()
         && standing.grant.is_none()
+        && standing.continuation.is_none()
 }
 
 const DID_NOT_FIT: &str = "the facts did not fit the record";

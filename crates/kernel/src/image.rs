@@ -18,6 +18,7 @@ use countersign_model::{Body, Digest, Seq, TimeMs};
 use minicbor::{Decode, Encode};
 
 use crate::budget::BudgetsImage;
+use crate::continuation::{Continuable, Continuables};
 use crate::history::{Histories, HistoriesImage};
 use crate::keep::Hold;
 use crate::kernel::Kernel;
@@ -35,10 +36,13 @@ mod tests;
 ///
 /// From version 3 on an image can be all that is left of pruned records. So every later version must go on reading images
 /// of version 3 and after in [`Kernel::restore_base`], also where it refuses them in [`Kernel::restore`].
-pub const IMAGE_VERSION: u32 = 4;
+pub const IMAGE_VERSION: u32 = 5;
 
 /// The first version that knows what agents did before, and when leases began.
 const HISTORIES_SINCE: u32 = 4;
+
+/// The first version that knows calls that wait to be continued.
+const CONTINUATIONS_SINCE: u32 = 5;
 
 /// The oldest version that a pruned log can begin with.
 const BASE_VERSION_MIN: u32 = 3;
@@ -159,6 +163,12 @@ struct Image {
     /// What agents did before; absent before version 4.
     #[n(24)]
     histories: Option<HistoriesImage>,
+    /// What open intents leave behind if they are answered with a question; absent before version 5.
+    #[n(25)]
+    calls: Option<BTreeMap<Seq, Continuable>>,
+    /// Calls that wait to be continued; absent before version 5.
+    #[n(26)]
+    continuables: Option<BTreeMap<LeafIndex, Continuable>>,
 }
 
 #[derive(Encode, Decode)]
@@ -309,8 +319,8 @@ fn fill(
 ) -> Result<Kernel, RestoreError> {
     state.now = image.now;
     state.next = image.next;
-    let open = |leaf| Open { leaf: Some(leaf), lost: false, pinned: None };
-    state.open = image.open.into_iter().map(|(call, leaf)| (call, open(leaf))).collect();
+    (state.open, state.continuables) =
+        calls(image.open, (image.calls, image.continuables), image.version).ok_or(RestoreError::Inconsistent(CALLS))?;
     state.kill = KillState { epoch: image.kill_epoch, scopes: image.killed };
     state.freezes = image.freezes;
     state.humans = image.humans.into_iter().map(|(id, h)| (id, Human { key: h.key, enrolled: h.enrolled })).collect();
@@ -339,6 +349,28 @@ fn fill(
         refuse(&mut state, leaf, refused, read)?;
     }
     Ok(Kernel::of(settings, state))
+}
+
+const CALLS: &str = "calls to continue that its version does not have, or none, or of no open intent";
+
+/// Intents without an outcome and calls that wait, of an image of this version. Of an intent that an older version left
+/// open nothing more is known: it cannot be continued.
+fn calls(
+    open: BTreeMap<Seq, LeafIndex>,
+    image: (Option<BTreeMap<Seq, Continuable>>, Option<BTreeMap<LeafIndex, Continuable>>),
+    version: u32,
+) -> Option<(BTreeMap<Seq, Open>, Continuables)> {
+    let (mut known, waiting) = match (image, version) {
+        ((Some(known), Some(waiting)), CONTINUATIONS_SINCE..) => (known, waiting),
+        ((None, None), ..CONTINUATIONS_SINCE) => Default::default(),
+        _ => return None,
+    };
+    let one = |(seq, leaf): (Seq, LeafIndex)| {
+        let call = known.remove(&seq);
+        (seq, Open { leaf: Some(leaf), lost: false, pinned: None, call, continued: None })
+    };
+    let open = open.into_iter().map(one).collect();
+    known.is_empty().then(|| (open, Continuables::restore(waiting)))
 }
 
 fn image_of(state: &State, settings: &Settings) -> Option<Image> {
@@ -383,6 +415,8 @@ fn image_of(state: &State, settings: &Settings) -> Option<Image> {
         pruned: state.pruned,
         pins: Some(state.pins.known.clone()).filter(|pins| !pins.is_empty()),
         histories: Some(state.histories.image()),
+        calls: Some(state.open.iter().filter_map(|(seq, open)| Some((*seq, open.call.clone()?))).collect()),
+        continuables: Some(state.continuables.image()),
     })
 }
 

@@ -9,6 +9,7 @@ use countersign_model::record::{Accepted, AcceptedBy, Attempt, BUDGETS_MAX, Budg
 use countersign_model::verdict::{GATES_MAX, Gate, OBLIGATIONS_MAX, Verdict};
 use countersign_model::{Reason, ReasonCode, TimeMs};
 
+use crate::continuation::objection;
 use crate::parked::passes;
 
 /// What follows from the inputs.
@@ -104,6 +105,9 @@ pub fn before_policy(attempt: &Attempt, at: TimeMs) -> Option<Reason> {
     if let Some(accepted) = standing.accepted.as_ref().filter(|accepted| accepted.manifest != Some(attempt.manifest)) {
         return Some(changed(accepted));
     }
+    if let Some(why) = objection(attempt, at) {
+        return Some(Reason::because(ReasonCode::ContinuationInvalid, why));
+    }
     if standing.in_flight.count >= standing.in_flight.max {
         let detail = format!("{} calls are in flight", standing.in_flight.count);
         return Some(Reason::because(ReasonCode::Overloaded, &detail));
@@ -112,7 +116,9 @@ pub fn before_policy(attempt: &Attempt, at: TimeMs) -> Option<Reason> {
         let detail = format!("more than {BUDGETS_MAX} budgets apply to this call");
         return Some(Reason::because(ReasonCode::Internal, &detail));
     }
-    inputs.budgets.iter().find(|b| !has_room(b)).map(exhausted)
+    // What goes on was charged when it began: it needs no room of its own, and none may be overdrawn.
+    let wanted = u64::from(attempt.continues.is_none());
+    inputs.budgets.iter().find(|b| !has_room(b, wanted)).map(exhausted)
 }
 
 /// Why the definition of a tool is not the one that may be called.
@@ -129,12 +135,12 @@ fn changed(accepted: &Accepted) -> Reason {
     Reason::because(ReasonCode::ToolChanged, &detail)
 }
 
-/// Whether one more call fits. A sum that does not fit a number does not fit the cap either.
-fn has_room(budget: &BudgetReading) -> bool {
+/// Whether so many more calls fit. A sum that does not fit a number does not fit the cap either.
+fn has_room(budget: &BudgetReading, wanted: u64) -> bool {
     budget
         .spent
         .checked_add(budget.reserved)
-        .and_then(|used| used.checked_add(1))
+        .and_then(|used| used.checked_add(wanted))
         .is_some_and(|with_this| with_this <= budget.cap)
 }
 
@@ -196,6 +202,14 @@ fn at_gates(attempt: &Attempt, evaluation: &Evaluation, at: TimeMs) -> Judgement
             ticket: Some(grant.ticket.clone()),
             verdict: allowed(evaluation),
         };
+    }
+    let begun = standing.continuation.as_ref().and_then(|open| open.consent.as_ref());
+    if let Some(consent) = begun.filter(|consent| covers(consent, gates, at)) {
+        let reason = Reason {
+            detail: Some(format!("ticket {}", consent.ticket)),
+            ..Reason::by_policies(ReasonCode::Continued, policies(gates))
+        };
+        return Judgement::Allow { reason, ticket: None, verdict: allowed(evaluation) };
     }
     if let Some(waiting) = &standing.waits_as {
         return Judgement::Wait { ticket: waiting.ticket.clone(), gates: waiting.gates.clone() };

@@ -133,7 +133,9 @@ impl Kernel {
     pub(crate) fn ask(&mut self, seq: Seq, draft: Draft) {
         let now = self.state.now;
         self.state.note_session(&draft.attempt.principal, draft.attempt.inputs.token_expires);
-        self.state.budgets.hold(seq, &draft.attempt.principal, now);
+        if draft.attempt.continues.is_none() {
+            self.state.budgets.hold(seq, &draft.attempt.principal, now);
+        }
         self.asked.insert(seq, draft);
     }
 
@@ -168,11 +170,15 @@ impl Kernel {
                     if let Some(tool) = open.pinned {
                         self.state.pins.forget(&tool);
                     }
+                    if let Some((intent, call)) = open.continued {
+                        self.state.continuables.give_back(intent, call);
+                    }
                     return;
                 }
                 self.state.histories.settled(call);
                 if let Some(open) = self.state.open.get_mut(&call) {
                     open.lost = true;
+                    open.continued = None;
                     if let Some(tool) = open.pinned.take() {
                         self.state.pins.settle(&tool);
                     }
@@ -180,7 +186,7 @@ impl Kernel {
             }
             Event::Ended { call, status, result, rows, bytes_sent, duration_ms, note, cost_microusd, undo } => {
                 let open = self.state.open.get(&call).filter(|open| !open.lost);
-                let Some(intent) = open.and_then(|open| open.leaf) else {
+                let Some((intent, is_continued)) = open.and_then(|open| Some((open.leaf?, open.is_continued()))) else {
                     return;
                 };
                 let outcome = Outcome {
@@ -192,7 +198,7 @@ impl Kernel {
                     bytes_sent,
                     duration_ms,
                     note: note.map(|note| clipped(&note, NOTE_BYTES_MAX)),
-                    charged: charge(status),
+                    charged: charge(status, is_continued),
                     cost_microusd,
                     undo,
                 };
@@ -206,6 +212,7 @@ impl Kernel {
         self.state.histories.settled(call);
         if let Some(open) = self.state.open.get_mut(&call) {
             open.leaf = Some(leaf);
+            open.continued = None;
             if let Some(tool) = open.pinned.take() {
                 self.state.pins.settle(&tool);
             }
@@ -281,8 +288,8 @@ impl Kernel {
             let seq = self.take_seq();
             self.append(seq, Body::Killed(killed), out);
         }
-        let open: Vec<_> = self.state.open.iter().map(|(call, open)| (*call, open.leaf)).collect();
-        for (action, leaf) in open {
+        let open: Vec<_> = self.state.open.iter().map(|(call, open)| (*call, open.leaf, open.is_continued())).collect();
+        for (action, leaf, is_continued) in open {
             let Some(intent) = leaf else { continue };
             let outcome = Outcome {
                 action,
@@ -293,7 +300,7 @@ impl Kernel {
                 bytes_sent: Bytes(0),
                 duration_ms: 0,
                 note: Some("the gateway ended before the outcome was recorded".to_owned()),
-                charged: charge(Status::Unknown),
+                charged: charge(Status::Unknown, is_continued),
                 cost_microusd: None,
                 undo: None,
             };
@@ -330,11 +337,12 @@ fn question(call: Seq, draft: &Draft) -> Command {
     Command::Evaluate { call, policy: draft.attempt.inputs.policy, request }
 }
 
-/// What an outcome is charged: only what surely did not start is free.
-pub(crate) const fn charge(status: Status) -> u64 {
+/// What an outcome is charged: only what surely did not start is free, and what goes on with a call that was charged.
+pub(crate) const fn charge(status: Status, is_continued: bool) -> u64 {
     match status {
+        _ if is_continued => 0,
         Status::NotStarted => 0,
-        Status::Done | Status::Failed | Status::Unknown => 1,
+        Status::Done | Status::Failed | Status::Unknown | Status::InputRequired => 1,
     }
 }
 

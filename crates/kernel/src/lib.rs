@@ -13,6 +13,7 @@ mod asked;
 mod attempt;
 mod budget;
 mod consent;
+mod continuation;
 mod event;
 mod history;
 pub mod identity;

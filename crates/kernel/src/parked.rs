@@ -12,6 +12,8 @@ use countersign_model::unit::LeafIndex;
 use countersign_model::verdict::Gate;
 use countersign_model::{Action, Digest, TimeMs, Verdict};
 
+use crate::continuation::sameness;
+
 /// A proposal that waits for consent, or that was consented to and waits for its retry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parked {
@@ -65,6 +67,11 @@ impl Parked {
     #[must_use]
     pub fn action(&self) -> Action {
         self.payload.action(&self.proposal.attempt)
+    }
+
+    /// The call that it goes on with, and with which answers.
+    pub(crate) fn goes_on(&self) -> Option<(LeafIndex, Digest)> {
+        sameness(&self.proposal.attempt, &self.payload)
     }
 
     /// What a decision reads of a grant.

@@ -26,7 +26,7 @@ use crate::judge::{Judgement, judge};
 use crate::kernel::{Kernel, charge};
 use crate::policy::{Bundle, EvaluationRequest};
 use crate::settings::Settings;
-use crate::state::Lifetime;
+use crate::state::{Lifetime, Open};
 
 mod stream;
 
@@ -206,6 +206,7 @@ impl<'a> Replay<'a> {
                 arguments_salt: Salt([0; 32]),
                 arguments: Vec::new(),
                 meta: Vec::new(),
+                input: None,
             };
             return Draft { attempt: attempt.clone(), payload: erased, nonce };
         };
@@ -277,11 +278,12 @@ impl<'a> Replay<'a> {
     /// An outcome decides nothing; what it closes and what it charges follow all the same.
     fn outcome(&self, outcome: &Outcome) -> Taken {
         let mut what = Differences::default();
-        match self.kernel.state.open.get(&outcome.action).and_then(|open| open.leaf) {
+        let open = self.kernel.state.open.get(&outcome.action);
+        match open.and_then(|open| open.leaf) {
             Some(intent) => what.compare("intent", &outcome.intent, &intent),
             None => what.0.push(format!("action: no intent of `{}` waits for an outcome", outcome.action)),
         }
-        what.compare("charged", &outcome.charged, &charge(outcome.status));
+        what.compare("charged", &outcome.charged, &charge(outcome.status, open.is_some_and(Open::is_continued)));
         if what.0.is_empty() { Taken::Nothing } else { Taken::Found(Found::Differs { what: what.0 }) }
     }
 

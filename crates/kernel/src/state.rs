@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use countersign_model::id::{
     AgentId, Environment, HumanId, LeaseName, RunId, SessionId, TicketId, ToolName, UpstreamId,
 };
-use countersign_model::record::Started;
+use countersign_model::record::{ContinuationReading, Started};
 use countersign_model::unit::LeafIndex;
 use countersign_model::{Digest, Principal, Seq, TimeMs};
 use minicbor::{Decode, Encode};
 
 use crate::budget::Budgets;
+use crate::continuation::{Continuable, Continuables};
 use crate::history::Histories;
 use crate::keep::Keep;
 use crate::kill::KillState;
@@ -87,6 +88,17 @@ pub(crate) struct Open {
     pub(crate) lost: bool,
     /// The tool whose first definition rests on this intent among others, until it is durable.
     pub(crate) pinned: Option<(UpstreamId, ToolName)>,
+    /// What it leaves behind if it is answered with a question; absent where an older image did not say.
+    pub(crate) call: Option<Continuable>,
+    /// The call that it goes on with, until it is durable.
+    pub(crate) continued: Option<(LeafIndex, Continuable)>,
+}
+
+impl Open {
+    /// Whether it goes on with a call that was charged.
+    pub(crate) fn is_continued(&self) -> bool {
+        self.call.as_ref().is_some_and(Continuable::is_continued)
+    }
 }
 
 /// One process, from its start on.
@@ -135,6 +147,8 @@ pub(crate) struct State {
     /// Definitions of tools that ran.
     pub(crate) pins: Pins,
     pub(crate) histories: Histories,
+    /// Calls that were answered with a question.
+    pub(crate) continuables: Continuables,
 }
 
 impl State {
@@ -171,6 +185,8 @@ impl State {
             self.forget_session(&id);
         }
         let now = self.now;
+        let parked = &self.parked;
+        self.continuables.pass(now, |intent| held(parked, intent));
         self.refused.retain(|_, refusal| refusal.expires > now);
     }
 
@@ -246,6 +262,11 @@ impl State {
         self.parked_as(digest).filter(|parked| !parked.is_granted)
     }
 
+    /// The call at `intent`, where it waits to be continued.
+    pub(crate) fn continuation(&self, intent: LeafIndex) -> Option<ContinuationReading> {
+        self.continuables.reading(intent, held(&self.parked, intent))
+    }
+
     /// The unused grant for an action.
     pub(crate) fn grant(&self, digest: &Digest) -> Option<&Parked> {
         self.parked_as(digest).filter(|parked| parked.is_granted)
@@ -277,4 +298,10 @@ impl State {
         }
         Some(parked)
     }
+}
+
+/// Until when a human is asked whether the call at `intent` goes on, or has consented that it does.
+fn held(parked: &BTreeMap<TicketId, Parked>, intent: LeafIndex) -> Option<TimeMs> {
+    let goes_on = |parked: &&Parked| parked.goes_on().is_some_and(|(of, _)| of == intent);
+    parked.values().filter(goes_on).map(|parked| parked.expires).max()
 }

@@ -3,6 +3,7 @@
 mod accepted;
 mod budgets;
 mod consents;
+mod continuations;
 mod decisions;
 pub(crate) mod fixture;
 mod orders;

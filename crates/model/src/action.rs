@@ -11,7 +11,7 @@ use crate::encoding::Bounded;
 use crate::facts::Facts;
 use crate::id::{AgentId, Digest, Environment, RunId, SessionId, TargetId, TenantId, ToolName, UpstreamId};
 use crate::record::Claimed;
-use crate::unit::TimeMs;
+use crate::unit::{LeafIndex, TimeMs};
 
 /// Who proposes, as derived from the token. Plain data: it proves nothing by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -101,6 +101,27 @@ pub struct Action {
     pub claimed: Claimed,
     /// What was redacted; absent where nothing was.
     pub redacted: Option<Redacted>,
+    /// Which earlier call it continues, with what; not part of the digest, for it is the same action that goes on.
+    pub continues: Option<Continues>,
+}
+
+/// What an action goes on from, and with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Continues {
+    /// The leaf of the intent of the call that was answered with a question.
+    pub intent: LeafIndex,
+    /// The client's answers in canonical form, secrets redacted; empty where there are none.
+    pub input: Vec<u8>,
+    /// [`input_digest`] of the true answers; where these hold secrets, [`sealed_digest`] of it.
+    pub digest: Digest,
+    /// How many secrets were redacted in the answers.
+    pub redactions: u64,
+}
+
+/// The digest of a client's answers in canonical form.
+#[must_use]
+pub fn input_digest(input: &[u8]) -> Digest {
+    Digest::of("countersign input v1", &[input])
 }
 
 /// What is known of an action whose arguments or `_meta` held secrets.

@@ -7,7 +7,7 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::action::{Action, Redacted};
+use crate::action::{Action, Continues, Redacted, input_digest};
 use crate::encoding::{DecodeError, EncodeError, from_canonical, to_canonical};
 use crate::id::Digest;
 use crate::record::Attempt;
@@ -71,6 +71,39 @@ pub struct ActionPayload {
     /// The canonical allow-listed `_meta`, likewise.
     #[cbor(n(4), with = "minicbor::bytes")]
     pub meta: Vec<u8>,
+    /// What the client answers to the question of an earlier call; absent where the call begins one.
+    #[n(5)]
+    pub input: Option<InputPayload>,
+}
+
+/// What a leaf commits to of a client's answers. They are one text here: fields of them are not disclosed one by one.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct InputPayload {
+    /// Salt of the commitment.
+    #[n(0)]
+    pub salt: Salt,
+    /// The digest of the true answers: what makes two of them the same.
+    #[n(1)]
+    pub digest: Digest,
+    /// The canonical answers, with a marker in place of every secret that was found.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub json: Vec<u8>,
+}
+
+impl InputPayload {
+    /// The payload of these answers. Its salt follows from the one of the arguments, as those of fields do.
+    #[must_use]
+    pub fn of(continues: &Continues, arguments_salt: &Salt) -> Self {
+        let salt = Salt(Digest::of("countersign input salt v1", &[&arguments_salt.0]).0);
+        Self { salt, digest: continues.digest, json: continues.input.clone() }
+    }
+
+    /// What the leaf commits to.
+    #[must_use]
+    pub fn commitment(&self) -> Commitment {
+        Commitment::to(&self.salt, &[self.digest.0.as_slice(), &self.json].concat())
+    }
 }
 
 /// What an outcome's leaf commits to. The result itself is kept only where configuration asks for it.
@@ -117,7 +150,21 @@ impl ActionPayload {
     /// Whether this is the payload that `attempt` commits to, in every part.
     #[must_use]
     pub fn opens(&self, attempt: &Attempt) -> bool {
-        self.opens_arguments(attempt) && self.opens_digest(attempt)
+        self.opens_arguments(attempt) && self.opens_digest(attempt) && self.opens_input(attempt)
+    }
+
+    /// Whether the client's answers are those that `attempt` commits to, or there are none on either side. Where secrets
+    /// were redacted in them, their digest cannot be computed from what is left.
+    #[must_use]
+    pub fn opens_input(&self, attempt: &Attempt) -> bool {
+        match (&attempt.continues, &self.input) {
+            (None, None) => true,
+            (Some(continued), Some(input)) => {
+                let is_redacted = continued.redactions > 0;
+                continued.input == input.commitment() && (is_redacted || input.digest == input_digest(&input.json))
+            }
+            _ => false,
+        }
     }
 
     /// Whether arguments and `_meta` are those that `attempt` commits to.
@@ -150,6 +197,12 @@ impl ActionPayload {
             facts: attempt.facts.clone(),
             claimed: attempt.claimed.clone(),
             redacted: (redactions.total > 0).then(|| Redacted { digest: self.digest, places: redactions.clone() }),
+            continues: attempt.continues.as_ref().zip(self.input.as_ref()).map(|(continued, input)| Continues {
+                intent: continued.intent,
+                input: input.json.clone(),
+                digest: input.digest,
+                redactions: continued.redactions,
+            }),
         }
     }
 }

@@ -45,6 +45,14 @@ pub fn preview(action: &Action) -> String {
         let _ =
             writeln!(out, "secrets not shown: {} ({})", places.total, shortened(&visible(&places.items.join(", "))));
     }
+    if let Some(continues) = &action.continues {
+        let input = String::from_utf8_lossy(&continues.input);
+        let _ = writeln!(out, "continues: the call of record {}", continues.intent);
+        let _ = writeln!(out, "answers: {}", shortened(&visible(&input)));
+        if continues.redactions > 0 {
+            let _ = writeln!(out, "secrets not shown in the answers: {}", continues.redactions);
+        }
+    }
     let _ = writeln!(out, "digest: {}", action.digest());
     out
 }

@@ -71,6 +71,8 @@ codes! {
     32 SignerUnavailable "signer_unavailable" "Nobody signs the record at the moment, so nothing runs."
     33 LogContradicted "log_contradicted" "A witness has seen another record than this one, so nothing runs until a human finds out why."
     34 ToolChanged "tool_changed" "The tool is not what a human accepted, so it is denied until somebody looks at what changed."
+    35 ContinuationInvalid "continuation_invalid" "This continues no call of yours that waits for an answer, so it is denied; make the call anew."
+    36 Continued "continued" "A human consented to this action, and this goes on with it."
 }
 
 /// One reason of a verdict.

@@ -18,8 +18,8 @@ use crate::verdict::Verdict;
 mod inputs;
 
 pub use inputs::{
-    Accepted, AcceptedBy, BUDGETS_MAX, BudgetReading, Evaluation, GrantReading, History, Inputs, Recent, Standing,
-    WaitReading, Within,
+    Accepted, AcceptedBy, BUDGETS_MAX, BudgetReading, ContinuationReading, Evaluation, GrantReading, History, Inputs,
+    Recent, Standing, WaitReading, Within,
 };
 
 /// The version of the record format that this build writes.
@@ -185,7 +185,29 @@ pub struct Attempt {
     /// Redactions in what lies in the payload: rule and place, sorted.
     #[n(17)]
     pub redactions: Bounded,
+    /// Which earlier call it says that it continues; absent where it begins one.
+    #[n(18)]
+    pub continues: Option<Continued>,
 }
+
+/// The call that another one says that it continues: one that ran and was answered with a question. Whether it does is
+/// judged.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Continued {
+    /// The leaf of that call's intent.
+    #[n(0)]
+    pub intent: LeafIndex,
+    /// Commitment to what the client answers, and to its digest: [`crate::payload::InputPayload`].
+    #[n(1)]
+    pub input: Commitment,
+    /// How many secrets were redacted in these answers.
+    #[n(2)]
+    pub redactions: u64,
+}
+
+/// How long a call that was answered with a question can be continued, in milliseconds from its outcome.
+pub const CONTINUATION_MS: u64 = 15 * 60_000;
 
 /// Where a caller says that its call belongs: claims that nothing is decided on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -241,6 +263,9 @@ pub enum Status {
     /// Cancelled or lost after bytes went upstream: what happened is not known.
     #[n(3)]
     Unknown,
+    /// The upstream answered with a question: the same call can go on, once, with the client's answers.
+    #[n(4)]
+    InputRequired,
 }
 
 /// What became of an intent.

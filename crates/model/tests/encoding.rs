@@ -10,8 +10,8 @@ use countersign_model::facts::{
 use countersign_model::id::{AgentId, Digest, RunId, SessionId, TenantId, TicketId, ToolName};
 use countersign_model::payload::{Commitment, Salt};
 use countersign_model::record::{
-    Attempt, BUDGETS_MAX, BudgetReading, CLAIM_BYTES_MAX, Claimed, Erased, Evaluation, Expired, History, Inputs,
-    KeyRotated, Proposal, REASONS_MAX, Recent, Snapshot, Standing, VaultScope,
+    Attempt, BUDGETS_MAX, BudgetReading, CLAIM_BYTES_MAX, Claimed, ContinuationReading, Continued, Erased, Evaluation,
+    Expired, History, Inputs, KeyRotated, Proposal, REASONS_MAX, Recent, Snapshot, Standing, VaultScope,
 };
 use countersign_model::unit::{LeafIndex, Seq, TimeMs};
 use countersign_model::verdict::{GATES_MAX, Gate, OBLIGATIONS_MAX, Obligation};
@@ -76,6 +76,11 @@ fn attempt() -> impl Strategy<Value = Attempt> {
             ticket: None,
             claimed: Claimed { step: killed.then(|| tool.clone()), ..Claimed::default() },
             redactions: Bounded::new(killed.then(|| agent.clone())),
+            continues: killed.then(|| Continued {
+                intent: LeafIndex(seq),
+                input: Commitment::to(&Salt(salt), agent.as_bytes()),
+                redactions: spent,
+            }),
         },
     )
 }
@@ -248,6 +253,15 @@ fn the_worst_case_fits() {
     attempt.verdict = Verdict::RequireApproval { gates: vec![gate; GATES_MAX] };
     let claim = || Some("x".repeat(CLAIM_BYTES_MAX));
     attempt.claimed = Claimed { trace: claim(), step: claim(), cause: claim() };
+    // A consent is not among it: the record of a decision that does not fit with one is a denial that does.
+    attempt.inputs.standing.continuation = Some(ContinuationReading {
+        principal: attempt.principal.clone(),
+        digest: attempt.digest,
+        until: TimeMs(u64::MAX),
+        rounds: u64::MAX,
+        consent: None,
+    });
+    attempt.continues = Some(Continued { intent: LeafIndex(u64::MAX), input: attempt.digest, redactions: u64::MAX });
     attempt.redactions = Bounded::new((0..1_000).map(|n| format!("{n}{}", "r".repeat(300))));
     let record = Record { version: 1, seq: Seq(u64::MAX), at: TimeMs(u64::MAX), body: Body::Denial(Box::new(attempt)) };
     let bytes = record.to_leaf().unwrap().len();

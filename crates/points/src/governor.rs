@@ -7,7 +7,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use countersign_gate::call::{Answer, Call, Execute};
-use countersign_gate::{Gate, TicketState};
+use countersign_gate::{Gate, StateKey, TicketState};
 use countersign_model::action::Point;
 use countersign_model::id::{TicketId, ToolName, UpstreamId};
 use countersign_model::{Caller, Digest, Principal, Reason};
@@ -46,6 +46,11 @@ pub trait Governor<E: Execute>: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = TicketState> + Send {
         std::future::ready(self.ticket(caller, ticket))
     }
+
+    /// The key under which this point authenticates state that a client carries; without one no call goes on.
+    fn state_key(&self) -> Option<StateKey> {
+        None
+    }
 }
 
 impl<E: Execute> Governor<E> for Gate {
@@ -76,5 +81,9 @@ impl<E: Execute> Governor<E> for Gate {
         known: &TicketState,
     ) -> impl Future<Output = TicketState> + Send {
         Self::ticket_changed(self, caller, ticket, known)
+    }
+
+    fn state_key(&self) -> Option<StateKey> {
+        Some(Self::state_key(self))
     }
 }

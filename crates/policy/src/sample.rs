@@ -138,6 +138,7 @@ pub(crate) fn attempt(agent: &str, facts: Facts) -> Attempt {
         ticket: None,
         claimed: Claimed::default(),
         redactions: Bounded::default(),
+        continues: None,
     }
 }
 

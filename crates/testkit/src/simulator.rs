@@ -8,11 +8,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_gate::call::Answer;
+use countersign_gate::call::{Answer, Call};
 use countersign_gate::view::Stored;
 use countersign_ledger::verify;
 use countersign_model::id::TicketId;
 use countersign_model::record::{KillScope, Outcome, Status};
+use countersign_model::unit::LeafIndex;
 use countersign_model::{Body, ReasonCode};
 use countersign_receipt::Receipt;
 
@@ -27,6 +28,10 @@ pub enum Step {
     Read,
     /// A call that runs and whose answer is lost.
     Lost,
+    /// A call that is answered with a question.
+    Ask,
+    /// The last one that was goes on with the client's answers; a second time too.
+    GoOn,
     /// A call that is denied.
     Drop,
     /// A call that waits for consent, or redeems it.
@@ -40,11 +45,12 @@ pub enum Step {
 }
 
 /// Stories that together walk every path of one action.
-pub const STORIES: [(&str, &[Step]); 4] = [
+pub const STORIES: [(&str, &[Step]); 5] = [
     ("intent and outcome", &[Step::Read, Step::Lost]),
     ("denial", &[Step::Drop, Step::Read]),
     ("consent", &[Step::Change, Step::Approve, Step::Change, Step::Change]),
     ("kill", &[Step::Kill, Step::Read]),
+    ("continuation", &[Step::Ask, Step::GoOn, Step::GoOn]),
 ];
 
 /// What was told to whom.
@@ -62,6 +68,8 @@ pub struct Trace {
     killed: bool,
     /// What was parked last.
     ticket: Option<TicketId>,
+    /// The last intent that can go on, by what was said.
+    asked: Option<LeafIndex>,
     /// Effects of the upstream.
     effects: Vec<Effect>,
 }
@@ -161,12 +169,22 @@ fn denied_for(answer: &Answer<Vec<u8>>, code: ReasonCode) -> bool {
 
 fn take(world: &World, step: Step, trace: &mut Trace) {
     match step {
-        Step::Read => told(world, READ, trace),
-        Step::Drop => told(world, DROP, trace),
-        Step::Change => told(world, CHANGE, trace),
+        Step::Read => drop(told(world, READ, trace)),
+        Step::Ask => {
+            world.upstream().plays(Script::Ask);
+            trace.asked = told(world, READ, trace).continuable();
+            world.upstream().plays(Script::Answer);
+        }
+        Step::GoOn => {
+            if let Some(intent) = trace.asked {
+                drop(answered(world, world.going_on(READ, intent), READ, trace));
+            }
+        }
+        Step::Drop => drop(told(world, DROP, trace)),
+        Step::Change => drop(told(world, CHANGE, trace)),
         Step::Lost => {
             world.upstream().plays(Script::LoseReply);
-            told(world, READ, trace);
+            drop(told(world, READ, trace));
             world.upstream().plays(Script::Answer);
         }
         Step::Approve => {
@@ -186,16 +204,20 @@ fn take(world: &World, step: Step, trace: &mut Trace) {
             assert_eq!(world.upstream().bytes_written(), written, "{}: (6) a late byte", trace.what);
             world.upstream().plays(Script::Answer);
             trace.killed = true;
-            note(answer, br#"{"steps":100}"#, trace);
+            note(&answer, br#"{"steps":100}"#, trace);
         }
         Step::Tick => world.tick(),
     }
 }
 
 /// Calls, and checks at once that the answer says what happened.
-fn told(world: &World, sql: &str, trace: &mut Trace) {
+fn told(world: &World, sql: &str, trace: &mut Trace) -> Answer<Vec<u8>> {
+    answered(world, world.framed("query", &arguments(sql)), sql, trace)
+}
+
+fn answered(world: &World, call: Call, sql: &str, trace: &mut Trace) -> Answer<Vec<u8>> {
     let before = world.upstream().effects().len();
-    let answer = world.call(sql);
+    let answer = world.wait(world.begin(call)).unwrap();
     let effects = world.upstream().effects().len() - before;
     let said = match &answer {
         Answer::Ran { status, .. } => usize::from(*status != Status::NotStarted),
@@ -204,20 +226,21 @@ fn told(world: &World, sql: &str, trace: &mut Trace) {
     assert_eq!(effects, said, "{}: (3) effects beside the answer {answer:?}", trace.what);
     let is_denied = matches!(answer, Answer::Denied { .. });
     assert!(is_denied || sql != DROP, "{}: (3) {answer:?}", trace.what);
-    note(answer, arguments(sql).as_bytes(), trace);
+    note(&answer, arguments(sql).as_bytes(), trace);
+    answer
 }
 
-fn note(answer: Answer<Vec<u8>>, bytes: &[u8], trace: &mut Trace) {
+fn note(answer: &Answer<Vec<u8>>, bytes: &[u8], trace: &mut Trace) {
     match answer {
         Answer::Ran { receipt, .. } => {
             trace.ran.push(bytes.to_vec());
-            trace.receipts.extend(receipt);
+            trace.receipts.extend(receipt.clone());
         }
         Answer::Parked { ticket, receipt, .. } => {
-            trace.ticket = Some(ticket);
-            trace.receipts.push(receipt);
+            trace.ticket = Some(ticket.clone());
+            trace.receipts.push(receipt.clone());
         }
-        Answer::Denied { receipt, .. } => trace.receipts.extend(receipt),
+        Answer::Denied { receipt, .. } => trace.receipts.extend(receipt.clone()),
     }
 }
 
@@ -234,6 +257,7 @@ fn check_log(next: &World, trace: &Trace, what: &str) {
         assert!(intents >= said, "{what}: (3) {said} calls were said to have run, {intents} intents stand in the log");
     }
     check_grants(&records, what);
+    let going_on = check_continuations(&records, what);
     let closed = outcomes(&records, what);
     let charged: u64 = closed.values().map(|outcome| outcome.charged).sum();
     let budgets = next.refolded().budgets();
@@ -241,7 +265,9 @@ fn check_log(next: &World, trace: &Trace, what: &str) {
         assert!(budget.spent + budget.reserved <= budget.cap, "{what}: (4) {budget:?}");
         assert_eq!((budget.spent, budget.reserved), (charged, 0), "{what}: (4) {budget:?}");
     }
-    assert!(charged >= trace.effects.len() as u64, "{what}: (4) {charged} charged, {} effects", trace.effects.len());
+    // What goes on was charged with the call that it goes on with.
+    let begun = trace.effects.iter().filter(|effect| !going_on.contains(&effect.intent.0)).count() as u64;
+    assert!(charged >= begun, "{what}: (4) {charged} charged, {begun} effects");
     assert_eq!(budgets.len(), usize::from(charged > 0), "{what}: (4) no counter");
     let vkey = countersign_ledger::load_verifier(&store(&next.disk)).unwrap();
     for receipt in &trace.receipts {
@@ -270,6 +296,29 @@ fn check_grants(records: &[Stored], what: &str) {
     }
 }
 
+/// (5) A call goes on once, after its outcome asked, as the same action of the same caller. Gives the intents that go on.
+fn check_continuations(records: &[Stored], what: &str) -> BTreeSet<u64> {
+    let (mut asked, mut going_on) = (BTreeMap::new(), BTreeSet::new());
+    for stored in records {
+        match &stored.record.body {
+            Body::Outcome(outcome) if outcome.status == Status::InputRequired => {
+                let intent = usize::try_from(outcome.intent.0).ok().and_then(|index| records.get(index)).unwrap();
+                let attempt = intent.record.body.attempt().unwrap();
+                asked.insert(outcome.intent, (attempt.principal.clone(), attempt.digest));
+            }
+            Body::Intent(attempt) => {
+                let Some(continued) = &attempt.continues else { continue };
+                let before = asked.remove(&continued.intent);
+                let same = Some((attempt.principal.clone(), attempt.digest));
+                assert_eq!(before, same, "{what}: (5) the intent {} goes on with nothing", stored.index);
+                going_on.insert(stored.index);
+            }
+            _ => {}
+        }
+    }
+    going_on
+}
+
 fn is_intent_of(stored: &Stored, bytes: &[u8]) -> bool {
     let arguments = stored.payload.as_ref().map(|payload| payload.arguments.as_slice());
     matches!(stored.record.body, Body::Intent(_)) && arguments == Some(bytes)
@@ -286,7 +335,9 @@ fn outcomes(records: &[Stored], what: &str) -> BTreeMap<u64, Outcome> {
                 let twice = closed.insert(outcome.intent.0, outcome.clone());
                 assert!(twice.is_none(), "{what}: (7) a second outcome of the intent {}", outcome.intent);
                 let is_late = outcome.intent.0 < started;
-                let is_unknown = (outcome.status, outcome.charged) == (Status::Unknown, 1);
+                let intent = usize::try_from(outcome.intent.0).ok().and_then(|index| records.get(index));
+                let goes_on = intent.and_then(|it| it.record.body.attempt()).is_some_and(|it| it.continues.is_some());
+                let is_unknown = (outcome.status, outcome.charged) == (Status::Unknown, u64::from(!goes_on));
                 assert!(!is_late || is_unknown, "{what}: (7) recovery closed an intent with {outcome:?}");
             }
             _ => {}

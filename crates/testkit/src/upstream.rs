@@ -31,6 +31,8 @@ pub enum Script {
     Fail,
     /// Carries it out and answers with an error that quotes what was asked for.
     Quote,
+    /// Carries it out and answers with a question.
+    Ask,
     /// Carries it out; the answer is lost.
     LoseReply,
     /// Writes half, then waits until it is released or stopped.
@@ -220,12 +222,13 @@ impl Execute for ScriptedCall {
                 sent = sent.saturating_add(transport.write(rest));
                 return ended(Status::Unknown, sent, Some(stop.as_str()));
             }
-            Script::Answer | Script::Fail | Script::Quote | Script::LoseReply | Script::Crash(_) => {}
+            Script::Answer | Script::Fail | Script::Quote | Script::Ask | Script::LoseReply | Script::Crash(_) => {}
         }
         sent = sent.saturating_add(transport.write(rest));
         match script {
             Script::Fail => ended(Status::Failed, sent, Some("the upstream answered with an error")),
             Script::Quote => ended(Status::Failed, sent, Some(&String::from_utf8_lossy(&self.bytes))),
+            Script::Ask => Executed { status: Status::InputRequired, ..done(sent) },
             Script::LoseReply => ended(Status::Unknown, sent, Some("the connection ended before the answer")),
             Script::Crash(disk) => {
                 disk.crash();

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use countersign_effects::binding::{ArgumentKind, Binding, Dialect};
 use countersign_gate::admin::Carried;
-use countersign_gate::call::{Answer, Call};
+use countersign_gate::call::{Answer, Call, Continuation};
 use countersign_gate::catalog::{Catalog, Declared};
 use countersign_gate::kill::{KillAck, KillSwitch};
 use countersign_gate::view::Stored;
@@ -415,7 +415,16 @@ impl World {
             meta: Vec::new(),
             cancel: CancellationToken::new(),
             claimed: Default::default(),
+            continues: None,
+            input: Vec::new(),
         }
+    }
+
+    /// The call of the tool `query` with this SQL, going on with the call at `intent`.
+    #[must_use]
+    pub fn going_on(&self, sql: &str, intent: LeafIndex) -> Call {
+        let input = br#"{"name": {"action": "accept", "content": {"name": "x"}}}"#.to_vec();
+        Call { continues: Some(Continuation { intent }), input, ..self.framed("query", &arguments(sql)) }
     }
 
     /// Begins a call and does not wait for it.

@@ -55,7 +55,8 @@ impl Random {
 
 /// A story, one or two faults somewhere in it, and one state of the disk after it: all from the seed.
 fn seeded_run(simulator: &Simulator, seed: u64) {
-    const STEPS: [Step; 6] = [Step::Read, Step::Lost, Step::Drop, Step::Change, Step::Approve, Step::Tick];
+    const STEPS: [Step; 8] =
+        [Step::Read, Step::Lost, Step::Drop, Step::Change, Step::Approve, Step::Tick, Step::Ask, Step::GoOn];
     const FAULTS: [Fault; 6] =
         [Fault::Error, Fault::ErrorButDone, Fault::Torn, Fault::Full, Fault::Crash, Fault::CrashDuring];
     let mut random = Random(seed);

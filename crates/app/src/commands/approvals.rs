@@ -48,6 +48,9 @@ pub(crate) fn check(waiting: &wire::Waiting) -> Result<Checked> {
     if !payload.opens_arguments(attempt) {
         return Err(broken("the arguments are not those that the leaf commits to"));
     }
+    if !payload.opens_input(attempt) {
+        return Err(broken("the answers are not those that the leaf commits to"));
+    }
     if !payload.opens_digest(attempt) {
         return Err(broken("the digest is not the one that the leaf commits to"));
     }

@@ -96,6 +96,9 @@ fn show(index: u64, context: &Context) -> Result<Exit> {
     {
         fields.insert("arguments".to_owned(), String::from_utf8_lossy(&payload.arguments).into());
         fields.insert("digest".to_owned(), payload.digest.hex().into());
+        if let Some(input) = &payload.input {
+            fields.insert("input".to_owned(), String::from_utf8_lossy(&input.json).into());
+        }
     }
     let text = serde_json::to_string_pretty(&value)?;
     context.out.result(&value, &crate::terminal::visible_lines(&text));

@@ -226,6 +226,6 @@ pub(crate) fn row_value(row: &Row) -> Value {
         "reasons": row.reasons, "agent": row.agent, "run": row.run, "session": row.session, "upstream": row.upstream,
         "tool": row.tool, "target": row.target, "environment": row.environment, "effect": row.effect,
         "tables": row.tables, "hosts": row.hosts, "approvers": row.approvers, "ticket": row.ticket,
-        "count": row.count, "human": row.human, "status": row.status(), "outcome": ended,
+        "count": row.count, "human": row.human, "continues": row.continues, "status": row.status(), "outcome": ended,
     })
 }

@@ -163,6 +163,7 @@ fn status(line: &Line<'_>, attempt: &Attempt) -> (u64, &'static str) {
             Status::Failed => (FAILURE, "failed"),
             Status::NotStarted => (FAILURE, "not_started"),
             Status::Unknown => (UNKNOWN, "unknown"),
+            Status::InputRequired => (OTHER, "input_required"),
         },
     }
 }

@@ -95,7 +95,7 @@ fn error(line: &Line<'_>, attempt: &Attempt) -> Option<&'static str> {
     match (&line.record.body, line.ended) {
         (Body::Denial(_), _) => Some(attempt.reasons.first().map_or("denied", |reason| reason.code.as_str())),
         (_, Some((_, _, outcome))) => match outcome.status {
-            Status::Done => None,
+            Status::Done | Status::InputRequired => None,
             other => Some(crate::show::status(other)),
         },
         _ => None,

@@ -70,6 +70,9 @@ const COLUMNS: [Column; 22] = [
     ("optional int64 bytes_sent", |row| Cell::Number(row.ended.map(|(_, outcome)| outcome.bytes_sent.0))),
     ("optional int64 duration_ms", |row| Cell::Number(row.ended.map(|(_, outcome)| outcome.duration_ms))),
     ("optional int64 cost_microusd", |row| Cell::Number(row.ended.and_then(|(_, outcome)| outcome.cost_microusd))),
+    ("optional int64 continues", |row| {
+        Cell::Number(row.call.and_then(|call| call.continues.as_ref()).map(|continued| continued.intent.0))
+    }),
 ];
 
 fn text(text: Option<&str>) -> Cell {

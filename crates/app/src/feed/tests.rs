@@ -28,6 +28,7 @@ fn ledger(dir: &std::path::Path, records: &[(u64, Record)], word: &str) -> Store
             arguments_salt: Salt([0; 32]),
             arguments: word.as_bytes().to_vec(),
             meta: Vec::new(),
+            input: None,
         };
         let leaf = record.to_leaf().unwrap();
         let payload = record.body.attempt().map(|attempt| {

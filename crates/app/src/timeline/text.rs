@@ -91,6 +91,7 @@ fn described(node: &Node) -> (anstyle::Style, &'static str, String) {
             (Some(ticket), Some(Link::Ticket)) => {
                 (GOOD, "redeemed", format!("{ticket}: the identical call came again and ran"))
             }
+            (_, Some(Link::Continues)) => (GOOD, "goes on", call(attempt)),
             _ => (GOOD, "allow", call(attempt)),
         },
         Body::Denial(attempt) => (BAD, "deny", call(attempt)),
@@ -177,7 +178,7 @@ fn ended(outcome: &Outcome) -> (anstyle::Style, &'static str, String) {
     let note = outcome.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
     let style = match outcome.status {
         countersign_model::record::Status::Done => GOOD,
-        countersign_model::record::Status::NotStarted => WAIT,
+        countersign_model::record::Status::NotStarted | countersign_model::record::Status::InputRequired => WAIT,
         _ => BAD,
     };
     let what = format!("after {} ms{rows}, {} bytes sent{cost}{undo}{note}", outcome.duration_ms, outcome.bytes_sent);

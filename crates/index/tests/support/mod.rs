@@ -66,6 +66,7 @@ pub(crate) fn attempt(agent: &str, run: &str, tool: &str) -> Attempt {
         ticket: None,
         claimed: Claimed::default(),
         redactions: Bounded::default(),
+        continues: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_model::action::Point;
+use countersign_model::action::{Continues, Point, input_digest};
 use countersign_model::command::{Command as Order, Deed, Signed, consent_message};
 use countersign_model::facts::Effect;
 use countersign_model::id::{
@@ -122,6 +122,7 @@ pub(crate) fn action(caller: &Caller, effect: Effect, arguments: &str) -> Action
         facts: Facts::declared(effect),
         claimed: Default::default(),
         redacted: None,
+        continues: None,
     }
 }
 
@@ -200,7 +201,12 @@ impl Rig {
 
     /// Proposes and says either the decision or what policy answers, not yet told.
     pub(crate) fn propose(&mut self, caller: &Caller, action: Action) -> Result<Record, Box<Asked>> {
-        let salts = self.salts();
+        let mut salts = self.salts();
+        // As the gate does: the salt of the call that it goes on with.
+        let before = action.continues.as_ref().and_then(|continues| self.log.get(continues.intent.0 as usize));
+        if let Some(payload) = before.and_then(|leaf| leaf.payload.as_ref()) {
+            salts.digest = payload.digest_salt;
+        }
         let event = Event::Proposed { caller: caller.clone(), action: Box::new(action), salts };
         match self.step(event).pop() {
             Some(Command::Append { record, .. }) => Ok(record),
@@ -231,6 +237,16 @@ impl Rig {
             Ok(record) => record,
             Err(asked) => self.answer(asked.0, asked.1),
         }
+    }
+
+    /// The same action as the one at `leaf`, going on with these answers.
+    pub(crate) fn going_on(&self, leaf: usize, input: &str) -> Action {
+        let before = &self.log[leaf];
+        let action = before.payload.as_ref().unwrap().action(attempt(&before.record));
+        let input = input.as_bytes().to_vec();
+        let digest = input_digest(&input);
+        let continues = Continues { intent: before.leaf, input, digest, redactions: Default::default() };
+        Action { continues: Some(continues), ..action }
     }
 
     pub(crate) fn end(&mut self, call: Seq, status: Status) {

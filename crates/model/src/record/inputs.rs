@@ -4,8 +4,10 @@
 
 use minicbor::{Decode, Encode};
 
+use crate::action::Principal;
 use crate::encoding::Bounded;
 use crate::id::{Digest, HumanId, LeaseName, PolicyId, TicketId};
+use crate::payload::Commitment;
 use crate::unit::TimeMs;
 use crate::verdict::{Gate, Obligation};
 
@@ -140,6 +142,31 @@ pub struct Standing {
     /// Which definition of the tool may be called; absent where any may, and in records of versions that did not ask.
     #[n(10)]
     pub accepted: Option<Accepted>,
+    /// The call that this one says that it continues, while that one waits for it; absent where it says none, and where
+    /// nothing waits there or not any more.
+    #[n(11)]
+    pub continuation: Option<ContinuationReading>,
+}
+
+/// A call that waits to be continued, as a decision read it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ContinuationReading {
+    /// Whose it was.
+    #[n(0)]
+    pub principal: Principal,
+    /// Its commitment to its digest. Who continues it commits under the same salt, so that the two can be compared.
+    #[n(1)]
+    pub digest: Commitment,
+    /// Until when it can be continued.
+    #[n(2)]
+    pub until: TimeMs,
+    /// How many continuations it is away from the call that was charged.
+    #[n(3)]
+    pub rounds: u64,
+    /// The consent under which that call ran, where it needed one.
+    #[n(4)]
+    pub consent: Option<GrantReading>,
 }
 
 /// Which definition of a tool may be called, as a decision read it.

@@ -200,6 +200,11 @@ fn lost(id: &Id, status: Status, note: Option<&str>, receipt: Option<&str>) -> V
         Status::NotStarted => (NOT_STARTED, "not_started", "Not run: nothing was sent to the upstream."),
         Status::Failed => (INTERNAL_ERROR, "failed", "The upstream refused this call."),
         Status::Done => (OUTCOME_UNKNOWN, "done", "Done, but the upstream's answer is lost. Do not repeat it."),
+        Status::InputRequired => (
+            OUTCOME_UNKNOWN,
+            "input_required",
+            "The upstream asks for more, but its question is lost. Make the call anew.",
+        ),
         Status::Unknown => (
             OUTCOME_UNKNOWN,
             "unknown",

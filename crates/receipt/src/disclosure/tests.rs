@@ -28,6 +28,7 @@ fn payload(arguments: &str) -> ActionPayload {
         arguments_salt: Salt([3; 32]),
         arguments: arguments.as_bytes().to_vec(),
         meta: b"{\"k\":1}".to_vec(),
+        input: None,
     }
 }
 
@@ -70,6 +71,7 @@ fn record(payload: &ActionPayload) -> Record {
         ticket: None,
         claimed: Default::default(),
         redactions: Bounded::default(),
+        continues: None,
     };
     Record { version: 1, seq: Seq(2), at: TimeMs(3), body: Body::Intent(Box::new(attempt)) }
 }

@@ -90,7 +90,7 @@ fn cut(text: &str, width: usize) -> String {
 pub(super) fn csv(rows: &[Row]) -> String {
     let mut out =
         "index,time,kind,verdict,reasons,agent,run,session,upstream,tool,target,environment,effect,tables,hosts,\
-                   approvers,ticket,count,human,status,outcome,rows,bytes_sent,duration_ms,cost_microusd\r\n"
+                   approvers,ticket,count,human,status,outcome,rows,bytes_sent,duration_ms,cost_microusd,continues\r\n"
             .to_owned();
     for row in rows {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -123,6 +123,7 @@ pub(super) fn csv(rows: &[Row]) -> String {
             number(ended.map(|ended| ended.bytes_sent)),
             number(ended.map(|ended| ended.duration_ms)),
             number(ended.and_then(|ended| ended.cost_microusd)),
+            number(row.continues),
         ];
         out.push_str(&fields.map(|field| quoted(&field)).join(","));
         out.push_str("\r\n");

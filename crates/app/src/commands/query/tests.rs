@@ -102,10 +102,10 @@ fn csv_is_quoted_and_no_formula() {
     let text = table::csv(&[Row { agent: some("a,\"b\""), ..row() }]);
     let lines: Vec<&str> = text.split("\r\n").collect();
     assert_eq!(lines.len(), 3);
-    assert_eq!(lines[0].split(',').count(), 25);
+    assert_eq!(lines[0].split(',').count(), 26);
     assert!(lines[1].contains("\"a,\"\"b\"\"\""), "{}", lines[1]);
     assert!(lines[1].contains(",'=cmd|'/C calc'!A0,"), "{}", lines[1]);
-    assert!(lines[1].ends_with(",done,13,3,9,4,"), "{}", lines[1]);
+    assert!(lines[1].ends_with(",done,13,3,9,4,,"), "{}", lines[1]);
 }
 
 #[test]

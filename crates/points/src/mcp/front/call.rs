@@ -81,6 +81,8 @@ impl<G: Governor<Executor>> Front<G> {
             meta,
             cancel,
             claimed,
+            continues: None,
+            input: Vec::new(),
         };
         let governor = self.governor.clone();
         let (key, lost) = (id.clone(), id.clone());
