@@ -24,6 +24,7 @@ use countersign_kernel::{BudgetRule, BudgetScope, Retention};
 use countersign_model::Digest;
 use countersign_model::facts::{Effect, LABEL_BYTES_MAX, RUN_LABELS_MAX};
 use countersign_model::id::{AgentId, Environment, TargetId, TenantId, ToolName, UpstreamId};
+use countersign_points::mcp::parked::Approvals;
 use countersign_policy::yaml::Known;
 use countersign_receipt::WitnessKey;
 
@@ -78,6 +79,8 @@ pub(crate) struct Config {
     pub(crate) witnesses: Vec<Witness>,
     /// How long a call that needs a witness waits for one, in milliseconds.
     pub(crate) witness_timeout_ms: u64,
+    /// The page on which humans look at what waits, where clients may be sent to it.
+    pub(crate) approvals: Option<Approvals>,
 }
 
 /// One witness, checked.
@@ -207,6 +210,7 @@ impl Config {
             },
             signer: raw.ledger.signer.map(|signer| checked_signer(&signer, folder)).transpose()?,
             witnesses: checked_witnesses(raw.witnesses)?,
+            approvals: raw.approvals.url.map(|url| Approvals::new(&url)).transpose().context("in `approvals`")?,
             witness_timeout_ms: match raw.witness_timeout {
                 Some(text) => duration_ms(&text).context("in `witness_timeout`")?,
                 None => 10_000,

@@ -112,7 +112,8 @@ async fn serve_gate(
     let front = FrontConfig::new(config.listen)
         .with_hosts(&config.hosts)?
         .with_origins(&config.origins)?
-        .with_meta_allow(&config.meta);
+        .with_meta_allow(&config.meta)
+        .with_approvals(config.approvals.clone());
     let server = Server::new(front, gate.clone(), upstream.clone());
     let listener = server
         .bind()

@@ -32,6 +32,14 @@ pub(super) struct Config {
     #[serde(default)]
     pub(super) witnesses: Vec<Witness>,
     pub(super) witness_timeout: Option<String>,
+    #[serde(default)]
+    pub(super) approvals: Approvals,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Approvals {
+    pub(super) url: Option<String>,
 }
 
 #[derive(Default, Deserialize)]

@@ -38,6 +38,7 @@ fn schemas_name_the_keys_of_the_configuration_and_of_bindings() {
     for (place, text) in [
         ("/properties/ledger", "ledger: {zzzz: 1}"),
         ("/properties/index", "index: {zzzz: 1}"),
+        ("/properties/approvals", "approvals: {zzzz: 1}"),
         ("/$defs/agent", "agents: [{zzzz: 1}]"),
         ("/$defs/budget", "budgets: [{zzzz: 1}]"),
         ("/$defs/retention", "retention: [{zzzz: 1}]"),

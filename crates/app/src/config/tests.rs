@@ -52,6 +52,9 @@ fn accepts_and_refuses() {
     check("sql: sql.sqlite", "sql: sequel", "`sequel` is no kind of argument; use one of plain, sql.sqlite, shell");
     check("version: 1", "version: 1\nindex: {full_text: true}", "ok ");
     check("version: 1", "version: 1\nindex: {fulltext: true}", "fulltext");
+    let approvals = |url: &str| format!("version: 1\napprovals: {{url: '{url}'}}");
+    check("version: 1", &approvals("https://approve.example/t/{ticket}"), "ok ");
+    check("version: 1", &approvals("http://approve.example/t/{ticket}"), "no address of an approval page");
     check("scope: run", "scope: planet", "use run, session, agent or tenant");
     check("window: 1d", "window: 1 day", "is no duration");
     let witness = |entries: &str| format!("tenant: acme\nwitnesses: [{entries}]");

@@ -11,6 +11,8 @@ use countersign_gate::credential::Credential;
 use countersign_model::id::UpstreamId;
 use hyper::Uri;
 
+use super::parked::Approvals;
+
 #[cfg(test)]
 mod tests;
 
@@ -267,6 +269,7 @@ pub struct FrontConfig {
     pub(crate) origins: Vec<String>,
     pub(crate) hosts: Vec<String>,
     pub(crate) meta_allow: Vec<String>,
+    pub(crate) approvals: Option<Approvals>,
     pub(crate) limits: Limits,
 }
 
@@ -274,7 +277,14 @@ impl FrontConfig {
     /// A front that lets in no browser and answers to loopback names only.
     #[must_use]
     pub fn new(listen: SocketAddr) -> Self {
-        Self { listen, origins: Vec::new(), hosts: Vec::new(), meta_allow: Vec::new(), limits: Limits::default() }
+        Self {
+            listen,
+            origins: Vec::new(),
+            hosts: Vec::new(),
+            meta_allow: Vec::new(),
+            approvals: None,
+            limits: Limits::default(),
+        }
     }
 
     /// Lets in browsers' requests from these origins, e.g. `https://console.example:8443`.
@@ -316,6 +326,19 @@ impl FrontConfig {
         self.meta_allow.sort();
         self.meta_allow.dedup();
         self
+    }
+
+    /// The page to which a client that can open pages is sent with what waits.
+    #[must_use]
+    pub fn with_approvals(mut self, approvals: Option<Approvals>) -> Self {
+        self.approvals = approvals;
+        self
+    }
+
+    /// The page on which humans look at what waits.
+    #[must_use]
+    pub const fn approvals(&self) -> Option<&Approvals> {
+        self.approvals.as_ref()
     }
 
     /// The same front under other limits.

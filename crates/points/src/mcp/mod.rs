@@ -21,6 +21,7 @@ pub mod client;
 pub mod config;
 pub mod execute;
 pub mod front;
+pub mod parked;
 pub mod state;
 pub mod undo;
 pub mod wire;
