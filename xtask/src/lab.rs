@@ -3,6 +3,7 @@
 //! What is pinned, and why, stands in `crates/app/tests/lab/README.md`. Everything goes into one folder outside the
 //! sources; nothing is installed for the whole machine except Python's `venv`, Git, Go, SoftHSM and cvc5 where they are missing.
 
+pub(crate) mod conformance;
 mod foreign;
 mod softhsm;
 mod solver;

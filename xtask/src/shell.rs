@@ -5,6 +5,7 @@
 use anyhow::{Context, Result, bail};
 use std::{
     ffi::OsStr,
+    fs::File,
     io::{BufRead, BufReader, Read, Write},
     path::Path,
     process::{Command, Stdio},
@@ -88,6 +89,18 @@ pub(crate) fn echo(command: &mut Command) -> Result<(bool, String)> {
         Err(_) => bail!("the reader of `{shown}` stopped early"),
     }
     Ok((child.wait()?.success(), text))
+}
+
+/// Runs to the end, whatever that is, with both streams in the file `log`.
+///
+/// # Errors
+/// When the program cannot be started or the file cannot be written.
+pub(crate) fn logged(command: &mut Command, log: &Path) -> Result<()> {
+    let shown = show(command);
+    let file = File::create(log).with_context(|| format!("cannot write `{}`", log.display()))?;
+    command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+    command.status().with_context(|| format!("cannot start `{shown}`"))?;
+    Ok(())
 }
 
 fn copy_lines(from: Option<impl Read>, mut to: impl Write) -> Result<String> {

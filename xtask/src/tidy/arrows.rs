@@ -14,7 +14,7 @@ const FENCE: &str = "```arrows";
 const REMEDY: &str = "make the block say what Cargo says, after a review of the new edge";
 
 /// What each crate may name. An edge that is missing here is a decision about the design, not a detail.
-const MAY_NAME: [(&str, &[&str]); 16] = [
+const MAY_NAME: [(&str, &[&str]); 17] = [
     ("model", &[]),
     ("effects", &["model"]),
     ("kernel", &["model"]),
@@ -39,11 +39,12 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
         "bench",
         &["app", "console", "effects", "gate", "index", "kernel", "ledger", "model", "points", "receipt", "testkit"],
     ),
+    ("fixture", &[]),
     ("xtask", &[]),
 ];
 
 /// Who may depend on `anyhow`: libraries name their errors.
-const ANYHOW: [&str; 3] = ["app", "bench", "xtask"];
+const ANYHOW: [&str; 4] = ["app", "bench", "fixture", "xtask"];
 
 pub(super) fn check(tree: &Tree, workspace: &Workspace) -> Vec<Violation> {
     let mut found = told(tree, workspace);

@@ -1,0 +1,143 @@
+//! `cargo xtask conformance`: the official suite against the fixture, directly and through the gateway, side by side.
+//!
+//! Both arms go through the same door, which adds the gateway's token in one of them and nothing in the other. What is
+//! compared is what the suite itself says of each scenario. The scenarios of clients run the other way round: the suite
+//! is the server, and the fixture's client reaches it directly or through the gateway. Not run are the suite's scenarios
+//! of authorization: a gateway is a resource server of its own and passes no client's authorization on.
+
+mod clients;
+mod gateway;
+mod processes;
+mod recorded;
+mod results;
+mod servers;
+mod table;
+
+use crate::{
+    lab::conformance::{self as lab, Suite},
+    shell,
+    workspace::Workspace,
+};
+use anyhow::{Context, Result};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use gateway::Installation;
+use table::{Tables, Verdict};
+
+/// The word that has this program be the client of a scenario, as the suite starts it.
+pub(crate) const CLIENT: &str = "conformance-client";
+
+const REVISIONS: [&str; 2] = ["2025-11-25", "2026-07-28"];
+
+/// What decides how it ends, and what it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Aim {
+    /// The gateway's table is the direct one.
+    Equal,
+    /// The gateway's table is the recorded one.
+    Recorded,
+    /// The recorded table becomes what it is now.
+    Record,
+}
+
+/// Which of the two ways a scenario goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arm {
+    Direct,
+    Gateway,
+}
+
+/// All that a run needs to find.
+struct Run {
+    suite: Suite,
+    fixture: PathBuf,
+    installation: Installation,
+    /// Below the build's folder; made anew for each run, and kept for who wants to know why something failed.
+    folder: PathBuf,
+}
+
+/// Builds, installs, runs, compares and prints; true if the aim is reached.
+pub(crate) fn command(aim: Aim, json: bool) -> Result<bool> {
+    let root = Workspace::root()?;
+    for package in ["countersign-app", "countersign-fixture"] {
+        shell::run(shell::cargo(&root).args(["build", "--bins", "-p", package]))?;
+    }
+    built(&root, aim, json)
+}
+
+/// As [`command`], with the programs that are there already.
+pub(crate) fn built(root: &Path, aim: Aim, json: bool) -> Result<bool> {
+    let start = Instant::now();
+    let target = Workspace::read(root)?.target;
+    let run = Run::prepare(root, &target)?;
+    let tables = run.all()?;
+    let verdict = match aim {
+        Aim::Equal => tables.verdict(),
+        Aim::Recorded => recorded::compare(root, &tables)?,
+        Aim::Record => recorded::write(root, &tables)?,
+    };
+    print(&run, &tables, &verdict, json)?;
+    if !json {
+        println!("{:.0} s; what the suite wrote: {}", start.elapsed().as_secs_f64(), run.folder.display());
+    }
+    Ok(verdict.holds())
+}
+
+impl Run {
+    fn prepare(root: &Path, target: &Path) -> Result<Self> {
+        let suite = lab::ensure(root)?;
+        let folder = target.join("conformance");
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("cannot remove `{}`", folder.display()))?;
+        }
+        fs::create_dir_all(&folder)?;
+        let programs = target.join("debug");
+        let installation = Installation::make(&programs.join("countersign"), &folder.join("template"))?;
+        Ok(Self { suite, fixture: programs.join("countersign-fixture"), installation, folder })
+    }
+
+    fn all(&self) -> Result<Tables> {
+        let mut tables = Tables::default();
+        for arm in [Arm::Direct, Arm::Gateway] {
+            for (revision, table) in self.servers(arm)? {
+                tables.put("server", revision, arm, table);
+            }
+            for revision in REVISIONS {
+                tables.put("client", revision, arm, self.clients(arm, revision)?);
+            }
+        }
+        Ok(tables)
+    }
+}
+
+impl Arm {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+fn print(run: &Run, tables: &Tables, verdict: &Verdict, json: bool) -> Result<()> {
+    if json {
+        let shown = serde_json::json!({
+            "suite": run.suite.version, "tables": tables.json(), "holds": verdict.holds(), "differs": verdict.differences,
+        });
+        println!("{}", serde_json::to_string(&shown)?);
+        return Ok(());
+    }
+    print!("{tables}");
+    println!("\nsuite {}", run.suite.version);
+    for difference in &verdict.differences {
+        println!("  {difference}");
+    }
+    println!("{}", verdict.sentence());
+    Ok(())
+}
+
+pub(crate) use clients::play;
