@@ -12,6 +12,8 @@ mod recorded;
 mod results;
 mod servers;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     lab::conformance::{self as lab, Suite},

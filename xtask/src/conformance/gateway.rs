@@ -29,12 +29,17 @@ pub(super) struct Installation {
     folder: PathBuf,
     /// Where its upstream is expected, on loopback, under `/mcp`.
     pub(super) upstream: u16,
+    /// Where the suite connects, on loopback: the one origin that the gateway lets in, as an operator would list it.
+    pub(super) front: u16,
 }
 
 impl Installation {
     /// Makes it in `folder`.
     pub(super) fn make(program: &Path, folder: &Path) -> Result<Self> {
-        let made = Self { program: program.to_owned(), folder: folder.to_owned(), upstream: free_port()? };
+        // Held until the other is chosen, so that the two differ.
+        let held = std::net::TcpListener::bind(("127.0.0.1", free_port()?))?;
+        let (upstream, front) = (held.local_addr()?.port(), free_port()?);
+        let made = Self { program: program.to_owned(), folder: folder.to_owned(), upstream, front };
         let root = folder.to_str().context("the build's folder is not UTF-8")?;
         made.at_terminal(&["init", root, "--agent", AGENT], 2)?;
         let config = folder.join("countersign.yaml");
@@ -48,10 +53,11 @@ impl Installation {
 
     fn configuration(&self, origin: &str) -> String {
         format!(
-            "version: 1\ntenant: default\n{origin}\nlisten: 127.0.0.1:0\npolicy: [policy.cedar]\n\
+            "version: 1\ntenant: default\n{origin}\nlisten: 127.0.0.1:0\norigins: [\"http://127.0.0.1:{}\"]\npolicy: [policy.cedar]\n\
              agents:\n  - {{ id: {AGENT}, groups: [agents] }}\n\
              upstreams:\n  - id: suite\n    target: suite\n    environment: production\n    \
              url: http://127.0.0.1:{}/mcp\n    tools: {}\nbudgets: []\n",
+            self.front,
             self.upstream,
             TOOLS.replace('\n', " "),
         )

@@ -57,7 +57,11 @@ pub(super) fn parts(url: &str) -> Result<(&str, &str)> {
     })
 }
 
-/// A port that nobody has now.
+/// A port that nobody has now, and that nobody is given: those that the system hands out begin at 32,768, and one of them
+/// could be somebody's by the time it is used.
 pub(super) fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    let start = u16::try_from(std::process::id() % 10_000)?;
+    let mut candidates = (0..u16::MAX).map(|step| 20_000 + start.wrapping_add(step) % 10_000).take(10_000);
+    let free = candidates.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.context("no port from 20000 to 29999 is free")
 }

@@ -6,7 +6,7 @@
 use super::{Arm, REVISIONS, Run, processes, results, table::Table};
 use crate::shell;
 use anyhow::{Context, Result};
-use std::process::Command;
+use std::{fs, process::Command};
 
 impl Run {
     /// The tables of both revisions.
@@ -15,12 +15,12 @@ impl Run {
         let (address, _) = processes::parts(&server.url)?;
         match arm {
             Arm::Direct => {
-                let door = processes::door(&self.fixture, address, 0, None)?;
+                let door = processes::door(&self.fixture, address, self.installation.front, None)?;
                 self.ask(arm, &door.url)
             }
             Arm::Gateway => self.installation.up(&self.folder.join("gateway-servers"), |url, token| {
                 let (address, _) = processes::parts(url)?;
-                let door = processes::door(&self.fixture, address, 0, Some(token))?;
+                let door = processes::door(&self.fixture, address, self.installation.front, Some(token))?;
                 self.ask(arm, &door.url)
             }),
         }
@@ -35,8 +35,12 @@ impl Run {
             let log = self.folder.join(format!("{}-server-{revision}.log", arm.name()));
             // It ends with 1 where a scenario fails, and that is for the table to say.
             shell::logged(&mut suite, &log)?;
-            let table = results::read(&folder, "server-").with_context(|| format!("see `{}`", log.display()))?;
-            Ok((revision, table))
+            let read = || {
+                let mut table = results::read(&folder, "server-")?;
+                results::complete(&mut table, &fs::read_to_string(&log)?)?;
+                Ok::<_, anyhow::Error>(table)
+            };
+            Ok((revision, read().with_context(|| format!("see `{}`", log.display()))?))
         };
         REVISIONS.into_iter().map(one).collect()
     }

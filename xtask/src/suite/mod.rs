@@ -8,7 +8,7 @@ mod counts;
 mod tests;
 
 use self::counts::{Counts, Runner};
-use crate::{lab, shell, tidy, workspace::Workspace};
+use crate::{conformance, lab, shell, tidy, workspace::Workspace};
 use anyhow::{Result, bail};
 use std::{
     path::PathBuf,
@@ -59,6 +59,10 @@ pub(crate) fn test(extent: Extent) -> Result<bool> {
     }
     suite.step("tidy", |_| held(tidy::command()?));
     suite.step("tests", Suite::tests);
+    if full && suite.lab.is_some() {
+        // The programs are those that the tests have just built and run.
+        suite.step("conformance", |suite| held(conformance::built(&suite.root, conformance::Aim::Recorded, false)?));
+    }
     if full {
         suite.step("doc tests", |suite| {
             suite.counted(Runner::Cargo, &["test", "--doc", "--workspace", FEATURES, "--no-fail-fast"])

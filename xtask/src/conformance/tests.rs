@@ -1,0 +1,99 @@
+//! What is read of the suite's results, when two tables are the same, and when they are as recorded.
+
+use super::{
+    Arm,
+    recorded::{FILE, PAGE, lines, today, told, verdict},
+    results,
+    table::{Scenario, Table, Tables},
+};
+use crate::workspace::Workspace;
+use serde_json::json;
+
+fn scenario(checks: &[(&str, &str)]) -> Scenario {
+    let list: Vec<_> = checks.iter().map(|(id, status)| json!({ "id": id, "status": status })).collect();
+    results::scenario(&json!(list).to_string()).unwrap()
+}
+
+fn table(name: &str, checks: &[(&str, &str)]) -> Table {
+    let mut table = Table::default();
+    table.put(name, scenario(checks));
+    table
+}
+
+fn tables(role: &'static str, direct: &[(&str, &str)], gateway: &[(&str, &str)]) -> Tables {
+    let mut tables = Tables::default();
+    tables.put(role, "2026-07-28", Arm::Direct, table("ping", direct));
+    tables.put(role, "2026-07-28", Arm::Gateway, table("ping", gateway));
+    tables
+}
+
+#[test]
+fn checks_are_counted_as_the_suite_counts_them() {
+    let one = scenario(&[("a", "SUCCESS"), ("a", "FAILURE"), ("b", "WARNING"), ("c", "SKIPPED"), ("d", "INFO")]);
+    assert_eq!((one.passed, one.failed), (1, 1));
+    assert_eq!(one.failing().into_iter().collect::<Vec<_>>(), ["a"]);
+    assert!(results::scenario(r#"[{"id":"a","status":"PERHAPS"}]"#).is_err());
+    assert!(results::scenario(r#"[{"status":"SUCCESS"}]"#).is_err());
+}
+
+#[test]
+fn what_broke_off_is_one_failure_and_the_sum_is_the_suites_own() {
+    let log = "\n=== SUMMARY ===\n✓ ping: 2 passed, 0 failed\n✗ gone: 0 passed, 1 failed\n\nTotal: 2 passed, 1 failed\n\n  ✗ gone (x)";
+    let mut read = table("ping", &[("a", "SUCCESS"), ("b", "SUCCESS")]);
+    results::complete(&mut read, log).unwrap();
+    assert_eq!(read.sum(), (2, 1));
+    let mut short = table("ping", &[("a", "SUCCESS")]);
+    let error = results::complete(&mut short, log).unwrap_err().to_string();
+    assert!(error.contains("Total: 1 passed, 1 failed"), "{error}");
+    assert!(results::complete(&mut short, "nothing").is_err());
+}
+
+#[test]
+fn two_tables_are_the_same_only_if_every_check_is() {
+    let check = |role, direct: &[_], gateway: &[_], same| {
+        let verdict = tables(role, direct, gateway).verdict();
+        assert_eq!(verdict.holds(), same, "{role}: {direct:?} {gateway:?}: {:?}", verdict.differences);
+    };
+    let good = [("a", "SUCCESS"), ("b", "FAILURE")];
+    check("server", &good, &good, true);
+    check("server", &good, &[("a", "FAILURE"), ("b", "SUCCESS")], false);
+    check("server", &good, &[("a", "SUCCESS"), ("b", "WARNING")], false);
+    check("server", &[("a", "SUCCESS")], &[("a", "SUCCESS"), ("a", "SUCCESS")], false);
+    check("client", &[("a", "SUCCESS")], &[("a", "SUCCESS"), ("a", "SUCCESS")], true);
+    check("client", &[("a", "SUCCESS")], &[("a", "SUCCESS"), ("a", "FAILURE")], false);
+    check("server", &good, &[], false);
+    let mut half = Tables::default();
+    half.put("server", "2026-07-28", Arm::Direct, table("ping", &good));
+    assert!(!half.verdict().holds(), "an arm that did not run is no equal one");
+}
+
+#[test]
+fn what_gets_worse_or_better_is_named() {
+    let before = today(&tables("server", &[("a", "SUCCESS"), ("b", "SUCCESS")], &[("a", "SUCCESS"), ("b", "FAILURE")]));
+    let written = lines(&before, 0).unwrap();
+    let again: serde_json::Value = serde_json::from_str(&written).unwrap();
+    assert!(verdict(&again, &before).holds(), "{written}");
+    assert!(
+        written.contains("\n        \"ping\": {\"direct\":\"2/0\",\"failing\":[\"b\"],\"gateway\":\"1/1\"}\n"),
+        "{written}"
+    );
+    for now in [
+        [("a", "SUCCESS"), ("b", "SUCCESS")],
+        [("a", "FAILURE"), ("b", "FAILURE")],
+        [("a", "FAILURE"), ("b", "SUCCESS")],
+    ] {
+        let now = today(&tables("server", &[("a", "SUCCESS"), ("b", "SUCCESS")], &now));
+        let found = verdict(&before, &now);
+        assert!(!found.holds());
+        assert!(found.differences.iter().all(|line| line.starts_with("server 2026-07-28 ")), "{:?}", found.differences);
+    }
+}
+
+#[test]
+fn the_page_tells_the_recorded_sums() {
+    let root = Workspace::root().unwrap();
+    let recorded = std::fs::read_to_string(root.join(FILE)).unwrap();
+    let page = std::fs::read_to_string(root.join(PAGE)).unwrap();
+    let right = told(&page, &serde_json::from_str(&recorded).unwrap()).unwrap();
+    assert_eq!(page, right, "run `cargo xtask conformance --record`");
+}
