@@ -24,9 +24,10 @@ usage: cargo xtask <command>
   tidy                    the house rules alone
   lab                     installs the pinned MCP servers and clients that tests run against, and prints where
   audit [--fuzz SECONDS]  bans, licences and sources of the dependencies; lists fuzz targets, or runs each for SECONDS
-  conformance [--recorded | --record] [--json]
+  conformance [--json] [--recorded | --record | [--stdio] [SCENARIO…]]
                           the official suite against the fixture, directly and through the gateway, side by side; ends
-                          with 1 where the two differ, or with --recorded where they are not as recorded
+                          with 1 where the two differ, or with --recorded where they are not as recorded;
+                          --stdio has the gateway start the fixture as a child process
   wasm                    builds the offline verifier for browsers and its page, and compares its verdicts with this machine's
   audit --ledger          10,000 flipped bits and 10,000 seeded runs of the simulator: the ledger's long tests
   audit --policy          a million random questions: the index, all policies together and a reference evaluator agree
@@ -53,8 +54,8 @@ fn main() -> ExitCode {
                 return misuse(&format!("`--fuzz {seconds}`: not a whole number of seconds"));
             }
         },
-        ["conformance", rest @ ..] => match aim(rest) {
-            Some((aim, json)) => conformance::command(aim, json),
+        ["conformance", rest @ ..] => match conformance::Options::read(rest) {
+            Some(options) => conformance::command(options),
             None => return misuse(&format!("`conformance {}`: no such way to run it", rest.join(" "))),
         },
         [conformance::CLIENT, url] => conformance::play(url),
@@ -75,19 +76,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn aim(words: &[&str]) -> Option<(conformance::Aim, bool)> {
-    let mut chosen = (conformance::Aim::Equal, false);
-    for word in words {
-        match *word {
-            "--recorded" => chosen.0 = conformance::Aim::Recorded,
-            "--record" => chosen.0 = conformance::Aim::Record,
-            "--json" => chosen.1 = true,
-            _ => return None,
-        }
-    }
-    Some(chosen)
 }
 
 fn misuse(complaint: &str) -> ExitCode {

@@ -34,8 +34,8 @@ pub(super) struct Installation {
 }
 
 impl Installation {
-    /// Makes it in `folder`.
-    pub(super) fn make(program: &Path, folder: &Path) -> Result<Self> {
+    /// Makes it in `folder`; the fixture as a `child` replaces the upstream at a port.
+    pub(super) fn make(program: &Path, folder: &Path, child: Option<&Path>) -> Result<Self> {
         // Held until the other is chosen, so that the two differ.
         let held = std::net::TcpListener::bind(("127.0.0.1", free_port()?))?;
         let (upstream, front) = (held.local_addr()?.port(), free_port()?);
@@ -45,22 +45,28 @@ impl Installation {
         let config = folder.join("countersign.yaml");
         let written = fs::read_to_string(&config).context("`init` wrote no configuration")?;
         let origin = written.lines().find(|line| line.starts_with("origin: ")).context("there is no origin")?;
-        fs::write(&config, made.configuration(origin))?;
+        fs::write(&config, made.configuration(origin, child)?)?;
         fs::write(folder.join("policy.cedar"), POLICY)?;
         made.activate(&config)?;
         Ok(made)
     }
 
-    fn configuration(&self, origin: &str) -> String {
-        format!(
+    fn configuration(&self, origin: &str, child: Option<&Path>) -> Result<String> {
+        let upstream = match child {
+            Some(fixture) => {
+                let words = [fixture.to_str().context("the build's folder is not UTF-8")?, "server", "--stdio"];
+                format!("command: {}", serde_json::to_string(&words)?)
+            }
+            None => format!("url: http://127.0.0.1:{}/mcp", self.upstream),
+        };
+        Ok(format!(
             "version: 1\ntenant: default\n{origin}\nlisten: 127.0.0.1:0\norigins: [\"http://127.0.0.1:{}\"]\npolicy: [policy.cedar]\n\
              agents:\n  - {{ id: {AGENT}, groups: [agents] }}\n\
              upstreams:\n  - id: suite\n    target: suite\n    environment: production\n    \
-             url: http://127.0.0.1:{}/mcp\n    tools: {}\nbudgets: []\n",
+             {upstream}\n    tools: {}\nbudgets: []\n",
             self.front,
-            self.upstream,
             TOOLS.replace('\n', " "),
-        )
+        ))
     }
 
     /// The human accepts it, and what it makes wider than the template of `init`.

@@ -29,19 +29,62 @@ impl Run {
     fn ask(&self, arm: Arm, url: &str) -> Result<Vec<(&'static str, Table)>> {
         let one = |revision| {
             eprintln!("conformance: servers, {revision}, {}", arm.name());
-            let folder = self.folder.join(format!("{}-server-{revision}", arm.name()));
-            let mut suite = Command::new(&self.suite.node);
-            suite.arg(&self.suite.script).args(["server", "--url", url, "--requirements", revision, "-o"]).arg(&folder);
-            let log = self.folder.join(format!("{}-server-{revision}.log", arm.name()));
-            // It ends with 1 where a scenario fails, and that is for the table to say.
-            shell::logged(&mut suite, &log)?;
-            let read = || {
-                let mut table = results::read(&folder, "server-")?;
-                results::complete(&mut table, &fs::read_to_string(&log)?)?;
-                Ok::<_, anyhow::Error>(table)
+            let name = format!("{}-server-{revision}", arm.name());
+            let table = match self.options.only.is_empty() {
+                true => self.ask_all(&name, url, revision)?,
+                false => self.ask_some(&name, url, revision)?,
             };
-            Ok((revision, read().with_context(|| format!("see `{}`", log.display()))?))
+            Ok((revision, table))
         };
         REVISIONS.into_iter().map(one).collect()
     }
+
+    /// What the revision's list names.
+    fn ask_all(&self, name: &str, url: &str, revision: &str) -> Result<Table> {
+        let mut table = Table::default();
+        let log = self.run(name, &["server", "--url", url, "--requirements", revision], &mut table)?;
+        results::complete(&mut table, &log)
+            .with_context(|| format!("see `{name}.log` in `{}`", self.folder.display()))?;
+        Ok(table)
+    }
+
+    /// What of it was asked for.
+    fn ask_some(&self, name: &str, url: &str, revision: &str) -> Result<Table> {
+        let mut table = Table::default();
+        let list = ["list", "--server", "--requirements", revision];
+        let list = shell::capture(Command::new(&self.suite.node).arg(&self.suite.script).args(list))?;
+        for scenario in listed(&list).filter(|scenario| self.options.wants(scenario)) {
+            let args = ["server", "--url", url, "--scenario", scenario, "--spec-version", revision, "--force"];
+            self.run(&format!("{name}-{scenario}"), &args, &mut table)?;
+            results::broken_off(&mut table, scenario)?;
+        }
+        Ok(table)
+    }
+
+    /// Runs the suite and reads what it wrote; returns what it printed. It ends with 1 where a scenario fails, and that is
+    /// for the table to say.
+    fn run(&self, name: &str, args: &[&str], table: &mut Table) -> Result<String> {
+        let (folder, log) = (self.folder.join(name), self.folder.join(format!("{name}.log")));
+        let mut suite = Command::new(&self.suite.node);
+        suite.arg(&self.suite.script).args(args).arg("-o").arg(&folder);
+        shell::logged(&mut suite, &log)?;
+        if folder.is_dir() {
+            table.append(results::read(&folder, "server-")?);
+        }
+        fs::read_to_string(&log).with_context(|| format!("cannot read `{}`", log.display()))
+    }
+}
+
+/// The servers' scenarios in what the suite lists: headings tell whose scenarios follow, and where both follow, brackets do.
+pub(super) fn listed(text: &str) -> impl Iterator<Item = &str> {
+    let mut are_servers = true;
+    text.lines().filter_map(move |line| {
+        let Some(name) = line.trim_start().strip_prefix("- ") else {
+            if !line.trim().is_empty() {
+                are_servers = !line.starts_with("Client scenarios");
+            }
+            return None;
+        };
+        (are_servers && !name.ends_with("[client]")).then(|| name.trim_end_matches(" [server]"))
+    })
 }

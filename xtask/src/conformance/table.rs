@@ -112,14 +112,21 @@ impl Pair {
 pub(super) struct Tables(BTreeMap<(&'static str, String), Pair>);
 
 impl Tables {
-    /// Puts one in; `role` is `server` or `client`.
+    /// Puts one in, if anything was run; `role` is `server` or `client`.
     pub(super) fn put(&mut self, role: &'static str, revision: &str, arm: Arm, table: Table) {
+        if table.is_empty() {
+            return;
+        }
         let pair = self.0.entry((role, revision.to_owned())).or_default();
         pair.counted = role == "server";
         match arm {
             Arm::Direct => pair.direct = table,
             Arm::Gateway => pair.gateway = table,
         }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Role, revision and both arms.

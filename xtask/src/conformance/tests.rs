@@ -1,9 +1,9 @@
 //! What is read of the suite's results, when two tables are the same, and when they are as recorded.
 
 use super::{
-    Arm,
+    Aim, Arm, Options,
     recorded::{FILE, PAGE, lines, today, told, verdict},
-    results,
+    results, servers,
     table::{Scenario, Table, Tables},
 };
 use crate::workspace::Workspace;
@@ -96,4 +96,21 @@ fn the_page_tells_the_recorded_sums() {
     let page = std::fs::read_to_string(root.join(PAGE)).unwrap();
     let right = told(&page, &serde_json::from_str(&recorded).unwrap()).unwrap();
     assert_eq!(page, right, "run `cargo xtask conformance --record`");
+}
+
+#[test]
+fn what_is_recorded_is_everything() {
+    let read = |words: &str| Options::read(&words.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(read("--recorded --json"), Some(Options { json: true, ..Options::all(Aim::Recorded) }));
+    let some = Options { stdio: true, only: vec!["ping".into(), "caching".into()], ..Options::all(Aim::Equal) };
+    assert_eq!(read("ping --stdio caching"), Some(some));
+    for words in ["--record --recorded", "--record ping", "--recorded --stdio", "--fast"] {
+        assert_eq!(read(words), None, "{words}");
+    }
+}
+
+#[test]
+fn the_suites_list_names_servers_and_clients() {
+    let list = "Required (2 scenarios):\n\nServer scenarios (x):\n  - ping\n\nClient scenarios (x):\n  - tools_call\n\nNot scored:\n  extension (2):\n    - tasks-x [server]\n    - auth/y [client]\n";
+    assert_eq!(servers::listed(list).collect::<Vec<_>>(), ["ping", "tasks-x"]);
 }

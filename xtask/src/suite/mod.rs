@@ -61,7 +61,10 @@ pub(crate) fn test(extent: Extent) -> Result<bool> {
     suite.step("tests", Suite::tests);
     if full && suite.lab.is_some() {
         // The programs are those that the tests have just built and run.
-        suite.step("conformance", |suite| held(conformance::built(&suite.root, conformance::Aim::Recorded, false)?));
+        suite.step("conformance", |suite| {
+            let options = conformance::Options::all(conformance::Aim::Recorded);
+            held(conformance::built(&suite.root, options)?)
+        });
     }
     if full {
         suite.step("doc tests", |suite| {
