@@ -90,7 +90,8 @@ impl Installation {
         let line = [&[program, "--json"], args].concat().iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
         let mut script = Command::new("script");
         script.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]);
-        let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = child.context("a terminal is made by `script` of util-linux, which cannot be started")?;
         if let Some(keyboard) = &mut child.stdin {
             keyboard.write_all(format!("{PASSPHRASE}\n").repeat(times).as_bytes())?;
         }

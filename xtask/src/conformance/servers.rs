@@ -8,8 +8,12 @@ use crate::shell;
 use anyhow::{Context, Result};
 use std::{fs, process::Command};
 
+/// Scenarios of an extension that no revision's list names; they are run at the last revision.
+const SKILLS: [&str; 3] = ["sep-2640-skills-directory", "sep-2640-skills-enumeration", "sep-2640-skills-manifest"];
+const SKILLS_TABLE: &str = "skills extension";
+
 impl Run {
-    /// The tables of both revisions.
+    /// The tables of both revisions, and one for skills.
     pub(super) fn servers(&self, arm: Arm) -> Result<Vec<(&'static str, Table)>> {
         let server = processes::server(&self.fixture, self.installation.upstream)?;
         let (address, _) = processes::parts(&server.url)?;
@@ -27,16 +31,19 @@ impl Run {
     }
 
     fn ask(&self, arm: Arm, url: &str) -> Result<Vec<(&'static str, Table)>> {
-        let one = |revision| {
+        let mut tables = Vec::new();
+        for revision in REVISIONS {
             eprintln!("conformance: servers, {revision}, {}", arm.name());
             let name = format!("{}-server-{revision}", arm.name());
             let table = match self.options.only.is_empty() {
                 true => self.ask_all(&name, url, revision)?,
                 false => self.ask_some(&name, url, revision)?,
             };
-            Ok((revision, table))
-        };
-        REVISIONS.into_iter().map(one).collect()
+            tables.push((revision, table));
+        }
+        let [_, last] = REVISIONS;
+        tables.push((SKILLS_TABLE, self.ask_for(&format!("{}-server-skills", arm.name()), url, last, SKILLS)?));
+        Ok(tables)
     }
 
     /// What the revision's list names.
@@ -50,10 +57,21 @@ impl Run {
 
     /// What of it was asked for.
     fn ask_some(&self, name: &str, url: &str, revision: &str) -> Result<Table> {
-        let mut table = Table::default();
         let list = ["list", "--server", "--requirements", revision];
         let list = shell::capture(Command::new(&self.suite.node).arg(&self.suite.script).args(list))?;
-        for scenario in listed(&list).filter(|scenario| self.options.wants(scenario)) {
+        self.ask_for(name, url, revision, listed(&list))
+    }
+
+    /// Those of `scenarios` that are wanted, one by one.
+    fn ask_for<'a>(
+        &self,
+        name: &str,
+        url: &str,
+        revision: &str,
+        scenarios: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Table> {
+        let mut table = Table::default();
+        for scenario in scenarios.into_iter().filter(|scenario| self.options.wants(scenario)) {
             let args = ["server", "--url", url, "--scenario", scenario, "--spec-version", revision, "--force"];
             self.run(&format!("{name}-{scenario}"), &args, &mut table)?;
             results::broken_off(&mut table, scenario)?;
