@@ -2,7 +2,7 @@
 
 use super::{
     Aim, Arm, Options,
-    recorded::{FILE, PAGE, lines, today, told, verdict},
+    recorded::{FILE, PAGE, lines, today, told, verdict, write},
     results, servers,
     table::{Scenario, Table, Tables},
 };
@@ -87,6 +87,14 @@ fn what_gets_worse_or_better_is_named() {
         assert!(!found.holds());
         assert!(found.differences.iter().all(|line| line.starts_with("server 2026-07-28 ")), "{:?}", found.differences);
     }
+}
+
+#[test]
+fn nothing_is_recorded_while_the_fixture_fails() {
+    let failing = tables("server", &[("a", "FAILURE")], &[("a", "SUCCESS")]);
+    let folder = std::path::Path::new("no such folder");
+    let error = write(folder, &failing).unwrap_err().to_string();
+    assert!(error.contains("checks fail directly"), "{error}");
 }
 
 #[test]
