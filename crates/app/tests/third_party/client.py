@@ -1,9 +1,10 @@
 """The official client, with every message that it receives kept as the text that came over the wire.
 
 Usage: client.py PLAN, where PLAN is a JSON file:
-  {"script": NAME, "out": FILE, "folder": FOLDER, and either
+  {"script": NAME, "out": FILE, "folder": FOLDER, "beside": [KIND…], and either
    "stdio": {"command": [PROGRAM, ARGUMENT…], "env": {…}, "cwd": FOLDER} or "http": {"url": URL, "token": TOKEN}}
 
+KIND is what a script asks for besides tools: `resources`, `prompts`, `completion`, `logging`.
 It knows no gateway: the same script runs against a server itself and against what stands before it. The client
 declares no capability, so a server has nothing to ask it for.
 """
@@ -17,6 +18,7 @@ import mcp.types as types
 from mcp import ClientSession, McpError, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamablehttp_client
+from pydantic import ValidationError
 
 LIMIT_S = 150
 
@@ -37,9 +39,10 @@ def record_raw_messages() -> list[str]:
 class Driver:
     """One session, and notes of what was asked and what the SDK made of the answers."""
 
-    def __init__(self, session: ClientSession, folder: str):
+    def __init__(self, session: ClientSession, plan: dict):
         self.session = session
-        self.folder = folder
+        self.folder = plan["folder"]
+        self.beside = plan["beside"]
         self.calls: list[dict] = []
         self.progress: list[dict] = []
         self.listed: list[str] = []
@@ -60,20 +63,48 @@ class Driver:
 
     async def call(self, tool: str, arguments: dict | None = None, **more) -> dict:
         """Calls a tool; notes what the SDK shows of the answer, or the error that it raises."""
-        noted = {"id": self.next_id(), "tool": tool, "arguments": arguments or {}}
+        return await self.act(tool, arguments or {}, lambda: self.session.call_tool(tool, arguments, **more))
+
+    async def act(self, tool: str, arguments: dict, send) -> dict:
+        """An action: a call, or a method that reads something. `arguments` are its parameters as they are sent."""
+        noted = {"id": self.next_id(), "tool": tool, "arguments": arguments}
         self.calls.append(noted)
         try:
-            result = await self.session.call_tool(tool, arguments, **more)
+            result = await send()
             noted["result"] = result.model_dump(mode="json", by_alias=True, exclude_none=True)
-            noted["status"] = "failed" if result.isError else "done"
+            noted["status"] = "failed" if getattr(result, "isError", False) else "done"
         except McpError as error:
             noted["error"] = error.error.model_dump(mode="json", exclude_none=True)
             noted["status"] = "failed"
-        except RuntimeError as error:
-            # The SDK throws an answer away that does not fit the tool's schema.
+        except (RuntimeError, ValidationError) as error:
+            # The SDK throws an answer away that does not fit the tool's schema, or the protocol's.
             noted["thrown_away"] = str(error)
             noted["status"] = "done"
         return noted
+
+    async def read(self, uri: str) -> dict:
+        return await self.act("resources/read", {"uri": uri}, lambda: self.session.read_resource(uri))
+
+    async def subscribe(self, uri: str) -> dict:
+        return await self.act("resources/subscribe", {"uri": uri}, lambda: self.session.subscribe_resource(uri))
+
+    async def prompt(self, name: str, arguments: dict | None = None) -> dict:
+        params = {"name": name} if arguments is None else {"name": name, "arguments": arguments}
+        return await self.act("prompts/get", params, lambda: self.session.get_prompt(name, arguments))
+
+    async def complete(self, ref, name: str, value: str, context: dict | None = None) -> dict:
+        argument = {"name": name, "value": value}
+        params = {"ref": ref.model_dump(mode="json", exclude_none=True), "argument": argument}
+        if context is not None:
+            params["context"] = {"arguments": context}
+        return await self.act("completion/complete", params, lambda: self.session.complete(ref, argument, context))
+
+    async def ask(self, send) -> None:
+        """An exchange that is no action; whatever comes back is in what was received."""
+        try:
+            await send()
+        except McpError:
+            pass
 
     async def call_with_progress(self, tool: str, arguments: dict) -> dict:
         async def on_progress(progress: float, total: float | None, message: str | None) -> None:
@@ -125,7 +156,7 @@ async def run(plan: dict, script) -> None:
     received = record_raw_messages()
     async with connected(plan) as (read, write):
         async with ClientSession(read, write) as session:
-            driver = Driver(session, plan["folder"])
+            driver = Driver(session, plan)
             await script(driver)
     with open(plan["out"], "w", encoding="utf-8") as out:
         json.dump(

@@ -56,7 +56,8 @@ impl Lab {
             Peer::Stdio { cwd } => ("stdio", json!({"command": world.command, "env": world.env, "cwd": cwd})),
             Peer::Http { url, token } => ("http", json!({"url": url, "token": token.trim()})),
         };
-        let text = json!({"script": world.script, "out": out, "folder": world.folder(), how.0: how.1});
+        let (folder, beside) = (world.folder(), super::BESIDE);
+        let text = json!({"script": world.script, "out": out, "folder": folder, "beside": beside, how.0: how.1});
         std::fs::write(&plan, text.to_string()).unwrap();
         let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/third_party/client.py");
         // The SDK hands some variables on to servers; the gateway hands on `PATH` and what its configuration names.
@@ -135,7 +136,7 @@ pub(crate) struct World {
     /// The server.
     pub(crate) command: Vec<String>,
     /// Its environment besides `PATH`.
-    pub(crate) env: BTreeMap<&'static str, &'static str>,
+    pub(crate) env: BTreeMap<&'static str, String>,
     fill: fn(&Path),
     place: TempDir,
 }
@@ -170,8 +171,37 @@ impl World {
         };
         let command = |folder| vec![lab.program("mcp-server-git"), "--repository".to_owned(), folder];
         let mut world = Self::new("git", fill, command);
-        world.env = BTreeMap::from([("GIT_AUTHOR_DATE", DATE), ("GIT_COMMITTER_DATE", DATE)]);
+        world.env = ["GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"].map(|name| (name, DATE.to_owned())).into();
         world
+    }
+
+    /// `server-memory`, which keeps its graph in a file.
+    pub(crate) fn memory(lab: &Lab) -> Self {
+        let mut world = Self::new("memory", |_| {}, |_| vec![lab.program("mcp-server-memory")]);
+        let file = world.folder().join("memory.jsonl").display().to_string();
+        world.env = [("MEMORY_FILE_PATH", file)].into();
+        world
+    }
+
+    /// `server-sequential-thinking`, which keeps what it was told for as long as it runs.
+    pub(crate) fn sequential_thinking(lab: &Lab) -> Self {
+        Self::new("sequential_thinking", |_| {}, |_| vec![lab.program("mcp-server-sequential-thinking")])
+    }
+
+    /// `mcp-server-time`; its descriptions name the zone of the machine, unless they are told another.
+    pub(crate) fn time(lab: &Lab) -> Self {
+        Self::new("time", |_| {}, |_| vec![lab.program("mcp-server-time"), "--local-timezone=Etc/UTC".to_owned()])
+    }
+
+    /// `mcp-server-sqlite` before a database that is not there yet.
+    pub(crate) fn sqlite(lab: &Lab) -> Self {
+        let server = lab.program("mcp-server-sqlite");
+        Self::new("sqlite", |_| {}, |folder| vec![server, "--db-path".to_owned(), format!("{folder}/crew.sqlite")])
+    }
+
+    /// `server-postgres` before a database.
+    pub(crate) fn postgres(lab: &Lab, database: &str) -> Self {
+        Self::new("postgres", |_| {}, |_| vec![lab.program("mcp-server-postgres"), database.to_owned()])
     }
 
     fn new(script: &'static str, fill: fn(&Path), command: impl FnOnce(String) -> Vec<String>) -> Self {
@@ -236,6 +266,11 @@ impl Transcript {
     /// The call with this id.
     pub(crate) fn call(&self, id: u64) -> Option<&Value> {
         self.calls.iter().find(|call| call["id"] == id)
+    }
+
+    /// How many calls the server answered with an error of the protocol.
+    pub(crate) fn errors(&self) -> usize {
+        self.calls.iter().filter(|call| call["status"] == "failed" && !call["error"].is_null()).count()
     }
 
     /// What was asked: id and tool.

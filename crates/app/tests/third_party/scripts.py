@@ -5,6 +5,8 @@ Each script sees the same world at each run: the test makes the folder anew, at 
 
 import asyncio
 
+from mcp.types import PromptReference, ResourceTemplateReference
+
 # Characters that a careless copy would change: quotes, escapes, separators of other languages, two planes.
 HARD_TEXT = 'quote " backslash \\ slash / tab \t line \n nul \x00 del \x7f é ﬀ \u2028 \u2029 \ufeff 😀 </script>'
 
@@ -49,6 +51,54 @@ async def everything(driver) -> None:
     await driver.cancel(5)
     await driver.ping()
     await asyncio.gather(*(call("echo", {"message": f"at once {number}"}) for number in range(8)))
+    for kind in driver.beside:
+        await {
+            "resources": everything_of_resources,
+            "prompts": everything_of_prompts,
+            "completion": everything_of_completion,
+            "logging": everything_of_logging,
+        }[kind](driver)
+
+
+async def everything_of_resources(driver) -> None:
+    session, read = driver.session, driver.read
+    await driver.ask(session.list_resources)
+    await driver.ask(session.list_resource_templates)
+    await driver.ask(lambda: session.list_resources("no such cursor"))
+    await read("demo://resource/static/document/features.md")
+    # Its text holds the time of day.
+    await read("demo://resource/dynamic/text/7")
+    await read("demo://resource/dynamic/blob/-1")
+    await read("demo://resource/static/document/missing.md")
+    # The tool made it above.
+    await read("demo://resource/session/hello.gz")
+    await driver.subscribe("demo://resource/dynamic/text/7")
+    await driver.ask(lambda: session.unsubscribe_resource("demo://resource/dynamic/text/7"))
+
+
+async def everything_of_prompts(driver) -> None:
+    await driver.ask(driver.session.list_prompts)
+    await driver.prompt("simple-prompt")
+    await driver.prompt("args-prompt", {"city": HARD_TEXT})
+    await driver.prompt("args-prompt", {"city": "Bern", "state": "Bern"})
+    await driver.prompt("args-prompt", {})
+    await driver.prompt("resource-prompt", {"resourceType": "Text", "resourceId": "0.5"})
+    await driver.prompt("no-such-prompt")
+
+
+async def everything_of_completion(driver) -> None:
+    team = PromptReference(type="ref/prompt", name="completable-prompt")
+    await driver.complete(team, "department", "S")
+    await driver.complete(team, "name", "", {"department": "Sales"})
+    template = ResourceTemplateReference(type="ref/resource", uri="demo://resource/dynamic/text/{resourceId}")
+    await driver.complete(template, "resourceId", "12")
+    await driver.complete(template, "resourceId", "twelve")
+    await driver.complete(PromptReference(type="ref/prompt", name="no-such-prompt"), "x", "")
+
+
+async def everything_of_logging(driver) -> None:
+    await driver.ask(lambda: driver.session.set_logging_level("error"))
+    await driver.call("echo", {"message": "after the level was set"})
 
 
 async def filesystem(driver) -> None:
@@ -109,6 +159,141 @@ async def git(driver) -> None:
     await call("git_status", {"repo_path": repo})
     await call("git_status", {"repo_path": "/"})
     await call("git_status", {})
+    await driver.cancel(4)
+    await driver.ping()
+
+
+async def memory(driver) -> None:
+    await driver.open()
+    call = driver.call
+    await call("read_graph", {})
+    people = [
+        {"name": "Ada", "entityType": "person", "observations": ["wrote notes", HARD_TEXT]},
+        {"name": "Engine é", "entityType": "machine", "observations": []},
+    ]
+    await call("create_entities", {"entities": people})
+    await call("create_entities", {"entities": people})
+    await call("create_entities", {"entities": [{"name": "half"}]})
+    worked = {"from": "Ada", "to": "Engine é", "relationType": "wrote for"}
+    await call("create_relations", {"relations": [worked]})
+    await call("add_observations", {"observations": [{"entityName": "Ada", "contents": ["counted", "wrote notes"]}]})
+    await call("add_observations", {"observations": [{"entityName": "nobody", "contents": ["x"]}]})
+    await call("search_nodes", {"query": "NOTES"})
+    await call("open_nodes", {"names": ["Ada", "nobody"]})
+    await call("delete_observations", {"deletions": [{"entityName": "Ada", "observations": ["counted"]}]})
+    await call("delete_relations", {"relations": [worked]})
+    if "resources" in driver.beside:
+        graph = "memory://knowledge-graph"
+        await driver.ask(driver.session.list_resources)
+        await driver.read(graph)
+        await driver.subscribe(graph)
+        await call("create_relations", {"relations": [worked]})
+        await driver.ask(lambda: driver.session.unsubscribe_resource(graph))
+        await driver.read("memory://nothing")
+    await driver.call_with_progress("delete_entities", {"entityNames": ["Engine é", "nobody"]})
+    await call("read_graph", {})
+    await driver.cancel(5)
+    await driver.ping()
+
+
+async def sequential_thinking(driver) -> None:
+    await driver.open()
+
+    async def think(thought, number, total, **more) -> None:
+        needed = {"thought": thought, "thoughtNumber": number, "totalThoughts": total, "nextThoughtNeeded": True}
+        await driver.call("sequentialthinking", needed | more)
+
+    await think("first", 1, 3)
+    await think(HARD_TEXT, 2, 3, isRevision=True, revisesThought=1)
+    await think("a branch", "3", "3", branchFromThought=2, branchId="side é")
+    await think("more than was meant", 9, 3, nextThoughtNeeded="false")
+    await think("no number", 0, 3)
+    await think("no number", 1.5, 3)
+    await think("not a truth", 1, 3, nextThoughtNeeded="perhaps")
+    await think("unknown members", 1, 1, née=[1e2, None])
+    await driver.call("sequentialthinking", {})
+    await driver.call_with_progress("sequentialthinking", {"thought": "x", "thoughtNumber": 5, "totalThoughts": 5,
+                                                           "nextThoughtNeeded": False})
+    await driver.cancel(5)
+    await driver.ping()
+
+
+async def time(driver) -> None:
+    await driver.open()
+    call = driver.call
+    await call("get_current_time", {"timezone": "Europe/Zurich"})
+    await call("get_current_time", {"timezone": "Mars/Olympus"})
+    await call("get_current_time", {})
+    at_noon = {"source_timezone": "Asia/Tokyo", "time": "12:00"}
+    await call("convert_time", at_noon | {"target_timezone": "Asia/Kathmandu"})
+    await driver.call_with_progress("convert_time", at_noon | {"target_timezone": "Etc/UTC"})
+    await call("convert_time", at_noon | {"target_timezone": "Nowhere/At_All"})
+    await call("convert_time", at_noon | {"target_timezone": "Etc/UTC", "time": "25:61"})
+    await call("convert_time", {"time": 12})
+    await driver.cancel(4)
+    await driver.ping()
+
+
+async def sqlite(driver) -> None:
+    await driver.open()
+    call = driver.call
+    await call("list_tables", {})
+    await call("create_table", {"query": "CREATE TABLE crew (id INTEGER PRIMARY KEY, name TEXT, pay REAL)"})
+    await call("create_table", {"query": "DROP TABLE crew"})
+    quoted = HARD_TEXT.replace("\x00", "").replace("'", "''")
+    await call("write_query", {"query": f"INSERT INTO crew (name, pay) VALUES ('{quoted}', 1e300), ('Ada', 0.1)"})
+    await call("write_query", {"query": "SELECT 1"})
+    await call("write_query", {"query": "INSERT INTO nowhere VALUES (1)"})
+    await call("read_query", {"query": "SELECT id, name, pay, NULL AS nothing, x'00ff' AS bytes FROM crew ORDER BY id"})
+    await call("read_query", {"query": "DELETE FROM crew"})
+    await call("read_query", {"query": "SELECT"})
+    await call("read_query", {})
+    await call("describe_table", {"table_name": "crew"})
+    await driver.call_with_progress("write_query", {"query": "UPDATE crew SET pay = pay * 2"})
+    if "resources" in driver.beside:
+        await driver.ask(driver.session.list_resources)
+        await driver.read("memo://insights")
+        # It says that the memo was updated to whoever is there.
+        await call("append_insight", {"insight": HARD_TEXT})
+        await driver.read("memo://insights")
+        await driver.read("memo://nothing")
+    if "prompts" in driver.beside:
+        await driver.ask(driver.session.list_prompts)
+        await driver.prompt("mcp-demo", {"topic": "ships"})
+        await driver.prompt("mcp-demo", {})
+        await driver.prompt("no-such-prompt", {})
+    await call("append_insight", {"insight": "pay doubled"})
+    await call("list_tables", {})
+    await driver.cancel(4)
+    await driver.ping()
+
+
+async def postgres(driver) -> None:
+    await driver.open()
+
+    async def query(sql) -> None:
+        await driver.call("query", {"sql": sql})
+
+    await query("SELECT id, name, pay, since, notes FROM crew ORDER BY id")
+    await query("SELECT 12345678901234567890 AS big, 0.1::float8 AS float, 1e2::numeric AS decimal, 'NaN'::float8 AS none")
+    await query("SELECT '\\x00ff'::bytea AS bytes, NULL AS nothing, ARRAY[1, NULL] AS list, true AS yes")
+    await query("SELECT '" + HARD_TEXT.replace("\x00", "").replace("'", "''") + "' AS text")
+    await query("SELECT pg_sleep(0.2) IS NULL AS slept")
+    await query("INSERT INTO crew (name) VALUES ('nobody')")
+    # The server's read-only transaction does not hold this.
+    await query("COMMIT; DROP TABLE IF EXISTS made_after_all; CREATE TABLE made_after_all (id int)")
+    await query("SELECT * FROM nowhere")
+    await query("SELEKT 1")
+    await query("SELECT 1 / 0")
+    await query("SELECT 1; SELECT 2")
+    await query("")
+    await driver.call("query", {})
+    await driver.call_with_progress("query", {"sql": "SELECT count(*) FROM crew"})
+    if "resources" in driver.beside:
+        crew = str((await driver.session.list_resources()).resources[0].uri)
+        await driver.read(crew)
+        await driver.read(crew.replace("/crew/", "/nowhere/"))
+        await driver.read(crew.replace("/schema", "/other"))
     await driver.cancel(4)
     await driver.ping()
 
