@@ -291,7 +291,9 @@ impl Own {
         result.insert("content".to_owned(), json!([{ "type": "text", "text": self.text }]));
         result.insert("isError".to_owned(), self.error.into());
         if schema == Schema::Free {
-            result.insert("structuredContent".to_owned(), json!({ "countersign": self.verdict }));
+            // Some clients show a model this alone and not the text: so it holds the text too.
+            let structured = json!({ "message": self.text, "countersign": self.verdict });
+            result.insert("structuredContent".to_owned(), structured);
         }
         let mut body = Value::Object(result).to_string();
         let receipt = receipt.unwrap_or("null");
