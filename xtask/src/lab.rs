@@ -82,6 +82,7 @@ pub(crate) fn ensure(root: &Path) -> Result<PathBuf> {
     for name in ENVIRONMENTS {
         venv(Path::new("python3"), &lab, &pins, name)?;
     }
+    remove_others(&lab)?;
     programs(&lab)?;
     node::install(&lab, &pins)?;
     foreign::install(root, &lab, &pins)?;
@@ -174,6 +175,19 @@ fn venv(python: &Path, lab: &Path, pins: &Path, name: &str) -> Result<()> {
         ]);
         shell::run(pip.arg(&requirements))
     })
+}
+
+/// Environments of earlier layouts.
+fn remove_others(lab: &Path) -> Result<()> {
+    for entry in fs::read_dir(lab)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let environment = name.to_str().and_then(|name| name.strip_prefix("venv-"));
+        if environment.is_some_and(|environment| !PINNED.contains(&environment)) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a folder anew, unless it was made at this place from the same before.

@@ -57,11 +57,18 @@ impl Lab {
             Peer::Http { url, token } => ("http", json!({"url": url, "token": token.trim()})),
         };
         let (folder, beside) = (world.folder(), super::BESIDE);
-        let text = json!({"script": world.script, "out": out, "folder": folder, "beside": beside, how.0: how.1});
+        let newer = world.sdk == Sdk::Two && super::NEWER;
+        let text = json!({
+            "script": world.script, "out": out, "folder": folder, "beside": beside, "newer": newer, how.0: how.1,
+        });
         std::fs::write(&plan, text.to_string()).unwrap();
-        let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/third_party/client.py");
+        let (python, client) = match world.sdk {
+            Sdk::One => ("python-sdk", "client.py"),
+            Sdk::Two => ("python-sdk-2", "client_2.py"),
+        };
+        let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/third_party").join(client);
         // The SDK hands some variables on to servers; the gateway hands on `PATH` and what its configuration names.
-        let ended = Command::new(self.program("python-sdk"))
+        let ended = Command::new(self.program(python))
             .arg(client)
             .arg(plan)
             .env_clear()
@@ -129,6 +136,15 @@ pub(crate) enum Peer {
     },
 }
 
+/// A major of the official client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sdk {
+    /// It knows the older revisions.
+    One,
+    /// It knows all of them.
+    Two,
+}
+
 /// A script, its server, and the folder that both see. The folder is made anew at the same path for each run.
 pub(crate) struct World {
     /// The function in `scripts.py`.
@@ -137,6 +153,8 @@ pub(crate) struct World {
     pub(crate) command: Vec<String>,
     /// Its environment besides `PATH`.
     pub(crate) env: BTreeMap<&'static str, String>,
+    /// The client.
+    sdk: Sdk,
     fill: fn(&Path),
     place: TempDir,
 }
@@ -204,9 +222,14 @@ impl World {
         Self::new("postgres", |_| {}, |_| vec![lab.program("mcp-server-postgres"), database.to_owned()])
     }
 
+    /// The same, driven by the client of both eras.
+    pub(crate) fn of_both_eras(self) -> Self {
+        Self { sdk: Sdk::Two, ..self }
+    }
+
     fn new(script: &'static str, fill: fn(&Path), command: impl FnOnce(String) -> Vec<String>) -> Self {
         let place = tempfile::tempdir().unwrap();
-        let mut world = Self { script, command: Vec::new(), env: BTreeMap::new(), fill, place };
+        let mut world = Self { script, command: Vec::new(), env: BTreeMap::new(), sdk: Sdk::One, fill, place };
         world.command = command(world.folder().display().to_string());
         world
     }
@@ -261,6 +284,11 @@ impl Transcript {
     /// Methods of the messages that belong to no request.
     pub(crate) fn others(&self) -> Vec<String> {
         self.received.iter().filter_map(|text| belongs_to(text).err()).collect()
+    }
+
+    /// The request that opened the session.
+    pub(crate) fn opening(&self) -> Option<u64> {
+        self.by_request().into_keys().next()
     }
 
     /// The call with this id.
