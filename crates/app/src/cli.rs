@@ -5,6 +5,7 @@
 mod history;
 mod people;
 mod policy;
+mod stdio;
 mod tools;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use history::{Audit, Backtest, Explain, Period, Suggest};
 pub(crate) use people::{Human, Lease, Token};
 pub(crate) use policy::{Activate, Bundles, Convert, Diff, Fmt, Policy, Prove, Solving, Test};
+pub(crate) use stdio::Stdio;
 pub(crate) use tools::Tools;
 
 /// Nothing an agent does takes effect until it is countersigned.
@@ -47,6 +49,8 @@ pub(crate) enum Command {
     Init(Init),
     /// Run the gateway in front of the upstream of the configuration.
     Up,
+    /// Speak MCP on standard input and output in place of a server: what a client starts to reach the running gateway.
+    Stdio(Stdio),
     /// Watch other logs and vouch that each only ever grows (C2SP tlog-witness).
     Witness(Witness),
     /// See, approve or deny what waits for consent.

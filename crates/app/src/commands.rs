@@ -26,6 +26,7 @@ pub(crate) mod query;
 pub(crate) mod replay;
 pub(crate) mod runs;
 pub(crate) mod signer;
+mod stdio;
 pub(crate) mod tools;
 pub(crate) mod unknown;
 pub(crate) mod up;
@@ -52,6 +53,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Signer(signer) => signer::run(&signer, &context),
         Command::Replay(replay) => replay::run(&replay, &context),
         Command::Init(init) => init::run(&init, context.out),
+        Command::Stdio(stdio) => Ok(stdio::run(&stdio, &context)),
         command => runtime()?.block_on(on_runtime(command, &context)),
     }
 }

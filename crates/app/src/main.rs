@@ -25,6 +25,7 @@ mod show;
 mod sources;
 mod terminal;
 mod timeline;
+mod token_file;
 mod tools;
 mod validated;
 mod walk;

@@ -17,6 +17,7 @@
 //! not list pass to the upstream unjudged and outside the digest. It must not know policy, budgets or the ledger.
 
 pub mod adapt;
+pub mod bridge;
 pub mod client;
 pub mod config;
 pub mod execute;

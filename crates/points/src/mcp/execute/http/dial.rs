@@ -112,7 +112,7 @@ impl Dialer {
     }
 }
 
-async fn handshake<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, LinkError>
+pub(in crate::mcp) async fn handshake<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, LinkError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -126,7 +126,7 @@ where
     Ok(sender)
 }
 
-fn tls() -> Result<TlsConnector, LinkError> {
+pub(in crate::mcp) fn tls() -> Result<TlsConnector, LinkError> {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     for error in found.errors {
