@@ -2,6 +2,7 @@
 //!
 //! It only names things; `commands` does them. Every command takes `--json` and `--config`.
 
+mod child;
 mod history;
 mod people;
 mod policy;
@@ -12,8 +13,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use child::Child;
 pub(crate) use history::{Audit, Backtest, Explain, Period, Suggest};
-pub(crate) use people::{Human, Lease, Token};
+pub(crate) use people::{Attenuate, Human, Lease, Token};
 pub(crate) use policy::{Activate, Bundles, Convert, Diff, Fmt, Policy, Prove, Solving, Test};
 pub(crate) use stdio::Stdio;
 pub(crate) use tools::Tools;
@@ -92,6 +94,9 @@ pub(crate) enum Command {
     ConfirmClock(Signer),
     /// Hold the log's key in a process of its own, for a gateway of another user.
     Signer(SignerProcess),
+    /// Become a program under limits (used by `up`).
+    #[command(hide = true)]
+    Child(Child),
     /// Serve the demo's database over MCP (used by `demo`).
     #[command(hide = true)]
     DemoUpstream {

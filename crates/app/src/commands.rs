@@ -1,6 +1,7 @@
 //! The commands: each turns words of the command line into one deed and its exit code.
 
 pub(crate) mod approvals;
+mod child;
 pub(crate) mod disclose;
 pub(crate) mod export;
 pub(crate) mod init;
@@ -27,6 +28,7 @@ pub(crate) mod replay;
 pub(crate) mod runs;
 pub(crate) mod signer;
 mod stdio;
+mod token;
 pub(crate) mod tools;
 pub(crate) mod unknown;
 pub(crate) mod up;
@@ -34,7 +36,7 @@ pub(crate) mod witness;
 
 use anyhow::Result;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Token};
 use crate::context::Context;
 use crate::layout::Layout;
 use crate::terminal::{Exit, Output};
@@ -47,6 +49,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
             crate::demo::upstream::serve(&database)?;
             Ok(Exit::Done)
         }
+        Command::Child(child) => match child::run(&child)? {},
         // No runtime, no configuration, no ledger: a kill needs none of them.
         Command::Kill(scope) => orders::kill(&scope, &context),
         Command::Log(command) => log::run(command, &context),
@@ -54,6 +57,8 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Replay(replay) => replay::run(&replay, &context),
         Command::Init(init) => init::run(&init, context.out),
         Command::Stdio(stdio) => Ok(stdio::run(&stdio, &context)),
+        Command::Token(Token::Attenuate(attenuate)) => token::attenuate(&attenuate, &context),
+        Command::Token(Token::Show { file, key }) => token::show(&file, key.as_deref(), &context),
         command => runtime()?.block_on(on_runtime(command, &context)),
     }
 }

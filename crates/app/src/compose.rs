@@ -120,6 +120,7 @@ pub(crate) fn open(config: &Config, bundle: Bundle, layout: &Layout) -> Result<(
         .map_err(|_| anyhow::anyhow!("`{}` has not the 32 bytes of a key", layout.token_key().display()))?;
     let token_key = TokenKey::from_bytes(&key)
         .with_context(|| format!("`{}` is no key of tokens", layout.token_key().display()))?;
+    crate::token_file::publish(&layout.token_public(), &token_key.public())?;
     let (signer, profile) = signer(config)?;
     let settings = settings(config, bundle.hash(), profile);
     let upstreams = config

@@ -4,6 +4,7 @@
 //! an error that names the key and the remedy. A credential is a reference (`env:NAME`,
 //! `file:PATH`), never a value; what a child gets as `env` is literal. It does not know what any setting does to a decision.
 
+mod guards;
 mod methods;
 mod raw;
 mod retention;
@@ -33,6 +34,8 @@ use crate::policies::Policies;
 use crate::tools::lock::Lock;
 use crate::web::Url;
 use tools::Beside;
+
+pub(crate) use guards::{ALGORITHM, Guards};
 
 /// A checkpoint carries at most 16 signatures, and the log's own is one.
 const WITNESSES_MAX: usize = 8;
@@ -115,6 +118,8 @@ pub(crate) struct Upstream {
     pub(crate) shared: BTreeSet<Environment>,
     /// The tools that a human accepted, where there is such a list.
     pub(crate) accepted: Option<Lock>,
+    /// What its process is held to, where it is one.
+    pub(crate) guards: Guards,
 }
 
 impl Upstream {
@@ -329,6 +334,7 @@ fn checked_upstream(mut raw: raw::Upstream, folder: &Path, beside: &mut Beside) 
     tools::add_bindings(&mut raw, folder, beside)?;
     let accepted = tools::accepted(&id, folder, beside)?;
     let within = || format!("in upstream `{id}`");
+    let guards = guards::checked(&raw, folder).with_context(within)?;
     let target = TargetId::new(&raw.target).with_context(within)?;
     let environment = Environment::new(&raw.environment).with_context(within)?;
     let transport = match (raw.command, raw.url) {
@@ -356,7 +362,7 @@ fn checked_upstream(mut raw: raw::Upstream, folder: &Path, beside: &mut Beside) 
             Ok((name, binding))
         })
         .collect::<Result<_>>()?;
-    Ok(Upstream { id, transport, target, environment, tools, credential, credential_from, shared, accepted })
+    Ok(Upstream { id, transport, target, environment, tools, credential, credential_from, shared, accepted, guards })
 }
 
 fn checked_binding(raw: raw::Tool, target: &TargetId, environment: &Environment) -> Result<Binding> {

@@ -91,6 +91,11 @@ impl Layout {
         self.root.join("keys").join("token.key")
     }
 
+    /// The public half of that key: whoever holds a token narrows and reads it with this.
+    pub(crate) fn token_public(&self) -> PathBuf {
+        self.root.join("token.pub")
+    }
+
     /// A human's passphrase-protected key.
     pub(crate) fn human_key(&self, human: &str) -> PathBuf {
         self.root.join("keys").join(format!("{human}.key.pem"))
@@ -114,6 +119,11 @@ impl Layout {
     /// The kill plane's socket.
     pub(crate) fn kill_socket(&self) -> PathBuf {
         self.root.join("kill.sock")
+    }
+
+    /// Where the gateway writes how its upstreams do.
+    pub(crate) fn upstreams(&self) -> PathBuf {
+        self.root.join("upstreams.json")
     }
 
     /// Where the gateway writes the address that it listens on.

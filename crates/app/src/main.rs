@@ -11,6 +11,7 @@ mod context;
 mod demo;
 mod export;
 mod feed;
+mod guards;
 mod json;
 mod keys;
 mod layout;

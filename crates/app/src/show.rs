@@ -108,6 +108,7 @@ pub(crate) const fn deed(deed: &countersign_model::command::Deed) -> &'static st
         Deed::Enrol { .. } => "enrol",
         Deed::IssueToken { .. } => "issue token",
         Deed::RevokeToken { .. } => "revoke token",
+        Deed::RevokeBlock { .. } => "revoke block",
         Deed::Lease { .. } => "lease",
         Deed::Activate { .. } => "activate",
         Deed::ConfirmClock => "confirm clock",

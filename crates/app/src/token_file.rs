@@ -1,5 +1,6 @@
 //! Files that hold an agent's token: whoever can read one is that agent.
 //!
+//! Beside them the public key of tokens, which is no secret: with it a token can be read and narrowed anywhere.
 //! It must not know what a token says. It does not cover where the token came from.
 
 use std::fs::File;
@@ -8,7 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use countersign_kernel::identity::TOKEN_BYTES_MAX;
+use countersign_kernel::identity::{TOKEN_BYTES_MAX, TokenPublic};
 
 use crate::terminal::usage;
 
@@ -44,4 +45,47 @@ pub(crate) fn read(path: &Path) -> Result<String> {
         )));
     }
     Ok(token.to_owned())
+}
+
+/// What stands before the key, as other tools of Biscuit write it.
+const ALGORITHM: &str = "ed25519/";
+
+/// Writes the public key of tokens where it is not there, or another one is.
+pub(crate) fn publish(path: &Path, key: &TokenPublic) -> Result<()> {
+    let text = format!("{ALGORITHM}{}\n", hex(&key.to_bytes()));
+    if std::fs::read_to_string(path).is_ok_and(|there| there == text) {
+        return Ok(());
+    }
+    std::fs::write(path, text).with_context(|| format!("cannot write the public key of tokens `{}`", path.display()))
+}
+
+/// Reads the public key of tokens.
+pub(crate) fn public(path: &Path) -> Result<TokenPublic> {
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!(
+            "cannot read the public key of tokens `{}`; `countersign up` writes it beside its configuration as `token.pub`: \
+             copy it here, or name it with `--key`",
+            path.display()
+        )
+    })?;
+    let wrong = || {
+        usage(format!("`{}` is no public key of tokens: it is `{ALGORITHM}` and 64 hexadecimal digits", path.display()))
+    };
+    let bytes = text.trim().strip_prefix(ALGORITHM).and_then(unhex).ok_or_else(wrong)?;
+    let bytes: [u8; 32] = bytes.try_into().map_err(|_| wrong())?;
+    TokenPublic::from_bytes(&bytes).map_err(|_| wrong())
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Bytes of hexadecimal digits; `None` for anything else.
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let pairs = text.as_bytes().chunks(2);
+    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }

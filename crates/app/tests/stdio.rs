@@ -1,6 +1,6 @@
 //! `countersign stdio` between a real client and the real gateway: the client knows neither.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod support;
 

@@ -165,7 +165,7 @@ fn caller(now: TimeMs) -> Result<Caller> {
         run: "r-startup".parse()?,
         depth: 0,
     };
-    Ok(Caller { principal, expires: now.saturating_add_ms(24 * 3_600_000) })
+    Ok(Caller { principal, expires: now.saturating_add_ms(24 * 3_600_000), narrowed: None })
 }
 
 fn call(kernel: &mut Kernel, writing: &mut Writing<'_>, (caller, number): (&Caller, u64)) -> Result<()> {
@@ -185,6 +185,7 @@ fn call(kernel: &mut Kernel, writing: &mut Writing<'_>, (caller, number): (&Call
         claimed: Default::default(),
         redacted: None,
         continues: None,
+        flagged: None,
     };
     let random = |what: &str| Digest::of(what, &[&number.to_be_bytes()]).0;
     let salts = Salts { digest: Salt(random("d")), arguments: Salt(random("a")), nonce: Digest(random("n")) };

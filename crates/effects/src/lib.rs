@@ -10,6 +10,7 @@ pub mod binding;
 pub mod http;
 pub mod json;
 pub mod mail;
+pub mod names;
 pub mod paths;
 pub mod secrets;
 pub mod shell;

@@ -29,6 +29,9 @@ pub struct Call {
     pub tool: ToolName,
     /// SHA-256 of the tool's definition as the upstream listed it; `None` where it is not listed.
     pub manifest: Option<Digest>,
+    /// What looks wrong in that definition, in a few words of our own; `None` where nothing does. It is held back then,
+    /// until a human has accepted the very definition by name.
+    pub flagged: Option<String>,
     /// The raw JSON of the arguments; `{}` where the caller sent none.
     pub arguments: Vec<u8>,
     /// The raw JSON of the allow-listed part of `_meta`; empty where nothing is listed.

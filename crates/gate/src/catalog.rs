@@ -102,6 +102,7 @@ impl Catalog {
             meta: meta.as_ref().map_or_else(Vec::new, |node| json::canonical(node, &call.meta)),
             redacted: None,
             continues: continues(call, answers.as_ref(), key),
+            flagged: call.flagged.clone(),
         };
         self.redact(&mut action, (&arguments, meta.as_ref(), binding), (call, key));
         let spoken = spoken(binding, &arguments);

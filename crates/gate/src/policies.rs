@@ -101,6 +101,10 @@ impl Gate {
     /// Whether `caller` may ever call `tool` of `upstream`, under the policy in force. For listings only.
     #[must_use]
     pub fn may_ever(&self, caller: &Caller, upstream: &UpstreamId, tool: &ToolName) -> bool {
+        let narrowed = caller.narrowed.as_ref().and_then(|narrowed| narrowed.refuses((upstream, tool), None));
+        if narrowed.is_some() {
+            return false;
+        }
         let Some(target) = self.catalog().target(upstream, tool) else { return false };
         self.policy().is_some_and(|policy| policy.may_ever(&caller.principal.agent, (upstream, tool), target))
     }

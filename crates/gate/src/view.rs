@@ -189,6 +189,12 @@ impl Gate {
         self.kernel().accepts(tool, manifest)
     }
 
+    /// Whether a human accepted this very definition of a tool by name.
+    #[must_use]
+    pub fn is_accepted(&self, tool: (&UpstreamId, &ToolName), manifest: Digest) -> bool {
+        self.kernel().is_accepted(tool, manifest)
+    }
+
     /// The latest acceptance of configuration and policy, with its serial.
     #[must_use]
     pub fn activation(&self) -> Option<countersign_kernel::Activation> {

@@ -201,6 +201,9 @@ impl State {
                 let forgotten = now.saturating_add_ms(settings.limits.token_ttl_max_ms);
                 self.session_until(session, forgotten).revoked = true;
             }
+            Deed::RevokeBlock { block } => {
+                self.revoked.add(*block, now.saturating_add_ms(settings.limits.token_ttl_max_ms));
+            }
             Deed::Lease { session, name, until } => {
                 if let Some(session) = self.sessions.get_mut(session) {
                     session.leases.retain(|_, lease| lease.until > now);

@@ -3,7 +3,7 @@
 //! Building is separate from applying: replay builds the record that should have been, and goes on
 //! from the one that was.
 
-use countersign_model::encoding::Bounded;
+use countersign_model::encoding::{Bounded, clipped};
 use countersign_model::id::TicketId;
 use countersign_model::payload::{ActionPayload, Commitment, InputPayload};
 use countersign_model::preview::{preview, preview_hash};
@@ -90,6 +90,8 @@ impl Kernel {
                 known,
                 in_flight: Within { count: self.in_flight(), max: self.settings.limits.in_flight_max },
                 clock_suspended: self.state.clock_doubt.is_some(),
+                narrowed: caller.narrowed.clone(),
+                flagged: action.flagged.as_deref().map(|signs| clipped(signs, Reason::DETAIL_BYTES_MAX)),
                 ..Standing::default()
             },
             history: Some(self.history(action)),
@@ -126,7 +128,8 @@ impl Kernel {
         inputs.frozen_until = state.frozen_until(environment);
         let standing = &mut inputs.standing;
         standing.accepted = state.pins.reading(&self.settings, (upstream, tool), manifest);
-        standing.revoked = self.is_revoked(&principal.session);
+        let is_cut_off = standing.narrowed.as_ref().is_some_and(|narrowed| state.revoked.any(&narrowed.blocks));
+        standing.revoked = is_cut_off || self.is_revoked(&principal.session);
         standing.pending_of_agent =
             Within { count: state.pending_count(Some(&principal.agent)), max: limits.pending_per_agent_max };
         standing.pending = Within { count: state.pending_count(None), max: limits.pending_max };

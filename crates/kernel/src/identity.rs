@@ -1,20 +1,23 @@
 //! Identity: Biscuit tokens in, verified callers out. Identity is derived, never claimed (invariant 9).
 //!
 //! Facts come from the authority block alone, which our root key signed: `tenant`, `agent`, `session`, `run` if the
-//! token is for one, `expires_ms`. Later blocks can only narrow, and this version understands one way to narrow:
-//! `check if time($t), $t < 2026-01-01T00:00:00Z` (or `<=`), which shortens the caller's `expires`. So a caller
-//! may be remembered until it expires. Anything else in a token is refused whole. No datalog is run: what a token says
-//! is read, so the answer does not depend on how long an engine was given.
+//! token is for one, `expires_ms`. Later blocks can only narrow, in the ways that [`narrow`] reads: by time, tools,
+//! upstreams, and to reads. A time shortens the caller's `expires`, so a caller may be remembered until it expires; the
+//! rest goes with the caller and is judged at every call. Anything else in a token is refused whole. No datalog is run:
+//! what a token says is read, so the answer does not depend on how long an engine was given.
 //!
 //! It must not know who was revoked: that is the kernel's state. It does not cover third-party blocks, OIDC or SPIFFE.
 
-use biscuit_auth::builder::{Algorithm, Binary, BlockBuilder, CheckKind, Expression, Op, Rule, Term};
-use biscuit_auth::builder::{Check, Fact, date, fact, int, pred, string, var};
+use std::collections::BTreeSet;
+
+use biscuit_auth::builder::{Algorithm, BlockBuilder, Fact, Term, fact, int, string};
 use biscuit_auth::datalog::SymbolTable;
 use biscuit_auth::{Biscuit, KeyPair, PrivateKey, PublicKey};
-use countersign_model::id::{AgentId, IdError, RunId, SessionId, TenantId};
-use countersign_model::{Caller, Digest, Principal, Reason, ReasonCode, TimeMs};
+use countersign_model::id::{AgentId, IdError, RunId, SessionId, TenantId, ToolName, UpstreamId};
 
+use countersign_model::{Caller, Digest, Narrowed, Principal, Reason, ReasonCode, TimeMs};
+
+mod narrow;
 #[cfg(test)]
 mod tests;
 
@@ -51,7 +54,7 @@ pub enum TokenError {
     /// The authority block does not say who it is for, or says more than that.
     #[error("the token's first block is not one of ours: {0}")]
     Authority(String),
-    /// A later block holds something other than a time check: nobody here could keep to it.
+    /// A later block holds something that is not understood: nobody here could keep to it.
     #[error("the token was narrowed by something that is not understood, so it is refused: `{0}`")]
     Attenuation(String),
     /// A time check failed, or the token itself ended.
@@ -141,27 +144,57 @@ pub fn issue(key: &TokenKey, principal: &Principal, expires: TimeMs) -> Result<S
     builder.build_with_key_pair(&key.pair, symbols(), &next).and_then(|token| token.to_base64()).map_err(forged)
 }
 
-/// Narrows a token to end before `until`, with `seed` (32 random bytes) for the key of the block after it.
+/// How a token is to be narrowed; what is not said stays as it was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Narrowing {
+    /// It ends before this time; cut to whole seconds.
+    pub until: Option<TimeMs>,
+    /// Nothing but these tools may be called; at most [`countersign_model::narrowed::NAMES_MAX`].
+    pub tools: BTreeSet<ToolName>,
+    /// No upstream but these may be called; at most [`countersign_model::narrowed::NAMES_MAX`].
+    pub upstreams: BTreeSet<UpstreamId>,
+    /// Nothing but reads may run.
+    pub read_only: bool,
+}
+
+impl Narrowing {
+    /// A token that ends before `until`.
+    #[must_use]
+    pub fn until(until: TimeMs) -> Self {
+        Self { until: Some(until), ..Self::default() }
+    }
+}
+
+/// Narrows a token, with `seed` (32 random bytes) for the key of the block after it.
 /// Whoever holds a token can do this, without us; times are cut to whole seconds.
 ///
 /// # Errors
-/// Where the token is not one of ours.
-pub fn attenuate(root: &TokenPublic, token: &str, until: TimeMs, seed: &[u8; 32]) -> Result<String, TokenError> {
+/// Where the token is not one of ours, cannot be narrowed any further, or nothing is asked for.
+pub fn attenuate(
+    root: &TokenPublic,
+    token: &str,
+    narrowing: &Narrowing,
+    seed: &[u8; 32],
+) -> Result<String, TokenError> {
     let forged = |error: biscuit_auth::error::Token| TokenError::Forged(error.to_string());
     let biscuit = parsed(root, token)?;
-    let whole_seconds = std::time::Duration::from_millis(until.0);
-    let is_before = Expression {
-        ops: vec![
-            Op::Value(var("time")),
-            Op::Value(date(&(std::time::UNIX_EPOCH + whole_seconds))),
-            Op::Binary(Binary::LessThan),
-        ],
-    };
-    let none: [Term; 0] = [];
-    let rule = Rule::new(pred("query", &none), vec![pred("time", &[var("time")])], vec![is_before], vec![]);
-    let check = Check { queries: vec![rule], kind: CheckKind::One };
-    let block = BlockBuilder::new().check(check).map_err(forged)?;
-    biscuit.append_with_keypair(&pair_of(seed)?, block).and_then(|token| token.to_base64()).map_err(forged)
+    let depth = biscuit.block_count();
+    if u32::try_from(depth).map_or(true, |depth| depth > DEPTH_MAX) {
+        return Err(TokenError::TooDeep(depth));
+    }
+    let mut block = BlockBuilder::new();
+    let checks = narrow::checks(narrowing);
+    if checks.is_empty() {
+        return Err(TokenError::Attenuation("nothing: say until when, to what, or that it only reads".to_owned()));
+    }
+    for check in checks {
+        block = block.check(check).map_err(forged)?;
+    }
+    let narrowed = biscuit.append_with_keypair(&pair_of(seed)?, block).and_then(|token| token.to_base64());
+    let narrowed = narrowed.map_err(forged)?;
+    // What it may say is read as everybody will read it.
+    read(root, &narrowed)?;
+    Ok(narrowed)
 }
 
 /// Who presents `token` at `now`.
@@ -169,25 +202,58 @@ pub fn attenuate(root: &TokenPublic, token: &str, until: TimeMs, seed: &[u8; 32]
 /// # Errors
 /// Why it opens nothing.
 pub fn verify(root: &TokenPublic, token: &str, now: TimeMs) -> Result<Caller, TokenError> {
+    let Token { caller, ends, .. } = read(root, token)?;
+    match ends.into_iter().find(|(_, ends)| *ends <= now) {
+        Some((text, _)) => Err(TokenError::Expired(text)),
+        None => Ok(caller),
+    }
+}
+
+/// What a token says, whenever it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Who it is, and until when at the latest.
+    pub caller: Caller,
+    /// The Biscuit revocation id of each block, the first one among them.
+    pub revocation_ids: Vec<Vec<u8>>,
+    /// Every limit of time, as it is written, and when it is over.
+    ends: Vec<(String, TimeMs)>,
+}
+
+/// Reads a token and checks its signatures; time is not looked at.
+///
+/// # Errors
+/// Where it is not one of ours, or says what is not understood.
+pub fn read(root: &TokenPublic, token: &str) -> Result<Token, TokenError> {
     let biscuit = parsed(root, token)?;
     let later = biscuit.block_count().saturating_sub(1);
     let depth = u32::try_from(later).ok().filter(|depth| *depth <= DEPTH_MAX).ok_or(TokenError::TooDeep(later))?;
     let mut caller = authority(&block(&biscuit, 0)?, depth)?;
-    if caller.expires <= now {
-        return Err(TokenError::Expired(format!("expires_ms({})", caller.expires)));
-    }
+    let mut ends = vec![(format!("expires_ms({})", caller.expires), caller.expires)];
+    let revocation_ids = biscuit.revocation_identifiers();
+    let mut narrowed = Narrowed::default();
     for index in 1..=later {
         if biscuit.block_external_key(index).map_or(true, |key| key.is_some()) {
             return Err(TokenError::Attenuation("a third party's block".to_owned()));
         }
-        for (text, ends) in time_checks(&block(&biscuit, index)?)? {
-            if ends <= now {
-                return Err(TokenError::Expired(text));
+        for (text, limit) in narrow::limits(&block(&biscuit, index)?)? {
+            match narrow::apply(limit, &mut narrowed) {
+                Some(time) => ends.push((text, time)),
+                None => continue,
             }
-            caller.expires = caller.expires.min(ends);
         }
+        let id = revocation_ids.get(index).ok_or_else(|| TokenError::Forged("a block has no id".to_owned()))?;
+        narrowed.blocks.push(block_id(id));
     }
-    Ok(caller)
+    caller.expires = ends.iter().map(|(_, time)| *time).min().unwrap_or(caller.expires);
+    caller.narrowed = (later > 0).then_some(narrowed);
+    Ok(Token { caller, revocation_ids, ends })
+}
+
+/// What records call a block, from its Biscuit revocation id.
+#[must_use]
+pub fn block_id(revocation_id: &[u8]) -> Digest {
+    Digest::of("countersign token block v1", &[revocation_id])
 }
 
 fn parsed(root: &TokenPublic, token: &str) -> Result<Biscuit, TokenError> {
@@ -246,52 +312,7 @@ fn authority(block: &BlockBuilder, depth: u32) -> Result<Caller, TokenError> {
         session: SessionId::new(&session).map_err(bad)?,
         depth,
     };
-    Ok(Caller { principal, expires: expires.ok_or_else(|| missing("expires_ms"))? })
-}
-
-/// The time checks of a later block: their text, and from when on they fail.
-fn time_checks(block: &BlockBuilder) -> Result<Vec<(String, TimeMs)>, TokenError> {
-    let unknown = |what: &dyn std::fmt::Display| TokenError::Attenuation(what.to_string());
-    if let Some(fact) = block.facts.first() {
-        return Err(unknown(fact));
-    }
-    if let Some(rule) = block.rules.first() {
-        return Err(unknown(rule));
-    }
-    if !block.scopes.is_empty() {
-        return Err(unknown(&"a scope of trust"));
-    }
-    let read = |check: &Check| {
-        let ends = time_check(check).ok_or_else(|| unknown(check))?;
-        Ok((check.to_string(), ends))
-    };
-    block.checks.iter().map(read).collect()
-}
-
-/// From when on `check if time($t), $t < DATE` fails; nothing for any other check.
-fn time_check(check: &Check) -> Option<TimeMs> {
-    let ([query], CheckKind::One) = (check.queries.as_slice(), &check.kind) else {
-        return None;
-    };
-    let ([time], [expression], true) = (query.body.as_slice(), query.expressions.as_slice(), query.scopes.is_empty())
-    else {
-        return None;
-    };
-    let (true, [Term::Variable(bound)]) = (time.name == "time", time.terms.as_slice()) else {
-        return None;
-    };
-    let [Op::Value(Term::Variable(used)), Op::Value(Term::Date(seconds)), Op::Binary(relation)] =
-        expression.ops.as_slice()
-    else {
-        return None;
-    };
-    let from_ms = seconds.checked_mul(1_000)?;
-    match relation {
-        _ if used != bound => None,
-        Binary::LessThan => Some(TimeMs(from_ms)),
-        Binary::LessOrEqual => Some(TimeMs(from_ms.checked_add(1)?)),
-        _ => None,
-    }
+    Ok(Caller { principal, expires: expires.ok_or_else(|| missing("expires_ms"))?, narrowed: None })
 }
 
 fn pair_of(secret: &[u8; 32]) -> Result<KeyPair, TokenError> {

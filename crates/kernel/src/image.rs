@@ -26,6 +26,7 @@ use crate::kill::KillState;
 use crate::parked::{Parked, RefusedAs};
 use crate::pins::Pins;
 use crate::replay::Leaf;
+use crate::revoked::Revoked;
 use crate::settings::Settings;
 use crate::state::{Activation, Begin, Human, Lease, Lifetime, Open, Session, State};
 
@@ -169,6 +170,9 @@ struct Image {
     /// Calls that wait to be continued; absent before version 5.
     #[n(26)]
     continuables: Option<BTreeMap<LeafIndex, Continuable>>,
+    /// Blocks of tokens that were revoked, until when; absent where none are, and before version 5.
+    #[n(27)]
+    revoked: Option<BTreeMap<Digest, TimeMs>>,
 }
 
 #[derive(Encode, Decode)]
@@ -342,6 +346,7 @@ fn fill(
         (None, ..HISTORIES_SINCE) => Histories::default(),
         _ => return Err(RestoreError::Inconsistent("histories that its version does not have, or none")),
     };
+    state.revoked = Revoked::of(image.revoked.unwrap_or_default());
     for (ticket, parked) in image.parked {
         park(&mut state, ticket, parked, read)?;
     }
@@ -417,6 +422,7 @@ fn image_of(state: &State, settings: &Settings) -> Option<Image> {
         histories: Some(state.histories.image()),
         calls: Some(state.open.iter().filter_map(|(seq, open)| Some((*seq, open.call.clone()?))).collect()),
         continuables: Some(state.continuables.image()),
+        revoked: Some(state.revoked.known().clone()).filter(|revoked| !revoked.is_empty()),
     })
 }
 

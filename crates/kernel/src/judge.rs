@@ -94,6 +94,12 @@ pub fn before_policy(attempt: &Attempt, at: TimeMs) -> Option<Reason> {
     if !standing.known {
         return Some(Reason::plain(ReasonCode::UnknownAgent));
     }
+    let call = (&attempt.upstream, &attempt.tool);
+    if let Some(why) =
+        standing.narrowed.as_ref().and_then(|narrowed| narrowed.refuses(call, Some(attempt.facts.effect)))
+    {
+        return Some(Reason::because(ReasonCode::TokenNarrowed, &why));
+    }
     if inputs.killed {
         let detail = format!("kill epoch {}", inputs.kill_epoch);
         return Some(Reason::because(ReasonCode::Killed, &detail));
@@ -107,6 +113,11 @@ pub fn before_policy(attempt: &Attempt, at: TimeMs) -> Option<Reason> {
     }
     if let Some(why) = objection(attempt, at) {
         return Some(Reason::because(ReasonCode::ContinuationInvalid, why));
+    }
+    // What a human accepted by name was shown with everything that looks wrong in it.
+    let is_accepted = standing.accepted.as_ref().is_some_and(|accepted| accepted.by == AcceptedBy::List);
+    if let Some(signs) = standing.flagged.as_ref().filter(|_| !is_accepted) {
+        return Some(Reason::because(ReasonCode::ToolFlagged, signs));
     }
     if standing.in_flight.count >= standing.in_flight.max {
         let detail = format!("{} calls are in flight", standing.in_flight.count);

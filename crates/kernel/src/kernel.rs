@@ -429,6 +429,12 @@ impl Kernel {
         self.state.sessions.get(session).is_some_and(|session| session.revoked)
     }
 
+    /// Whether one of these blocks of a token was revoked.
+    #[must_use]
+    pub fn is_cut_off(&self, blocks: &[Digest]) -> bool {
+        self.state.revoked.any(blocks)
+    }
+
     /// Legal holds in force.
     pub fn holds(&self) -> impl Iterator<Item = (&HoldName, &Hold)> {
         self.state.keep.holds.iter()
@@ -450,6 +456,12 @@ impl Kernel {
     pub fn accepts(&self, (upstream, tool): (&UpstreamId, &ToolName), manifest: Digest) -> bool {
         let reading = self.state.pins.reading(&self.settings, (upstream, tool), &manifest);
         reading.is_none_or(|accepted| accepted.manifest == Some(manifest))
+    }
+
+    /// Whether a human accepted this very definition of a tool by name.
+    #[must_use]
+    pub fn is_accepted(&self, (upstream, tool): (&UpstreamId, &ToolName), manifest: Digest) -> bool {
+        self.settings.accepted.get(upstream).and_then(|tools| tools.get(tool)) == Some(&manifest)
     }
 
     /// Whether leases are suspended because the clock jumped.

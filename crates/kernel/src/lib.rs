@@ -29,6 +29,7 @@ pub mod policy;
 mod prune;
 pub mod replay;
 mod retention;
+mod revoked;
 mod settings;
 mod state;
 #[cfg(test)]

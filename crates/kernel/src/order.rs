@@ -12,6 +12,7 @@ use ed25519_dalek::VerifyingKey;
 
 use crate::consent::is_signed;
 use crate::kernel::Kernel;
+use crate::revoked::REVOKED_MAX;
 
 /// The most leases of one session: all stand in the inputs of its decisions.
 const LEASES_MAX: usize = 16;
@@ -78,7 +79,14 @@ impl Kernel {
             }
             Deed::ConfirmClock if self.state.clock_doubt.is_none() => Err("the clock is not in doubt".to_owned()),
             Deed::RevokeToken { session } if self.is_revoked(session) => Err(format!("`{session}` is revoked already")),
-            Deed::Resume { .. } | Deed::Thaw { .. } | Deed::ConfirmClock | Deed::RevokeToken { .. } => Ok(()),
+            Deed::RevokeBlock { block } if self.is_cut_off(&[*block]) => {
+                Err(format!("the block `{}` is revoked already", block.short()))
+            }
+            Deed::RevokeBlock { .. } if self.state.revoked.is_full() => {
+                Err(format!("{REVOKED_MAX} blocks are revoked; revoke the whole token by its session id"))
+            }
+            Deed::Resume { .. } | Deed::Thaw { .. } | Deed::ConfirmClock => Ok(()),
+            Deed::RevokeToken { .. } | Deed::RevokeBlock { .. } => Ok(()),
             Deed::Freeze { until, .. } => self.ends_in_time("a freeze", *until, limits.freeze_max_ms),
             Deed::Enrol { human, key } => self.can_enrol(human, key),
             Deed::IssueToken { agent, ttl_ms, .. } => {

@@ -210,7 +210,11 @@ impl<'a> Replay<'a> {
             };
             return Draft { attempt: attempt.clone(), payload: erased, nonce };
         };
-        let caller = Caller { principal: attempt.principal.clone(), expires: attempt.inputs.token_expires };
+        let caller = Caller {
+            principal: attempt.principal.clone(),
+            expires: attempt.inputs.token_expires,
+            narrowed: attempt.inputs.standing.narrowed.clone(),
+        };
         let salts = Salts { digest: payload.digest_salt, arguments: payload.arguments_salt, nonce };
         self.kernel.draft(attempt.reserved_at, &caller, payload.action(attempt), &salts)
     }

@@ -21,6 +21,7 @@ use crate::keep::Keep;
 use crate::kill::KillState;
 use crate::parked::{Parked, RefusedAs};
 use crate::pins::Pins;
+use crate::revoked::Revoked;
 use crate::settings::BudgetRule;
 
 /// A human who can sign.
@@ -149,6 +150,8 @@ pub(crate) struct State {
     pub(crate) histories: Histories,
     /// Calls that were answered with a question.
     pub(crate) continuables: Continuables,
+    /// Narrowings of tokens that were revoked.
+    pub(crate) revoked: Revoked,
 }
 
 impl State {
@@ -187,6 +190,7 @@ impl State {
         let now = self.now;
         let parked = &self.parked;
         self.continuables.pass(now, |intent| held(parked, intent));
+        self.revoked.pass(now);
         self.refused.retain(|_, refusal| refusal.expires > now);
     }
 

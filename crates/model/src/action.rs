@@ -10,6 +10,7 @@ use minicbor::{Decode, Encode};
 use crate::encoding::Bounded;
 use crate::facts::Facts;
 use crate::id::{AgentId, Digest, Environment, RunId, SessionId, TargetId, TenantId, ToolName, UpstreamId};
+use crate::narrowed::Narrowed;
 use crate::record::Claimed;
 use crate::unit::{LeafIndex, TimeMs};
 
@@ -42,6 +43,8 @@ pub struct Caller {
     pub principal: Principal,
     /// When the token ends.
     pub expires: TimeMs,
+    /// What it was narrowed to since it was issued; absent where it never was.
+    pub narrowed: Option<Narrowed>,
 }
 
 /// Which enforcement point an action came through.
@@ -103,6 +106,8 @@ pub struct Action {
     pub redacted: Option<Redacted>,
     /// Which earlier call it continues, with what; not part of the digest, for it is the same action that goes on.
     pub continues: Option<Continues>,
+    /// What looks wrong in the tool's definition, where something does; not part of the digest, for the manifest is.
+    pub flagged: Option<String>,
 }
 
 /// What an action goes on from, and with.

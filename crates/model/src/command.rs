@@ -141,6 +141,13 @@ pub enum Deed {
         #[n(0)]
         key: String,
     },
+    /// Revoke one narrowing of a token, and all that was narrowed from it. The token it was made from lives.
+    #[n(14)]
+    RevokeBlock {
+        /// The block's id: the hash of its Biscuit revocation id.
+        #[n(0)]
+        block: Digest,
+    },
 }
 
 /// A command as it is signed.

@@ -203,6 +203,7 @@ impl ActionPayload {
                 digest: input.digest,
                 redactions: continued.redactions,
             }),
+            flagged: attempt.inputs.standing.flagged.clone(),
         }
     }
 }

@@ -73,6 +73,9 @@ codes! {
     34 ToolChanged "tool_changed" "The tool is not what a human accepted, so it is denied until somebody looks at what changed."
     35 ContinuationInvalid "continuation_invalid" "This continues no call of yours that waits for an answer, so it is denied; make the call anew."
     36 Continued "continued" "A human consented to this action, and this goes on with it."
+    37 TokenNarrowed "token_narrowed" "The token was narrowed to less than this action."
+    38 ToolFlagged "tool_flagged" "Something in what the tool says of itself does not belong there, so it is held back until a human accepts it."
+    39 UpstreamRefused "upstream_refused" "The upstream's program is not the one that was pinned, so it is not started."
 }
 
 /// One reason of a verdict.

@@ -24,6 +24,12 @@ pub trait Governor<E: Execute>: Clone + Send + Sync + 'static {
     /// it, and neither is what changed since somebody looked at it. A call is always decided on its own.
     fn lists(&self, caller: &Caller, upstream: &UpstreamId, tool: (&ToolName, Digest)) -> bool;
 
+    /// Whether a human accepted `tool` of `upstream` by name, as `manifest` defines it: then it is listed whatever looks
+    /// wrong in it. A governor that keeps no such list has accepted nothing.
+    fn accepted(&self, _upstream: &UpstreamId, _tool: (&ToolName, Digest)) -> bool {
+        false
+    }
+
     /// Takes one call through the whole pipeline; `executor` runs only under a permit.
     fn govern(&self, call: Call, executor: Arc<E>) -> impl Future<Output = Answer<E::Reply>> + Send;
 
@@ -60,6 +66,10 @@ impl<E: Execute> Governor<E> for Gate {
 
     fn lists(&self, caller: &Caller, upstream: &UpstreamId, (tool, manifest): (&ToolName, Digest)) -> bool {
         self.may_ever(caller, upstream, tool) && self.accepts((upstream, tool), manifest)
+    }
+
+    fn accepted(&self, upstream: &UpstreamId, (tool, manifest): (&ToolName, Digest)) -> bool {
+        self.is_accepted((upstream, tool), manifest)
     }
 
     fn govern(&self, call: Call, executor: Arc<E>) -> impl Future<Output = Answer<E::Reply>> + Send {

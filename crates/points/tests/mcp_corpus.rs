@@ -62,7 +62,7 @@ impl Governor<Executor> for Deny {
             run: RunId::new("s").unwrap(),
             depth: 0,
         };
-        Ok(Caller { principal, expires: TimeMs(u64::MAX) })
+        Ok(Caller { principal, expires: TimeMs(u64::MAX), narrowed: None })
     }
 
     fn lists(&self, _: &Caller, _: &UpstreamId, _: (&ToolName, Digest)) -> bool {

@@ -406,6 +406,7 @@ impl World {
     #[must_use]
     pub fn framed(&self, tool: &str, arguments: &str) -> Call {
         Call {
+            flagged: None,
             caller: self.caller.clone(),
             point: Point::Mcp,
             upstream: id("crm"),

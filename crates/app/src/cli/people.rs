@@ -26,14 +26,57 @@ pub(crate) enum Token {
         #[command(flatten)]
         signer: Signer,
     },
-    /// Revoke a token by its session id.
+    /// Narrow a token for a sub-agent, offline: no gateway, no secret and no human is needed. Nobody can widen it again.
+    Attenuate(Attenuate),
+    /// Show what a token in a file says: whose it is, until when, to what it was narrowed, and its revocation ids.
+    Show {
+        /// The file with the token.
+        file: PathBuf,
+        /// The public key of tokens; by default that of the installation.
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
+    /// Revoke a token by its session id, or one narrowing of it by its block's revocation id. Needs a human's signature.
     Revoke {
-        /// The session id.
-        session: String,
+        /// The session id: the token and all that was narrowed from it.
+        #[arg(required_unless_present = "block", conflicts_with = "block")]
+        session: Option<String>,
+        /// The revocation id that `token show` prints: this narrowing and all that was narrowed from it. What it was made
+        /// from lives.
+        #[arg(long, value_name = "ID")]
+        block: Option<String>,
         /// Who signs.
         #[command(flatten)]
         signer: Signer,
     },
+}
+
+/// `token attenuate`.
+#[derive(Debug, Args)]
+pub(crate) struct Attenuate {
+    /// The file with the token to narrow; it stays as it is.
+    pub(crate) file: PathBuf,
+    /// Where the narrowed token goes; never over another file.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// How long it is good for from now on, such as `30m`.
+    #[arg(long = "for", value_name = "DURATION", conflicts_with = "until")]
+    pub(crate) duration: Option<String>,
+    /// Until when it is good, such as `2026-12-24T18:00:00Z`.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// A tool that may be called, by its own name; repeat for more. Without it any.
+    #[arg(long = "tool", value_name = "NAME")]
+    pub(crate) tools: Vec<String>,
+    /// An upstream that may be called; repeat for more. Without it any.
+    #[arg(long = "upstream", value_name = "NAME")]
+    pub(crate) upstreams: Vec<String>,
+    /// Nothing but reads may run.
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// The public key of tokens; by default that of the installation.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
 }
 
 /// `human`.

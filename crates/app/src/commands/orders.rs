@@ -96,9 +96,14 @@ pub(crate) async fn run(command: Command, context: &Context) -> Result<Exit> {
             let deed = Deed::IssueToken { agent: agent.parse()?, run, ttl_ms };
             issue(&signer.human, deed, out.as_deref(), context).await
         }
-        Command::Token(Token::Revoke { session, signer }) => {
+        Command::Token(Token::Revoke { session: Some(session), signer, .. }) => {
             let deed = Deed::RevokeToken { session: session.parse()? };
             order(&signer.human, deed, &format!("{session} is revoked"), context).await
+        }
+        Command::Token(Token::Revoke { block: Some(block), signer, .. }) => {
+            let deed = Deed::RevokeBlock { block: super::token::block(&block)? };
+            let done = "the narrowed token is revoked, and all that was narrowed from it; what it was made from lives";
+            order(&signer.human, deed, done, context).await
         }
         Command::Human(Human::Enrol { name, signer }) => enrol(&name, &signer.human, context).await,
         _ => Err(usage("this command is not an order")),

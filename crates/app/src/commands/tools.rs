@@ -46,7 +46,7 @@ fn named<'a>(config: &'a Config, name: &str) -> Result<&'a Upstream> {
 
 /// What the upstream says now.
 async fn asked(config: &Config, upstream: &Upstream) -> Result<Lock> {
-    let survey = survey(super::up::upstream(config, upstream)?).await;
+    let survey = survey(super::up::upstream(config, upstream, None)?).await;
     Ok(Lock::of(survey.map_err(|error| super::up::not_reached(upstream, &error))?))
 }
 

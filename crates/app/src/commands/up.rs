@@ -12,7 +12,8 @@ use countersign_index::Options;
 use countersign_kernel::policy::Bundle;
 use countersign_ledger::Recovered;
 use countersign_points::mcp::config::{FrontConfig, UpstreamConfig, UpstreamLimits, Url};
-use countersign_points::mcp::{Server, Upstream, UpstreamError};
+use countersign_points::mcp::guard::{Ear, Guard, UpstreamState};
+use countersign_points::mcp::{LinkError, Server, Upstream, UpstreamError};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,7 @@ use crate::compose::{self, InForce};
 use crate::config::{self, Config, Transport};
 use crate::context::Context;
 use crate::feed::Feed;
+use crate::guards::{self, States};
 use crate::layout::Layout;
 use crate::terminal::{Exit, GOOD, Output, WAIT};
 
@@ -107,8 +109,17 @@ async fn serve_gate(
     let console = Console::bind(&layout.admin_socket(), gate.clone())
         .with_context(|| format!("cannot make the admin plane `{}`", layout.admin_socket().display()))?;
     let configured = config.upstreams.first().context("the configuration names no upstream")?;
-    let connected = Upstream::connect(upstream(config, configured)?).await;
-    let upstream = connected.map_err(|error| not_reached(configured, &error))?;
+    let states = States::follow(gate, layout);
+    let connected = Upstream::connect(upstream(config, configured, Some(states.ear(&configured.id)))?).await;
+    let upstream = match connected {
+        Ok(upstream) => upstream,
+        Err(error) => {
+            if let LinkError::Refused(why) = &error.source {
+                guards::record(gate, &configured.id, &UpstreamState::Refused { why: why.clone() }).await;
+            }
+            return Err(not_reached(configured, &error));
+        }
+    };
     let front = FrontConfig::new(config.listen)
         .with_hosts(&config.hosts)?
         .with_origins(&config.origins)?
@@ -128,7 +139,7 @@ async fn serve_gate(
     }
     tick.abort();
     upstream.close().await;
-    for left in [layout.admin_socket(), layout.kill_socket(), layout.address()] {
+    for left in [layout.admin_socket(), layout.kill_socket(), layout.address(), layout.upstreams()] {
         let _ = std::fs::remove_file(left);
     }
     Ok(())
@@ -180,7 +191,7 @@ fn announce(layout: &Layout, out: Output, address: &str, (gate, warnings): (&Gat
 }
 
 /// How an upstream is reached.
-pub(super) fn upstream(config: &Config, upstream: &config::Upstream) -> Result<UpstreamConfig> {
+pub(super) fn upstream(config: &Config, upstream: &config::Upstream, ear: Option<Ear>) -> Result<UpstreamConfig> {
     let id = upstream.id.clone();
     let limits =
         UpstreamLimits { call_timeout: Duration::from_millis(config.call_timeout_ms), ..UpstreamLimits::default() };
@@ -189,9 +200,16 @@ pub(super) fn upstream(config: &Config, upstream: &config::Upstream) -> Result<U
             let (program, arguments) = command.split_first().context("an empty `command`")?;
             let env = env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
             let folder = std::path::absolute(&config.folder)?;
-            UpstreamConfig::stdio(id, in_folder(program, &folder), arguments.to_vec(), env, Some(folder))?
+            // What is compared with a pin is what is started: the file, not a name to be looked up once more.
+            let program = in_folder(program, &folder);
+            let program = if upstream.guards.program.is_some() { guards::found(program) } else { program };
+            let guard = guards::guard(upstream, &program, ear);
+            UpstreamConfig::stdio(id, program, arguments.to_vec(), env, Some(folder))?.with_guard(guard)
         }
-        Transport::Http { url } => UpstreamConfig::http(id, Url::new(url)?, upstream.credential.clone()),
+        Transport::Http { url } => {
+            let guard = Guard { ear, ..Guard::default() };
+            UpstreamConfig::http(id, Url::new(url)?, upstream.credential.clone()).with_guard(guard)
+        }
     };
     Ok(made.with_limits(limits))
 }

@@ -88,6 +88,19 @@ pub(super) struct Upstream {
     #[serde(default)]
     pub(super) shared_environments: Vec<String>,
     pub(super) reason: Option<String>,
+    pub(super) pin: Option<String>,
+    #[serde(default)]
+    pub(super) pin_files: BTreeMap<String, String>,
+    pub(super) limits: Option<ChildLimits>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChildLimits {
+    pub(super) memory: Option<String>,
+    pub(super) open_files: Option<u64>,
+    pub(super) cpu_seconds: Option<u64>,
+    pub(super) processes: Option<u64>,
 }
 
 /// A file of bindings.

@@ -45,6 +45,7 @@ fn schemas_name_the_keys_of_the_configuration_and_of_bindings() {
         ("/$defs/witness", "witnesses: [{zzzz: 1}]"),
         ("/$defs/upstream", "upstreams: [{zzzz: 1}]"),
         ("/$defs/upstream/properties/credential", "upstreams: [{credential: {zzzz: 1}}]"),
+        ("/$defs/upstream/properties/limits", "upstreams: [{limits: {zzzz: 1}}]"),
         ("/$defs/tool", "upstreams: [{tools: {t: {zzzz: 1}}}]"),
     ] {
         check::<raw::Config>("config", place, text);

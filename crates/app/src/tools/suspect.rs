@@ -1,12 +1,14 @@
 //! What looks wrong in the text of a tool, for the human who is asked to accept it.
 //!
-//! A tool's text is read by a model, which may obey it. These are hints and nothing more: none of them decides
-//! anything, and a text without a hint is not thereby harmless. It must not know what was accepted.
+//! A tool's text is read by a model, which may obey it. What `countersign_effects::names` flags holds a tool back until it
+//! is accepted; the phrases here besides are hints, which honest texts use as well, and decide nothing. A text without
+//! either is not thereby harmless. It must not know what was accepted.
 
 #[cfg(test)]
 mod tests;
 
 use countersign_effects::json::{Node, Value};
+use countersign_effects::names;
 
 /// The longest description that draws no remark, in characters.
 const LONG_CHARS: usize = 4_000;
@@ -49,21 +51,21 @@ const PHRASES: [&str; 32] = [
 
 /// What looks wrong, with the place of the text as a JSON pointer.
 pub(crate) fn remarks(node: &Node) -> Vec<String> {
-    let mut out = Vec::new();
+    let mut out: Vec<String> = names::of_tool(node).iter().map(ToString::to_string).collect();
     walk("", node, &mut out);
     out
 }
 
 /// What looks wrong in one text.
 pub(crate) fn in_text(text: &str) -> Vec<String> {
-    let mut out: Vec<String> = Vec::new();
-    let mut hidden: Vec<String> = text.chars().filter_map(hides).collect();
-    hidden.sort();
-    hidden.dedup();
-    out.extend(hidden);
-    if let Some(word) = text.split(|c: char| !c.is_alphanumeric()).find(|word| mixes_scripts(word)) {
-        out.push(format!("`{}` mixes letters of several alphabets that look alike", word.escape_default()));
-    }
+    let mut out: Vec<String> = names::of_text(text).iter().map(ToString::to_string).collect();
+    out.extend(hints(text));
+    out
+}
+
+/// What may be honest, and is worth a look.
+fn hints(text: &str) -> Vec<String> {
+    let mut out = Vec::new();
     let plain: String = text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ");
     let found: Vec<&str> = PHRASES.into_iter().filter(|phrase| plain.contains(phrase)).collect();
     if !found.is_empty() {
@@ -77,14 +79,14 @@ pub(crate) fn in_text(text: &str) -> Vec<String> {
 
 fn walk(at: &str, node: &Node, out: &mut Vec<String>) {
     match &node.value {
-        Value::String(text) => out.extend(in_text(text).into_iter().map(|what| remark(at, &what))),
+        Value::String(text) => out.extend(hints(text).into_iter().map(|what| remark(at, &what))),
         Value::Array(items) => {
             items.iter().enumerate().for_each(|(place, item)| walk(&format!("{at}/{place}"), item, out));
         }
         Value::Object(members) => {
             for (name, member) in members {
                 let below = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
-                out.extend(in_text(name).into_iter().map(|what| remark(&below, &what)));
+                out.extend(hints(name).into_iter().map(|what| remark(&below, &what)));
                 walk(&below, member, out);
             }
         }
@@ -94,28 +96,4 @@ fn walk(at: &str, node: &Node, out: &mut Vec<String>) {
 
 fn remark(at: &str, what: &str) -> String {
     format!("{}: {what}", at.escape_default())
-}
-
-/// What a character that nobody sees does.
-fn hides(c: char) -> Option<String> {
-    let what = match c {
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}' => {
-            "turns the direction of the text"
-        }
-        '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{ad}' | '\u{180e}' => "has no width",
-        '\u{e0000}'..='\u{e007f}' => "is an invisible copy of a letter",
-        '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' => "can carry hidden data",
-        '\u{e000}'..='\u{f8ff}' => "has no public meaning",
-        c if c.is_control() && !matches!(c, '\n' | '\r' | '\t') => "is a control character",
-        _ => return None,
-    };
-    Some(format!("U+{:04X} {what}", u32::from(c)))
-}
-
-/// Whether a word has Latin letters beside Greek or Cyrillic ones, of which many look the same.
-fn mixes_scripts(word: &str) -> bool {
-    let latin = word.chars().any(|c| c.is_ascii_alphabetic());
-    let other =
-        word.chars().any(|c| matches!(c, '\u{370}'..='\u{3ff}' | '\u{400}'..='\u{52f}' | '\u{ff21}'..='\u{ff5a}'));
-    latin && other
 }

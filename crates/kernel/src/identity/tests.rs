@@ -2,9 +2,9 @@
 
 use biscuit_auth::builder::BlockBuilder;
 use biscuit_auth::{Biscuit, KeyPair};
-use countersign_model::{Principal, ReasonCode, TimeMs};
+use countersign_model::{Effect, Narrowed, Principal, ReasonCode, TimeMs};
 
-use super::{DEPTH_MAX, TOKEN_BYTES_MAX, TokenError, TokenKey, attenuate, issue, verify};
+use super::{DEPTH_MAX, Narrowing, TOKEN_BYTES_MAX, TokenError, TokenKey, attenuate, block_id, issue, read, verify};
 
 const NOW: TimeMs = TimeMs(1_800_000_000_000);
 const ENDS: TimeMs = TimeMs(1_800_000_600_500);
@@ -81,13 +81,13 @@ fn forged_tokens_are_refused() {
 
 #[test]
 fn a_holder_can_shorten_and_not_lengthen() {
-    let short = attenuate(&key().public(), &token(), TimeMs(NOW.0 + 60_000), &[5; 32]).unwrap();
+    let short = attenuate(&key().public(), &token(), &Narrowing::until(TimeMs(NOW.0 + 60_000)), &[5; 32]).unwrap();
     let caller = verify(&key().public(), &short, NOW).unwrap();
     assert_eq!((caller.expires, caller.principal.depth), (TimeMs(NOW.0 + 60_000), 1));
     let error = verify(&key().public(), &short, TimeMs(NOW.0 + 60_000)).unwrap_err();
     let TokenError::Expired(check) = &error else { panic!("{error:?}") };
     assert!(check.starts_with("check if time($time), $time < 2027-"), "{check}");
-    let long = attenuate(&key().public(), &short, TimeMs(ENDS.0 + 60_000), &[6; 32]).unwrap();
+    let long = attenuate(&key().public(), &short, &Narrowing::until(TimeMs(ENDS.0 + 60_000)), &[6; 32]).unwrap();
     let caller = verify(&key().public(), &long, NOW).unwrap();
     assert_eq!((caller.expires, caller.principal.depth), (TimeMs(NOW.0 + 60_000), 2));
     // The form that the common tools write.
@@ -107,6 +107,17 @@ fn what_is_not_understood_is_refused() {
         "check if time($t), time($u), $t < 2027-02-01T00:00:00Z",
         "check if time($t), $t > 2020-01-01T00:00:00Z",
         "check if true",
+        "check if tool($t), {\"a\"}.contains($u)",
+        "check if tool($t), $t == \"a\"",
+        "check if tool($t), {\"a b\"}.contains($t)",
+        "check if tool($t), {1}.contains($t)",
+        "check if tool($t), !{\"a\"}.contains($t)",
+        "check if tool($t, $t), {\"a\"}.contains($t)",
+        "check if upstream($u), {\"a\"}.contains($u), {\"b\"}.contains($u)",
+        "check if effect($e), {\"write\"}.contains($e)",
+        "check if effect($e), {\"read\", \"write\"}.contains($e)",
+        "check if agent($a), {\"admin\"}.contains($a)",
+        "reject if tool($t), {\"a\"}.contains($t)",
         "agent($x) <- session($x)",
     ] {
         let error = refused(&narrowed(&token(), code));
@@ -153,11 +164,101 @@ fn the_first_block_says_who_and_nothing_else() {
 #[test]
 fn depth_and_size_are_bounded() {
     let mut deep = token();
+    let narrowing = Narrowing::until(ENDS);
     for depth in 1..=DEPTH_MAX {
-        deep = attenuate(&key().public(), &deep, ENDS, &[u8::try_from(depth).unwrap(); 32]).unwrap();
+        deep = attenuate(&key().public(), &deep, &narrowing, &[u8::try_from(depth).unwrap(); 32]).unwrap();
         assert_eq!(verify(&key().public(), &deep, NOW).unwrap().principal.depth, depth);
     }
-    let deeper = attenuate(&key().public(), &deep, ENDS, &[99; 32]).unwrap();
+    assert_eq!(attenuate(&key().public(), &deep, &narrowing, &[99; 32]), Err(TokenError::TooDeep(9)));
+    // Whoever does not ask us is refused at the door.
+    let deeper = narrowed(&deep, "check if time($t), $t < 2027-02-01T00:00:00Z");
     assert_eq!(refused(&deeper), TokenError::TooDeep(9));
     assert_eq!(refused(&"A".repeat(TOKEN_BYTES_MAX + 1)), TokenError::Oversize(TOKEN_BYTES_MAX + 1));
+}
+
+fn left(token: &str) -> Narrowed {
+    verify(&key().public(), token, NOW).unwrap().narrowed.unwrap()
+}
+
+fn is_left(token: &str, call: (&str, &str), effect: Effect) -> bool {
+    let (upstream, tool) = (call.0.parse().unwrap(), call.1.parse().unwrap());
+    left(token).refuses((&upstream, &tool), Some(effect)).is_none()
+}
+
+#[test]
+fn a_holder_can_narrow_to_tools_upstreams_and_reads() {
+    assert_eq!(verify(&key().public(), &token(), NOW).unwrap().narrowed, None);
+    let narrowing = Narrowing {
+        tools: ["look", "query"].map(|tool| tool.parse().unwrap()).into(),
+        upstreams: ["crm".parse().unwrap()].into(),
+        ..Narrowing::default()
+    };
+    let child = attenuate(&key().public(), &token(), &narrowing, &[5; 32]).unwrap();
+    let caller = verify(&key().public(), &child, NOW).unwrap();
+    assert_eq!((caller.expires, &caller.principal.session, caller.principal.depth), (ENDS, &"s-1".parse().unwrap(), 1));
+    for (call, effect, expected) in [
+        (("crm", "look"), Effect::Opaque, true),
+        (("crm", "query"), Effect::Read, true),
+        (("crm", "lookup"), Effect::Read, false),
+        (("mail", "look"), Effect::Read, false),
+    ] {
+        assert_eq!(is_left(&child, call, effect), expected, "{call:?}");
+    }
+    // What another holder adds is taken off as well; nothing comes back.
+    let more = Narrowing {
+        tools: ["query", "purge"].map(|tool| tool.parse().unwrap()).into(),
+        read_only: true,
+        ..Narrowing::default()
+    };
+    let grandchild = attenuate(&key().public(), &child, &more, &[6; 32]).unwrap();
+    assert!(is_left(&grandchild, ("crm", "query"), Effect::Read));
+    assert!(!is_left(&grandchild, ("crm", "query"), Effect::Write));
+    assert!(
+        !is_left(&grandchild, ("crm", "look"), Effect::Read) && !is_left(&grandchild, ("crm", "purge"), Effect::Read)
+    );
+    let nothing = attenuate(
+        &key().public(),
+        &grandchild,
+        &Narrowing { tools: ["x".parse().unwrap()].into(), ..Narrowing::default() },
+        &[7; 32],
+    )
+    .unwrap();
+    assert_eq!(left(&nothing).tools, Some([].into()));
+    assert!(matches!(
+        attenuate(&key().public(), &token(), &Narrowing::default(), &[5; 32]),
+        Err(TokenError::Attenuation(_))
+    ));
+    let many = Narrowing { tools: (0..65).map(|n| format!("t{n}").parse().unwrap()).collect(), ..Narrowing::default() };
+    assert!(
+        matches!(attenuate(&key().public(), &token(), &many, &[5; 32]), Err(TokenError::Attenuation(_))),
+        "what nobody would take is not made"
+    );
+}
+
+#[test]
+fn the_forms_of_other_tools_are_read() {
+    let array = narrowed(
+        &token(),
+        r#"check if tool($name), ["look", "look"].contains($name); check if upstream($u), {"crm"}.contains($u)"#,
+    );
+    assert!(is_left(&array, ("crm", "look"), Effect::Write) && !is_left(&array, ("crm", "query"), Effect::Read));
+    let reads = narrowed(&token(), r#"check if effect($e), {"read"}.contains($e)"#);
+    assert!(left(&reads).read_only);
+}
+
+#[test]
+fn every_block_has_an_id_of_its_own() {
+    let child = attenuate(&key().public(), &token(), &Narrowing::until(ENDS), &[5; 32]).unwrap();
+    let sibling = attenuate(&key().public(), &token(), &Narrowing::until(ENDS), &[6; 32]).unwrap();
+    let grandchild = attenuate(&key().public(), &child, &Narrowing::until(ENDS), &[7; 32]).unwrap();
+    let said = read(&key().public(), &grandchild).unwrap();
+    assert_eq!(said.revocation_ids.len(), 3);
+    let blocks = left(&grandchild).blocks;
+    assert_eq!(blocks, said.revocation_ids[1..].iter().map(|id| block_id(id)).collect::<Vec<_>>());
+    assert_eq!(blocks[..1], left(&child).blocks, "what comes from a block carries its id");
+    assert!(left(&sibling).blocks[0] != blocks[0]);
+    // An expired token can still be read, to see what it was.
+    let ended = attenuate(&key().public(), &token(), &Narrowing::until(TimeMs(1_000)), &[5; 32]).unwrap();
+    assert!(verify(&key().public(), &ended, NOW).is_err());
+    assert_eq!(read(&key().public(), &ended).unwrap().caller.expires, TimeMs(1_000));
 }

@@ -43,6 +43,22 @@ fn all_identical(rig: &Rig) {
 }
 
 #[test]
+fn what_looks_wrong_is_held_back_until_somebody_accepts_it_by_name() {
+    let flagged = || Action { flagged: Some("instruction".to_owned()), ..defined("query", FIRST) };
+    let mut rig = rig(None);
+    assert_eq!(call(&mut rig, flagged()), "denial tool_flagged instruction");
+    // Having run before is no acceptance.
+    assert_eq!(call(&mut rig, defined("query", FIRST)), "intent policy_permit");
+    assert_eq!(call(&mut rig, flagged()), "denial tool_flagged instruction");
+    all_identical(&rig);
+    let mut listed = self::rig(Some(&[("query", FIRST)]));
+    assert_eq!(call(&mut listed, flagged()), "intent policy_permit");
+    let other = Action { manifest: OTHER, ..flagged() };
+    assert!(call(&mut listed, other).starts_with("denial tool_changed"));
+    all_identical(&listed);
+}
+
+#[test]
 fn a_list_decides_alone() {
     let mut rig = rig(Some(&[("query", FIRST)]));
     assert_eq!(call(&mut rig, defined("query", FIRST)), "intent policy_permit");

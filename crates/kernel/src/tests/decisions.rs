@@ -5,11 +5,12 @@ use countersign_model::encoding::Bounded;
 use countersign_model::facts::{Effect, SqlFacts};
 use countersign_model::id::{LeaseName, SessionId};
 use countersign_model::record::{KillScope, Status};
-use countersign_model::{Body, TimeMs, Verdict};
+use countersign_model::{Body, Caller, Narrowed, TimeMs, Verdict};
 use expect_test::{Expect, expect};
 
 use super::fixture::*;
 use crate::policy::EvaluationRequest;
+use crate::replay::{Found, replay};
 use crate::{BudgetScope, Command, Event, Limits};
 
 fn killed(scope: KillScope) -> Event {
@@ -66,6 +67,31 @@ fn what_denies_before_policy() {
         Effect::Read,
         expect!["denial budget_exhausted | calls of run r-1: 0 spent and 2 in flight of 2 | "],
     );
+}
+
+#[test]
+fn what_a_token_was_narrowed_to_is_judged_at_every_call() {
+    let check = |narrowed: Narrowed, effect, expected: &str| {
+        let mut rig = Rig::with_humans(vec![]);
+        let caller = Caller { narrowed: Some(narrowed.clone()), ..shop() };
+        let record = rig.call(&caller, action(&caller, effect, "{}"));
+        assert_eq!(words(&record), expected);
+        assert_eq!(attempt(&record).inputs.standing.narrowed, Some(narrowed), "it is on record");
+        for line in replay(&rig.log, rig.kernel.settings(), &rig.bundle).lines {
+            assert_eq!(line.found, Found::Identical, "{line:?}");
+        }
+    };
+    let tools = |name: &str| Narrowed { tools: Some([name.parse().unwrap()].into()), ..Narrowed::default() };
+    let upstreams = |name: &str| Narrowed { upstreams: Some([name.parse().unwrap()].into()), ..Narrowed::default() };
+    let reads = || Narrowed { read_only: true, ..Narrowed::default() };
+    check(tools("query"), Effect::Write, "intent policy_permit");
+    check(tools("look"), Effect::Read, "denial token_narrowed");
+    check(upstreams("crm"), Effect::Write, "intent policy_permit");
+    check(upstreams("mail"), Effect::Read, "denial token_narrowed");
+    check(reads(), Effect::Read, "intent policy_permit");
+    check(reads(), Effect::Write, "denial token_narrowed");
+    check(reads(), Effect::Opaque, "denial token_narrowed");
+    check(Narrowed::default(), Effect::Destructive, "proposal approval_required");
 }
 
 #[test]

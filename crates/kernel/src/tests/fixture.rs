@@ -100,6 +100,7 @@ pub(crate) fn caller(agent: &str, session: &str, run: &str) -> Caller {
             depth: 0,
         },
         expires: START.saturating_add_ms(8 * HOUR_MS),
+        narrowed: None,
     }
 }
 
@@ -123,6 +124,7 @@ pub(crate) fn action(caller: &Caller, effect: Effect, arguments: &str) -> Action
         claimed: Default::default(),
         redacted: None,
         continues: None,
+        flagged: None,
     }
 }
 

@@ -4,7 +4,7 @@ use countersign_model::command::Deed;
 use countersign_model::facts::Effect;
 use countersign_model::id::{LeaseName, SessionId};
 use countersign_model::record::KillScope;
-use countersign_model::{Digest, TimeMs};
+use countersign_model::{Caller, Digest, Narrowed, TimeMs};
 use ed25519_dalek::Signer;
 
 use super::fixture::*;
@@ -152,6 +152,44 @@ fn a_revocation_outlives_every_token_and_a_restart() {
     rig.now = later(7 * 24 * HOUR_MS);
     rig.step(Event::Tick);
     assert!(!rig.kernel.is_revoked(&session));
+}
+
+#[test]
+fn a_block_is_revoked_and_its_parent_lives() {
+    let mut rig = Rig::with_humans(vec![]);
+    let (block, other) = (Digest([4; 32]), Digest([5; 32]));
+    let narrowed = |blocks: &[Digest]| Caller {
+        narrowed: Some(Narrowed { blocks: blocks.to_vec(), ..Narrowed::default() }),
+        ..shop()
+    };
+    let call = |rig: &mut Rig, caller: &Caller| words(&rig.call(caller, action(caller, Effect::Read, "{}")));
+    let (child, grandchild, sibling) = (narrowed(&[block]), narrowed(&[block, other]), narrowed(&[other]));
+    assert_eq!(call(&mut rig, &grandchild), "intent policy_permit");
+    check(&mut rig, "ana", Deed::RevokeBlock { block }, "");
+    check(&mut rig, "ana", Deed::RevokeBlock { block }, "revoked already");
+    for restart in [false, true] {
+        if restart {
+            rig.restart();
+        }
+        assert_eq!(call(&mut rig, &child), "denial token_invalid");
+        assert_eq!(call(&mut rig, &grandchild), "denial token_invalid");
+        assert_eq!(call(&mut rig, &sibling), "intent policy_permit");
+        assert_eq!(call(&mut rig, &shop()), "intent policy_permit");
+    }
+    for line in crate::replay::replay(&rig.log, rig.kernel.settings(), &rig.bundle).lines {
+        assert_eq!(line.found, crate::replay::Found::Identical, "{line:?}");
+    }
+    // Between reservation and decision, too.
+    let (asked, evaluation) = *rig.propose(&sibling, action(&sibling, Effect::Read, "{}")).unwrap_err();
+    check(&mut rig, "ana", Deed::RevokeBlock { block: other }, "");
+    assert_eq!(words(&rig.answer(asked, evaluation)), "denial token_invalid");
+    // It is forgotten when no token can be left.
+    rig.now = later(7 * 24 * HOUR_MS - 1);
+    rig.step(Event::Tick);
+    assert!(rig.kernel.is_cut_off(&[block]));
+    rig.now = later(7 * 24 * HOUR_MS);
+    rig.step(Event::Tick);
+    assert!(!rig.kernel.is_cut_off(&[block]));
 }
 
 fn lease(name: &str, until: TimeMs) -> Deed {

@@ -7,6 +7,7 @@ use minicbor::{Decode, Encode};
 use crate::action::Principal;
 use crate::encoding::Bounded;
 use crate::id::{Digest, HumanId, LeaseName, PolicyId, TicketId};
+use crate::narrowed::Narrowed;
 use crate::payload::Commitment;
 use crate::unit::TimeMs;
 use crate::verdict::{Gate, Obligation};
@@ -146,6 +147,12 @@ pub struct Standing {
     /// nothing waits there or not any more.
     #[n(11)]
     pub continuation: Option<ContinuationReading>,
+    /// To what the token was narrowed; absent where it was not, and in records of versions that did not read it.
+    #[n(12)]
+    pub narrowed: Option<Narrowed>,
+    /// What looks wrong in the tool's definition; absent where nothing does.
+    #[n(13)]
+    pub flagged: Option<String>,
 }
 
 /// A call that waits to be continued, as a decision read it.

@@ -11,6 +11,7 @@ use countersign_gate::credential::Credential;
 use countersign_model::id::UpstreamId;
 use hyper::Uri;
 
+use super::guard::Guard;
 use super::parked::Approvals;
 
 #[cfg(test)]
@@ -126,6 +127,7 @@ pub struct UpstreamConfig {
     pub(crate) id: UpstreamId,
     pub(crate) transport: Transport,
     pub(crate) limits: UpstreamLimits,
+    pub(crate) guard: Guard,
 }
 
 impl UpstreamConfig {
@@ -148,20 +150,27 @@ impl UpstreamConfig {
             return Err(ConfigError::Variable { name: name.escape_default().to_string() });
         }
         let transport = Transport::Stdio(Stdio { command, args, env, cwd });
-        Ok(Self { id, transport, limits: UpstreamLimits::default() })
+        Ok(Self { id, transport, limits: UpstreamLimits::default(), guard: Guard::default() })
     }
 
     /// An upstream behind streamable HTTP. `credential` opens it for handshake and listing only.
     #[must_use]
     pub fn http(id: UpstreamId, url: Url, credential: Option<Credential>) -> Self {
         let transport = Transport::Http { url, credential };
-        Self { id, transport, limits: UpstreamLimits::default() }
+        Self { id, transport, limits: UpstreamLimits::default(), guard: Guard::default() }
     }
 
     /// The same upstream under other limits.
     #[must_use]
     pub fn with_limits(mut self, limits: UpstreamLimits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// The same upstream behind a guard.
+    #[must_use]
+    pub fn with_guard(mut self, guard: Guard) -> Self {
+        self.guard = guard;
         self
     }
 
@@ -195,6 +204,8 @@ pub struct UpstreamLimits {
     pub backoff_min: Duration,
     /// The longest wait before a lost upstream is reached again.
     pub backoff_max: Duration,
+    /// How often in a row a child may fail quickly before it is left alone. Quickly is within `backoff_max`.
+    pub failures_max: u32,
 }
 
 impl Default for UpstreamLimits {
@@ -210,6 +221,7 @@ impl Default for UpstreamLimits {
             idle: Duration::from_secs(15),
             backoff_min: Duration::from_millis(250),
             backoff_max: Duration::from_secs(30),
+            failures_max: 10,
         }
     }
 }

@@ -77,12 +77,14 @@ struct Live {
 }
 
 /// What is known of a listed tool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listed {
     /// Over the raw bytes of the tool's definition.
     pub(crate) manifest: Digest,
     /// Whether it declares a schema of its output.
     pub(crate) output_schema: bool,
+    /// What looks wrong in its definition, by the words of [`countersign_effects::names::Sign`]; none where nothing does.
+    pub(crate) flagged: Option<Arc<str>>,
 }
 
 /// Why an upstream could not be opened.
@@ -152,7 +154,7 @@ impl Upstream {
     }
 
     pub(crate) fn listed(&self, tool: &ToolName) -> Option<Listed> {
-        self.shared.tools.read().unwrap_or_else(PoisonError::into_inner).get(tool).copied()
+        self.shared.tools.read().unwrap_or_else(PoisonError::into_inner).get(tool).cloned()
     }
 
     /// The upstream's handshake; `None` while it is down.

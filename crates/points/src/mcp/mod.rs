@@ -22,12 +22,13 @@ pub mod client;
 pub mod config;
 pub mod execute;
 pub mod front;
+pub mod guard;
 pub mod parked;
 pub mod state;
 pub mod undo;
 pub mod wire;
 
-pub use execute::{Executor, Reply, Survey, Upstream, UpstreamError, manifest, survey};
+pub use execute::{Executor, LinkError, Reply, Survey, Upstream, UpstreamError, manifest, survey};
 pub use front::Server;
 
 /// The one method that is an action.

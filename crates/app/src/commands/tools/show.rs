@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use countersign_effects::names::{self, Flag};
 use countersign_model::id::{ToolName, UpstreamId};
 use countersign_model::preview::visible;
 use serde_json::{Value, json};
@@ -32,6 +33,8 @@ pub(super) struct Judged {
     pub(super) compared: Compared,
     description: Option<String>,
     remarks: Vec<String>,
+    /// The signs for which it is held back until it is accepted.
+    flags: Vec<Flag>,
 }
 
 /// Tools of other upstreams, by name.
@@ -57,6 +60,7 @@ impl<'a> Shown<'a> {
             let definition = now.tools.get(&compared.tool).filter(|_| compared.state != State::Accepted);
             let old = before.and_then(|lock| lock.tools.get(&compared.tool));
             Judged {
+                flags: definition.map(|definition| flags(&compared.tool, definition, taken)).unwrap_or_default(),
                 description: definition.and_then(|definition| definition.text("description")),
                 remarks: definition
                     .map(|definition| remarks(&compared.tool, definition, old, taken))
@@ -86,6 +90,7 @@ impl<'a> Shown<'a> {
                 json!({
                     "tool": tool.compared.tool.as_str(), "state": tool.compared.state.as_str(),
                     "changes": tool.compared.changes.iter().map(change).collect::<Vec<_>>(), "remarks": tool.remarks,
+                    "flags": tool.flags.iter().map(|flag| flag.sign.as_str()).collect::<Vec<_>>(),
                 })
             })
             .collect();
@@ -125,7 +130,8 @@ impl Judged {
             State::Changed => WAIT,
             State::Gone => BAD,
         };
-        let mut lines = vec![format!("{style}{}{style:#} {STRONG}{tool}{STRONG:#}", state.as_str())];
+        let held = if self.flags.is_empty() { String::new() } else { format!(" {BAD}held back until accepted{BAD:#}") };
+        let mut lines = vec![format!("{style}{}{style:#} {STRONG}{tool}{STRONG:#}{held}", state.as_str())];
         if let Some(text) = self.description.as_ref().filter(|_| *state == State::New) {
             lines.push(format!("    {}", visible(text)));
         }
@@ -148,10 +154,20 @@ fn remarks(
     let of = |definition: &Definition| definition.node().map(|node| suspect::remarks(&node)).unwrap_or_default();
     let known: BTreeSet<String> = old.map(of).unwrap_or_default().into_iter().collect();
     let mut found: Vec<String> = of(now).into_iter().filter(|remark| !known.contains(remark)).collect();
-    if let Some(other) = taken.get(tool).filter(|_| old.is_none()) {
-        found.push(format!("upstream `{other}` has a tool of this name: one may stand in the way of the other"));
+    if old.is_none() {
+        found.extend(shadow(tool, taken).map(|flag| flag.to_string()));
     }
     found
+}
+
+/// What holds a tool back: what looks wrong in its definition, and whose name it takes.
+pub(super) fn flags(tool: &ToolName, definition: &Definition, taken: &BTreeMap<ToolName, UpstreamId>) -> Vec<Flag> {
+    let own = definition.node().map(|node| names::of_tool(&node)).unwrap_or_default();
+    own.into_iter().chain(shadow(tool, taken)).collect()
+}
+
+fn shadow(tool: &ToolName, taken: &BTreeMap<ToolName, UpstreamId>) -> Option<Flag> {
+    names::shadows(tool.as_str(), taken.iter().map(|(tool, upstream)| (upstream.as_str(), tool.as_str())))
 }
 
 fn parsed(value: Option<&String>) -> Value {

@@ -29,6 +29,9 @@ pub enum LinkError {
     /// The upstream could not be reached.
     #[error("the upstream could not be reached: {0}")]
     Unreachable(String),
+    /// The upstream's program is not the one that was pinned; nothing was started.
+    #[error("it is not started: {0}")]
+    Refused(String),
     /// The upstream answered with an HTTP status that is no answer.
     #[error("the upstream answered with HTTP status {0}")]
     Status(u16),

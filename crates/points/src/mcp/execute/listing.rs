@@ -3,10 +3,12 @@
 //! A tool's manifest is the hash of the very bytes of its definition: one changed letter is another tool. It must
 //! not know clients. It does not cover prompts and resources: this version does not govern them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use countersign_effects::json::Node;
+use countersign_effects::names;
 use countersign_model::Digest;
 use countersign_model::id::ToolName;
 
@@ -103,6 +105,7 @@ fn listed(definitions: BTreeMap<ToolName, Definition>) -> BTreeMap<ToolName, Lis
     let known = |definition: Definition| Listed {
         manifest: manifest(&definition.raw),
         output_schema: definition.output_schema,
+        flagged: definition.flagged,
     };
     definitions.into_iter().map(|(name, definition)| (name, known(definition))).collect()
 }
@@ -117,6 +120,7 @@ pub fn manifest(definition: &[u8]) -> Digest {
 pub(super) struct Definition {
     pub(super) raw: Bytes,
     output_schema: bool,
+    flagged: Option<Arc<str>>,
 }
 
 /// Lists every page. A name that comes twice makes the whole listing unreadable: which of two definitions a call
@@ -145,6 +149,12 @@ pub(super) async fn list_definitions(
     Err(LinkError::Unreadable(format!("more than {} pages of tools", limits.pages_max)))
 }
 
+/// What looks wrong in a definition, in our own words alone: they are told to agents.
+fn signs(definition: &Node) -> Option<Arc<str>> {
+    let signs: BTreeSet<&str> = names::of_tool(definition).iter().map(|flag| flag.sign.as_str()).collect();
+    (!signs.is_empty()).then(|| signs.into_iter().collect::<Vec<_>>().join(", ").into())
+}
+
 fn read_page(reply: &Reply, tools: &mut BTreeMap<ToolName, Definition>) -> Result<Option<String>, LinkError> {
     let unreadable = |what: &str| LinkError::Unreadable(what.to_owned());
     let Outcome::Result(result) = reply.outcome() else {
@@ -160,7 +170,8 @@ fn read_page(reply: &Reply, tools: &mut BTreeMap<ToolName, Definition>) -> Resul
                 continue;
             }
         };
-        let definition = Definition { raw: reply.frame().raw(tool), output_schema: tool.get("outputSchema").is_some() };
+        let output_schema = tool.get("outputSchema").is_some();
+        let definition = Definition { raw: reply.frame().raw(tool), output_schema, flagged: signs(tool) };
         if let Some(_twice) = tools.insert(name.clone(), definition) {
             return Err(LinkError::Unreadable(format!("tool `{name}` is listed twice")));
         }

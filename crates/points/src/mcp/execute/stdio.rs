@@ -20,22 +20,31 @@ use tokio::sync::broadcast;
 use super::link::LinkError;
 use super::pipe::{Kill, Pipe};
 use crate::mcp::config::{Stdio, UpstreamLimits};
+use crate::mcp::guard::{Guard, Launcher};
 use crate::mcp::wire::line::LineDecoder;
 
 const STDERR_LINE_BYTES: usize = 8 * 1024;
 /// Lines of the child's error output that are logged in one second; more are counted.
 const STDERR_LINES_PER_SECOND: u32 = 50;
 
-/// Starts the child and opens its pipes.
+/// Starts the child and opens its pipes. The guard is asked right before: a program that was exchanged does not run.
 pub(crate) fn spawn(
-    config: &Stdio,
+    (config, guard): (&Stdio, &Guard),
     changes: broadcast::Sender<Bytes>,
     limits: &UpstreamLimits,
 ) -> Result<Arc<Pipe>, LinkError> {
     let unreachable = |error: std::io::Error| {
         LinkError::Unreachable(format!("`{}` does not start: {error}", config.command.display()))
     };
-    let mut command = Command::new(&config.command);
+    guard.admit().map_err(LinkError::Refused)?;
+    let mut command = match &guard.launcher {
+        None => Command::new(&config.command),
+        Some(Launcher { program, args }) => {
+            let mut command = Command::new(program);
+            command.args(args).arg(&config.command);
+            command
+        }
+    };
     command.args(&config.args).env_clear();
     if let Some(path) = std::env::var_os("PATH") {
         command.env("PATH", path);

@@ -12,11 +12,14 @@ use super::http::HttpLink;
 use super::link::{Link, LinkError};
 use super::{Live, Shared, listing, stdio};
 use crate::mcp::config::{Transport, UpstreamConfig};
+use crate::mcp::guard::UpstreamState;
 
 /// Opens the transport; nothing has been said yet.
 pub(super) async fn open(config: &UpstreamConfig, changes: &broadcast::Sender<Bytes>) -> Result<Link, LinkError> {
     match &config.transport {
-        Transport::Stdio(child) => Ok(Link::Pipe(stdio::spawn(child, changes.clone(), &config.limits)?)),
+        Transport::Stdio(child) => {
+            Ok(Link::Pipe(stdio::spawn((child, &config.guard), changes.clone(), &config.limits)?))
+        }
         Transport::Http { url, credential } => {
             Ok(Link::Http(HttpLink::open(url.clone(), credential.as_ref(), &config.limits)?))
         }
@@ -46,11 +49,45 @@ pub(super) async fn greet(shared: &Shared, link: Link) -> Result<Live, LinkError
     }
 }
 
+/// How often an upstream has failed quickly in a row.
+struct Tries<'a> {
+    config: &'a UpstreamConfig,
+    failures: u32,
+}
+
+impl<'a> Tries<'a> {
+    const fn of(config: &'a UpstreamConfig) -> Self {
+        Self { config, failures: 0 }
+    }
+
+    /// Counts a failure and tells of it. Whether it was one too many: a process that ends whenever it is started is left
+    /// alone, a server elsewhere comes back when it comes back, and one that was exchanged may be put back.
+    fn failed(&mut self, error: Option<&LinkError>) -> bool {
+        let UpstreamConfig { id, transport, limits, guard, .. } = self.config;
+        let why = error.map(ToString::to_string);
+        if let Some(LinkError::Refused(why)) = error {
+            guard.tell(UpstreamState::Refused { why: why.clone() });
+            return false;
+        }
+        self.failures = self.failures.saturating_add(1);
+        let failures = self.failures;
+        if failures < limits.failures_max || !matches!(transport, Transport::Stdio(_)) {
+            guard.tell(UpstreamState::Down { failures, why });
+            return false;
+        }
+        tracing::error!(upstream = %id, failures, "it failed too often in a row and is left alone; start the gateway again");
+        guard.tell(UpstreamState::GivenUp { failures, why });
+        true
+    }
+}
+
 /// Waits for the link's end and opens a new one, until the upstream is shut down.
 pub(super) async fn keep_up(shared: Arc<Shared>, first: Live) {
     let limits = &shared.config.limits;
     let mut live = Some(first);
     let mut wait = limits.backoff_min;
+    let mut tries = Tries::of(&shared.config);
+    tries.config.guard.tell(UpstreamState::Up);
     loop {
         if let Some(live) = live.take() {
             let since = Instant::now();
@@ -69,6 +106,10 @@ pub(super) async fn keep_up(shared: Arc<Shared>, first: Live) {
             tracing::warn!(upstream = %shared.config.id, "down");
             if since.elapsed() > limits.backoff_max {
                 wait = limits.backoff_min;
+                tries.failures = 0;
+            }
+            if tries.failed(None) {
+                return;
             }
         }
         tokio::select! {
@@ -88,8 +129,14 @@ pub(super) async fn keep_up(shared: Arc<Shared>, first: Live) {
                     let changed = crate::mcp::wire::notification_frame("notifications/tools/list_changed", None);
                     let _ = shared.announced.send(changed.into());
                     live = Some(new);
+                    tries.config.guard.tell(UpstreamState::Up);
                 }
-                Err(error) => tracing::warn!(upstream = %shared.config.id, %error, "still down"),
+                Err(error) => {
+                    tracing::warn!(upstream = %shared.config.id, %error, "still down");
+                    if tries.failed(Some(&error)) {
+                        return;
+                    }
+                }
             },
         }
     }

@@ -67,7 +67,7 @@ impl<G: Governor<Executor>> Front<G> {
             Err(response) => return Ok(response),
         };
         let listed = self.upstream.listed(&tool);
-        let declared = listed.is_some_and(|listed| listed.output_schema);
+        let declared = listed.as_ref().is_some_and(|listed| listed.output_schema);
         let schema = if declared { Schema::Declared } else { Schema::Free };
         let executor = Executor::new(self.upstream.clone(), asked.raw_params().unwrap_or_default(), progress);
         let Asked { caller, session, id, accepts, .. } = asked;
@@ -76,7 +76,8 @@ impl<G: Governor<Executor>> Front<G> {
             point: Point::Mcp,
             upstream: self.upstream.id().clone(),
             tool,
-            manifest: listed.map(|listed| listed.manifest),
+            manifest: listed.as_ref().map(|listed| listed.manifest),
+            flagged: listed.and_then(|listed| listed.flagged.map(|signs| signs.to_string())),
             arguments,
             meta,
             cancel,
@@ -136,7 +137,10 @@ impl<G: Governor<Executor>> Front<G> {
                 Ok(reply) => match reply.outcome() {
                     Outcome::Result(result) => {
                         let lists = |tool: &ToolName, definition: &[u8]| {
-                            governor.lists(&caller, upstream.id(), (tool, manifest(definition)))
+                            let manifest = manifest(definition);
+                            let is_flagged = upstream.listed(tool).is_some_and(|listed| listed.flagged.is_some());
+                            let is_held = is_flagged && !governor.accepted(upstream.id(), (tool, manifest));
+                            !is_held && governor.lists(&caller, upstream.id(), (tool, manifest))
                         };
                         let listed = adapt::listing(reply.frame().bytes(), result, lists);
                         response_frame(&id, "result", &listed)

@@ -51,6 +51,7 @@ impl Governor<Executor> for Scripted {
                     depth: 0,
                 },
                 expires: TimeMs(u64::MAX),
+                narrowed: None,
             }),
             "expired" => Err(Reason::plain(ReasonCode::TokenExpired)),
             _ => Err(Reason::plain(ReasonCode::TokenInvalid)),

@@ -1,6 +1,8 @@
 //! Real child processes: a clean environment, restart after death, and no survivor in the group.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use countersign_model::record::Status;
@@ -9,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::mcp::config::{UpstreamConfig, UpstreamLimits};
 use crate::mcp::execute::testing::{TestLeave, id};
 use crate::mcp::execute::{Executor, Upstream};
+use crate::mcp::guard::{Guard, UpstreamState};
 
 /// Answers by counting, as our ids do; leaves a grandchild behind; dies when asked to.
 const SERVER: &str = r#"
@@ -118,5 +121,50 @@ async fn a_cut_kills_the_group() {
     leave.cut_now();
     assert_eq!(calling.await.unwrap().status, Status::Unknown);
     dies(&child).await;
+    upstream.close().await;
+}
+
+#[tokio::test]
+async fn a_child_that_cannot_live_is_left_alone_and_one_that_was_exchanged_is_not_started() {
+    let states = Arc::new(Mutex::new(Vec::new()));
+    let (told, is_bad) = (Arc::clone(&states), Arc::new(AtomicBool::new(false)));
+    let pids = tempfile::tempdir().unwrap();
+    let asked = Arc::clone(&is_bad);
+    let guard =
+        Guard {
+            check: Some(Arc::new(move || {
+                if asked.load(Ordering::Relaxed) { Err("another program".to_owned()) } else { Ok(()) }
+            })),
+            ear: Some(Arc::new(move |state: UpstreamState| told.lock().unwrap().push(state))),
+            launcher: None,
+        };
+    // Alive once; whoever is started later finds the mark and dies at once.
+    let script = format!("test -e mark && exit 3\n{SERVER}");
+    let env = vec![("PIDS".to_owned(), pids.path().display().to_string())];
+    let config =
+        UpstreamConfig::stdio(id(), "/bin/sh", vec!["-c".to_owned(), script], env, Some(pids.path().to_owned()));
+    let limits = UpstreamLimits { backoff_min: Duration::from_millis(1), failures_max: 4, ..UpstreamLimits::default() };
+    let upstream = Upstream::connect(config.unwrap().with_limits(limits).with_guard(guard)).await.unwrap();
+    is_bad.store(true, Ordering::Relaxed);
+    std::fs::write(pids.path().join("mark"), "").unwrap();
+    executor(&upstream, "die").carry_out(leave()).await;
+    let until = async |wanted: &str| {
+        for _ in 0..1_000 {
+            if states.lock().unwrap().last().is_some_and(|state| state.as_str() == wanted) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("never {wanted}: {:?}", states.lock().unwrap());
+    };
+    until("refused").await;
+    is_bad.store(false, Ordering::Relaxed);
+    until("given_up").await;
+    let words: Vec<&str> = states.lock().unwrap().iter().map(UpstreamState::as_str).collect();
+    assert_eq!(words.first(), Some(&"up"));
+    let downs = words.iter().filter(|word| **word == "down").count();
+    assert_eq!(downs, 3, "the one that lived, and two that did not: {words:?}");
+    let late = executor(&upstream, "env").carry_out(leave()).await;
+    assert_eq!(late.status, Status::NotStarted);
     upstream.close().await;
 }
