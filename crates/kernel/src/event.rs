@@ -29,6 +29,7 @@ pub struct Salts {
 
 /// What happened.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "an event is taken apart at once, and none is kept")]
 pub enum Event {
     /// Start-up: a record of the log, fed in log order before anything else. Gives no commands.
     Recovered {

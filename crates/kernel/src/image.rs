@@ -317,14 +317,13 @@ impl Kernel {
 /// Everything but budgets, which depend on the settings.
 fn fill(
     mut state: State,
-    image: Image,
+    mut image: Image,
     settings: Settings,
     read: &mut dyn FnMut(LeafIndex) -> Option<Leaf>,
 ) -> Result<Kernel, RestoreError> {
     state.now = image.now;
     state.next = image.next;
-    (state.open, state.continuables) =
-        calls(image.open, (image.calls, image.continuables), image.version).ok_or(RestoreError::Inconsistent(CALLS))?;
+    (state.open, state.continuables) = calls(&mut image).ok_or(RestoreError::Inconsistent(CALLS))?;
     state.kill = KillState { epoch: image.kill_epoch, scopes: image.killed };
     state.freezes = image.freezes;
     state.humans = image.humans.into_iter().map(|(id, h)| (id, Human { key: h.key, enrolled: h.enrolled })).collect();
@@ -360,21 +359,17 @@ const CALLS: &str = "calls to continue that its version does not have, or none, 
 
 /// Intents without an outcome and calls that wait, of an image of this version. Of an intent that an older version left
 /// open nothing more is known: it cannot be continued.
-fn calls(
-    open: BTreeMap<Seq, LeafIndex>,
-    image: (Option<BTreeMap<Seq, Continuable>>, Option<BTreeMap<LeafIndex, Continuable>>),
-    version: u32,
-) -> Option<(BTreeMap<Seq, Open>, Continuables)> {
-    let (mut known, waiting) = match (image, version) {
-        ((Some(known), Some(waiting)), CONTINUATIONS_SINCE..) => (known, waiting),
-        ((None, None), ..CONTINUATIONS_SINCE) => Default::default(),
+fn calls(image: &mut Image) -> Option<(BTreeMap<Seq, Open>, Continuables)> {
+    let (mut known, waiting) = match (image.calls.take(), image.continuables.take(), image.version) {
+        (Some(known), Some(waiting), CONTINUATIONS_SINCE..) => (known, waiting),
+        (None, None, ..CONTINUATIONS_SINCE) => Default::default(),
         _ => return None,
     };
     let one = |(seq, leaf): (Seq, LeafIndex)| {
         let call = known.remove(&seq);
         (seq, Open { leaf: Some(leaf), lost: false, pinned: None, call, continued: None })
     };
-    let open = open.into_iter().map(one).collect();
+    let open = std::mem::take(&mut image.open).into_iter().map(one).collect();
     known.is_empty().then(|| (open, Continuables::restore(waiting)))
 }
 

@@ -2,8 +2,8 @@
 
 use countersign_model::command::Deed;
 use countersign_model::facts::Effect;
-use countersign_model::record::{CONTINUATION_MS, KillScope, Outcome, Status, VaultScope};
-use countersign_model::{Action, Body, Caller, Digest, Record};
+use countersign_model::record::{CONTINUATION_MS, ContinuationReading, KillScope, Outcome, Status, VaultScope};
+use countersign_model::{Action, Body, Caller, Digest, ReasonCode, Record};
 
 use super::fixture::*;
 use crate::continuation::{ROUNDS_MAX, WAITING_MAX};
@@ -188,7 +188,17 @@ fn it_waits_for_a_time_and_not_longer() {
     all_identical(rig);
     let (mut rig, leaf) = waiting(9);
     rig.now = START.saturating_add_ms(CONTINUATION_MS - 1);
-    assert_eq!(words(&go_on(&mut rig, leaf, "1")), "intent policy_permit");
+    let record = go_on(&mut rig, leaf, "1");
+    assert_eq!(words(&record), "intent policy_permit");
+    // Read alone, the record allows no more than the call that waited did.
+    let judged = |change: &dyn Fn(&mut ContinuationReading)| {
+        let mut other = attempt(&record).clone();
+        change(other.inputs.standing.continuation.as_mut().unwrap());
+        crate::before_policy(&other, record.at).map(|reason| reason.code)
+    };
+    assert_eq!(judged(&|_| {}), None);
+    assert_eq!(judged(&|open| open.until = record.at), Some(ReasonCode::ContinuationInvalid));
+    assert_eq!(judged(&|open| open.rounds = ROUNDS_MAX), Some(ReasonCode::ContinuationInvalid));
 }
 
 #[test]

@@ -205,7 +205,8 @@ impl Rig {
     pub(crate) fn propose(&mut self, caller: &Caller, action: Action) -> Result<Record, Box<Asked>> {
         let mut salts = self.salts();
         // As the gate does: the salt of the call that it goes on with.
-        let before = action.continues.as_ref().and_then(|continues| self.log.get(continues.intent.0 as usize));
+        let at = action.continues.as_ref().and_then(|continues| usize::try_from(continues.intent.0).ok());
+        let before = at.and_then(|at| self.log.get(at));
         if let Some(payload) = before.and_then(|leaf| leaf.payload.as_ref()) {
             salts.digest = payload.digest_salt;
         }
