@@ -43,7 +43,7 @@ struct Row<'a> {
 /// A column: its line in the schema, and its value in a row.
 type Column = (&'static str, fn(&Row<'_>) -> Cell);
 
-const COLUMNS: [Column; 22] = [
+const COLUMNS: [Column; 23] = [
     ("required int64 leaf", |row| Cell::Number(Some(row.line.leaf))),
     ("required int64 at (TIMESTAMP(MILLIS,true))", |row| Cell::Number(Some(row.line.record.at.0))),
     ("optional int64 proposed_at (TIMESTAMP(MILLIS,true))", |row| {
