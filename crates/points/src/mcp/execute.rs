@@ -6,6 +6,7 @@
 //! answer is worded. Of obligations it keeps two: the time that a permit gives, which ends the effect like a
 //! cancellation, and the redaction of the result. The others are kept or refused before there is a permit.
 
+pub(crate) mod channel;
 pub(crate) mod http;
 pub(crate) mod leave;
 pub(crate) mod link;
@@ -23,7 +24,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -36,13 +36,15 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::config::UpstreamConfig;
+use crate::mcp::wire::Era;
+use channel::{Channel, ClientHello, Said};
 use leave::Leave;
 use link::Link;
 use outbound::{Outbound, Progress};
 
 pub use link::LinkError;
-pub use listing::{Handshake, manifest};
-pub use outbound::Reply;
+pub use listing::{Hello, manifest};
+pub use outbound::{Kind, Reply};
 pub use survey::{Survey, survey};
 
 /// `list_changed` notifications that a slow listener may lag behind.
@@ -60,6 +62,8 @@ struct Shared {
     config: UpstreamConfig,
     /// The live link; none while the upstream is down.
     link: watch::Sender<Option<Live>>,
+    /// The last handshake, whether or not the upstream is up.
+    greeted: RwLock<Option<Arc<Hello>>>,
     /// What the upstream listed last. Swapped whole.
     tools: RwLock<Arc<BTreeMap<ToolName, Listed>>>,
     /// The upstream's own `list_changed` notifications, as they come.
@@ -73,7 +77,7 @@ struct Shared {
 #[derive(Clone)]
 struct Live {
     link: Link,
-    handshake: Arc<Handshake>,
+    hello: Arc<Hello>,
 }
 
 /// What is known of a listed tool.
@@ -85,6 +89,13 @@ pub(crate) struct Listed {
     pub(crate) output_schema: bool,
     /// What looks wrong in its definition, by the words of [`countersign_effects::names::Sign`]; none where nothing does.
     pub(crate) flagged: Option<Arc<str>>,
+}
+
+/// Which eras an upstream speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Eras {
+    pub(crate) legacy: bool,
+    pub(crate) modern: bool,
 }
 
 /// Why an upstream could not be opened.
@@ -115,7 +126,9 @@ impl Upstream {
         let (announced, _) = broadcast::channel(CHANGES_QUEUE);
         let tools = RwLock::new(Arc::new(BTreeMap::new()));
         let shutdown = CancellationToken::new();
-        Self { shared: Arc::new(Shared { config, link, tools, changes, announced, shutdown }) }
+        Self {
+            shared: Arc::new(Shared { config, link, greeted: RwLock::new(None), tools, changes, announced, shutdown }),
+        }
     }
 
     async fn start(self, opened: Result<Link, LinkError>) -> Result<Self, UpstreamError> {
@@ -157,10 +170,32 @@ impl Upstream {
         self.shared.tools.read().unwrap_or_else(PoisonError::into_inner).get(tool).cloned()
     }
 
-    /// The upstream's handshake; `None` while it is down.
-    #[must_use]
-    pub fn handshake(&self) -> Option<Arc<Handshake>> {
-        self.shared.link.borrow().as_ref().map(|live| Arc::clone(&live.handshake))
+    /// Which eras it speaks; neither while it is down.
+    pub(crate) fn eras(&self) -> Eras {
+        Eras { legacy: self.shared.link.borrow().is_some(), modern: false }
+    }
+
+    /// The gateway's own handshake with the upstream in `era`; `None` while it is down or where it speaks no such era.
+    pub(crate) fn hello(&self, era: Era) -> Option<Arc<Hello>> {
+        self.live().filter(|live| live.hello.era() == era).map(|live| live.hello)
+    }
+
+    /// Opens what one client session is towards this upstream. `said` takes what the upstream says to that session.
+    ///
+    /// A channel on a link that is shared outlives the link: it goes on once the upstream is up again.
+    pub(crate) async fn open(
+        &self,
+        era: Era,
+        _client: &ClientHello,
+        _said: mpsc::Sender<Said>,
+    ) -> Result<Channel, LinkError> {
+        let greeted = self.shared.greeted.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let hello = greeted.filter(|hello| hello.era() == era).ok_or(LinkError::Gone)?;
+        Ok(Channel::shared(self.clone(), era, hello))
+    }
+
+    fn live(&self) -> Option<Live> {
+        self.shared.link.borrow().clone()
     }
 
     /// Listens to changes of the listing, as raw `list_changed` notifications.
@@ -169,19 +204,14 @@ impl Upstream {
     }
 
     /// One page of tools, raw: an exchange that is not an action.
-    pub(crate) async fn list(&self, request: &ListRequest) -> Result<Reply, LinkError> {
-        let live = self.shared.link.borrow().clone().ok_or(LinkError::Gone)?;
-        let outbound = Outbound {
-            method: "tools/list",
-            params: request.params.clone(),
-            progress: request.progress.clone().map(ProgressTo::into_progress),
-        };
-        let reply = live.link.exchange(&outbound).await?;
+    async fn list(&self, request: &Outbound) -> Result<Reply, LinkError> {
+        let live = self.live().ok_or(LinkError::Gone)?;
+        let reply = live.link.exchange(request).await?;
         if self.knows(&reply)? {
             return Ok(reply);
         }
         // The upstream changed its tools and did not say so. What a client is shown must be what calls are judged by.
-        let tools = listing::list_tools(&live.link, &live.handshake, &self.shared.config.limits).await?;
+        let tools = listing::list_tools(&live.link, &live.hello, &self.shared.config.limits).await?;
         *self.shared.tools.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tools);
         if self.knows(&reply)? {
             return Ok(reply);
@@ -214,55 +244,30 @@ impl std::fmt::Debug for Upstream {
     }
 }
 
-/// Where progress of one request goes, and where its token stands in the parameters.
-#[derive(Clone, Debug)]
-pub(crate) struct ProgressTo {
-    pub(crate) span: Range<usize>,
-    pub(crate) token: Bytes,
-    pub(crate) events: mpsc::Sender<Bytes>,
-}
-
-impl ProgressTo {
-    fn into_progress(self) -> Progress {
-        Progress { token: self.token, span: self.span, is_muted: false, events: self.events }
-    }
-}
-
-/// One listing request of a client.
-#[derive(Clone, Debug)]
-pub(crate) struct ListRequest {
-    pub(crate) params: Option<Bytes>,
-    pub(crate) progress: Option<ProgressTo>,
-}
-
-/// One `tools/call` that waits for its permit.
+/// One action that waits for its permit.
 #[derive(Debug)]
 pub struct Executor {
-    upstream: Upstream,
+    channel: Channel,
     request: Outbound,
 }
 
 impl Executor {
-    /// The call with these raw parameters.
-    pub(crate) fn new(upstream: Upstream, params: Bytes, progress: Option<ProgressTo>) -> Self {
-        let progress = progress.map(ProgressTo::into_progress);
-        Self { upstream, request: Outbound { method: "tools/call", params: Some(params), progress } }
+    /// The action that `request` is, on `channel`.
+    pub(crate) const fn new(channel: Channel, request: Outbound) -> Self {
+        Self { channel, request }
     }
 
     pub(crate) async fn carry_out<L: Leave>(&self, leave: L) -> Executed<Reply> {
-        if leave.upstream() != self.upstream.id() {
+        if leave.upstream() != self.channel.upstream().id() {
             return outbound::not_started("the permit is for another upstream");
         }
-        let live = self.upstream.shared.link.borrow().clone();
-        let Some(live) = live else {
-            return outbound::not_started("the upstream is down and is being started again");
-        };
         if !leave.redacts() {
-            return live.link.call(leave, &self.request).await;
+            return self.channel.carry_out(leave, &self.request).await;
         }
+        // What an upstream says meanwhile may hold what its result may not.
         let progress = self.request.progress.clone().map(|progress| Progress { is_muted: true, ..progress });
-        let request = Outbound { progress, ..self.request.clone() };
-        outbound::redacted(live.link.call(leave, &request).await)
+        let request = Outbound { progress, aside: None, ..self.request.clone() };
+        outbound::redacted(self.channel.carry_out(leave, &request).await)
     }
 }
 

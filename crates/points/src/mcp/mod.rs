@@ -28,7 +28,7 @@ pub mod state;
 pub mod undo;
 pub mod wire;
 
-pub use execute::{Executor, LinkError, Reply, Survey, Upstream, UpstreamError, manifest, survey};
+pub use execute::{Executor, Kind, LinkError, Reply, Survey, Upstream, UpstreamError, manifest, survey};
 pub use front::Server;
 
 /// The one method that is an action.

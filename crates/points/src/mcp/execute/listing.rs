@@ -17,79 +17,108 @@ use super::link::{Link, LinkError};
 use super::outbound::{Outbound, Reply};
 use crate::mcp::config::UpstreamLimits;
 use crate::mcp::wire::era::{LATEST_LEGACY, is_legacy};
-use crate::mcp::wire::{Outcome, notification_frame, quoted, splice};
+use crate::mcp::wire::{Era, Frame, Outcome, notification_frame, quoted, splice};
 
-/// What an upstream answered to `initialize`.
+/// What an upstream answered to `initialize` or `server/discover`.
 #[derive(Debug)]
-pub struct Handshake {
+pub struct Hello {
+    era: Era,
     version: String,
-    governed: Bytes,
-    tools: bool,
+    reply: Reply,
 }
 
-impl Handshake {
+impl Hello {
+    /// Reads the answer to `initialize`.
+    pub(super) fn read(reply: Reply) -> Result<Self, LinkError> {
+        let unreadable = |what: &str| LinkError::Unreadable(what.to_owned());
+        let Outcome::Result(result) = reply.outcome() else {
+            return Err(unreadable("the upstream answered `initialize` with an error"));
+        };
+        let version = result.get("protocolVersion").and_then(Node::as_str).unwrap_or_default().to_owned();
+        if !is_legacy(&version) {
+            let shown = version.escape_default();
+            return Err(LinkError::Unreadable(format!("protocol version `{shown}` is not supported")));
+        }
+        if result.get("capabilities").is_none() {
+            return Err(unreadable("`capabilities` are missing"));
+        }
+        Ok(Self { era: Era::Legacy, version, reply })
+    }
+
+    /// The era that it belongs to.
+    #[must_use]
+    pub const fn era(&self) -> Era {
+        self.era
+    }
+
     /// The agreed revision.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
     }
 
+    /// The upstream's result, byte for byte.
+    #[must_use]
+    pub fn raw(&self) -> Bytes {
+        self.reply.raw()
+    }
+
+    /// The message that the nodes stand in.
+    pub(crate) const fn frame(&self) -> &Frame {
+        self.reply.frame()
+    }
+
+    /// The upstream's result.
+    pub(crate) const fn result(&self) -> &Node {
+        match self.reply.outcome() {
+            Outcome::Result(node) | Outcome::Error(node) => node,
+        }
+    }
+
+    /// What the upstream offers.
+    pub(crate) fn capabilities(&self) -> Option<&Node> {
+        self.result().get("capabilities")
+    }
+
     /// The upstream's result, raw but for `capabilities`, which is cut down to the `tools` member as it stood.
     #[must_use]
-    pub const fn governed(&self) -> &Bytes {
-        &self.governed
+    pub fn governed(&self) -> Bytes {
+        let Some(capabilities) = self.capabilities() else { return self.raw() };
+        let kept = match capabilities.get("tools") {
+            Some(tools) => [br#"{"tools":"#, self.frame().raw(tools).as_ref(), b"}"].concat(),
+            None => b"{}".to_vec(),
+        };
+        let base = self.result().span.start;
+        let span = capabilities.span.start.saturating_sub(base)..capabilities.span.end.saturating_sub(base);
+        splice::replace(&self.raw(), &span, &kept).into()
     }
 
     /// Whether the upstream has tools.
     #[must_use]
-    pub const fn has_tools(&self) -> bool {
-        self.tools
+    pub fn has_tools(&self) -> bool {
+        self.capabilities().is_some_and(|capabilities| capabilities.get("tools").is_some())
     }
 }
 
 /// Opens the protocol. We declare no capability, so the upstream may ask us for nothing but `ping`.
-pub(super) async fn shake_hands(link: &Link) -> Result<Handshake, LinkError> {
+pub(super) async fn shake_hands(link: &Link) -> Result<Hello, LinkError> {
     let params = format!(
         r#"{{"protocolVersion":"{LATEST_LEGACY}","capabilities":{{}},"clientInfo":{{"name":"countersign","version":"{}"}}}}"#,
         env!("CARGO_PKG_VERSION"),
     );
     let reply = link.exchange(&Outbound::plain("initialize", Some(params.into()))).await?;
-    let handshake = read_handshake(&reply)?;
+    let hello = Hello::read(reply)?;
     link.notify(notification_frame("notifications/initialized", None)).await?;
-    Ok(handshake)
-}
-
-fn read_handshake(reply: &Reply) -> Result<Handshake, LinkError> {
-    let unreadable = |what: &str| LinkError::Unreadable(what.to_owned());
-    let Outcome::Result(result) = reply.outcome() else {
-        return Err(unreadable("the upstream answered `initialize` with an error"));
-    };
-    let version = result.get("protocolVersion").and_then(Node::as_str).unwrap_or_default();
-    if !is_legacy(version) {
-        return Err(LinkError::Unreadable(format!("protocol version `{}` is not supported", version.escape_default())));
-    }
-    let capabilities = result.get("capabilities").ok_or_else(|| unreadable("`capabilities` are missing"))?;
-    let tools = capabilities.get("tools");
-    let kept = match tools {
-        Some(tools) => [br#"{"tools":"#, reply.frame().raw(tools).as_ref(), b"}"].concat(),
-        None => b"{}".to_vec(),
-    };
-    let base = result.span.start;
-    let span = capabilities.span.start.saturating_sub(base)..capabilities.span.end.saturating_sub(base);
-    Ok(Handshake {
-        version: version.to_owned(),
-        governed: splice::replace(&reply.raw(), &span, &kept).into(),
-        tools: tools.is_some(),
-    })
+    Ok(hello)
 }
 
 /// Every tool with what is known of it.
 pub(super) async fn list_tools(
     link: &Link,
-    handshake: &Handshake,
+    hello: &Hello,
     limits: &UpstreamLimits,
 ) -> Result<BTreeMap<ToolName, Listed>, LinkError> {
-    Ok(listed(list_definitions(link, handshake, limits).await?))
+    Ok(listed(list_definitions(link, hello, limits).await?))
 }
 
 /// The tools of one page; none where it is an error.
@@ -127,11 +156,11 @@ pub(super) struct Definition {
 /// would mean is not ours to guess. A tool whose name no call can carry is left out.
 pub(super) async fn list_definitions(
     link: &Link,
-    handshake: &Handshake,
+    hello: &Hello,
     limits: &UpstreamLimits,
 ) -> Result<BTreeMap<ToolName, Definition>, LinkError> {
     let mut tools = BTreeMap::new();
-    if !handshake.has_tools() {
+    if !hello.has_tools() {
         return Ok(tools);
     }
     let mut params = None;

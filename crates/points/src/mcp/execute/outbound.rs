@@ -3,6 +3,7 @@
 //! Ids towards an upstream are ours: the request's number is also its progress token, so both are unique on a
 //! connection. Parameters pass byte for byte but for the token. It must not know sockets, pipes or permits.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use countersign_gate::call::Executed;
 use countersign_model::record::Status;
 use tokio::sync::mpsc;
 
+use super::channel::Said;
 use crate::mcp::wire::{Frame, Message, Outcome, request_frame, splice};
 
 /// The most values in one message of an upstream.
@@ -22,6 +24,19 @@ const DEPTH_MAX: usize = 128;
 /// How a message of an upstream is read.
 pub(crate) const fn reading(bytes_max: usize) -> Limits {
     Limits { bytes_max, depth_max: DEPTH_MAX, nodes_max: NODES_MAX }
+}
+
+/// What a result says it is (2026-07-28, `resultType`); without a word it is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The end of the request.
+    Complete,
+    /// The client is asked for more, and sends the request again with it.
+    InputRequired,
+    /// The upstream goes on with it as a task.
+    Task,
+    /// An error, or a word that no revision known here has.
+    Other,
 }
 
 /// An upstream's answer to one request.
@@ -53,6 +68,18 @@ impl Reply {
     #[must_use]
     pub const fn outcome(&self) -> &Outcome {
         &self.outcome
+    }
+
+    /// Which kind of result it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        let Outcome::Result(result) = &self.outcome else { return Kind::Other };
+        match result.get("resultType").map(|word| word.as_str()) {
+            None | Some(Some("complete")) => Kind::Complete,
+            Some(Some("input_required")) => Kind::InputRequired,
+            Some(Some("task")) => Kind::Task,
+            Some(_) => Kind::Other,
+        }
     }
 
     /// The reply without secrets in its result or error; none where it cannot be read again.
@@ -89,6 +116,11 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    /// Progress under the client's `token`, which stands at `span` of the parameters.
+    pub(crate) const fn new(span: Range<usize>, token: Bytes, events: mpsc::Sender<Bytes>) -> Self {
+        Self { token, span, is_muted: false, events }
+    }
+
     /// Hands on a `notifications/progress` of the upstream, under the client's own token.
     pub(crate) fn relay(&self, frame: &Frame) {
         if self.is_muted {
@@ -106,14 +138,19 @@ impl Progress {
 /// One request towards an upstream.
 #[derive(Clone, Debug)]
 pub(crate) struct Outbound {
-    pub(crate) method: &'static str,
+    pub(crate) method: Cow<'static, str>,
+    /// Raw JSON of the parameters: an object.
     pub(crate) params: Option<Bytes>,
     pub(crate) progress: Option<Progress>,
+    /// Takes what the upstream says on this request's own stream. Bounded: what does not fit is dropped.
+    pub(crate) aside: Option<mpsc::Sender<Said>>,
+    /// The `Mcp-Param-*` headers of a modern request, names and values as the client sent them.
+    pub(crate) param_headers: Vec<(String, String)>,
 }
 
 impl Outbound {
-    pub(crate) const fn plain(method: &'static str, params: Option<Bytes>) -> Self {
-        Self { method, params, progress: None }
+    pub(crate) fn plain(method: impl Into<Cow<'static, str>>, params: Option<Bytes>) -> Self {
+        Self { method: method.into(), params, progress: None, aside: None, param_headers: Vec::new() }
     }
 
     /// The message under our id.
@@ -121,9 +158,9 @@ impl Outbound {
         match (&self.params, &self.progress) {
             (Some(params), Some(progress)) => {
                 let params = splice::replace(params, &progress.span, id.to_string().as_bytes());
-                request_frame(id, self.method, Some(&params))
+                request_frame(id, &self.method, Some(&params))
             }
-            (params, _) => request_frame(id, self.method, params.as_deref()),
+            (params, _) => request_frame(id, &self.method, params.as_deref()),
         }
     }
 }

@@ -29,16 +29,17 @@ pub(super) async fn open(config: &UpstreamConfig, changes: &broadcast::Sender<By
 /// Shakes hands and lists, then lets calls in.
 pub(super) async fn greet(shared: &Shared, link: Link) -> Result<Live, LinkError> {
     let greeted = async {
-        let handshake = listing::shake_hands(&link).await?;
-        link.agree(handshake.version(), &shared.changes);
-        let tools = listing::list_tools(&link, &handshake, &shared.config.limits).await?;
-        Ok((handshake, tools))
+        let hello = listing::shake_hands(&link).await?;
+        link.agree(hello.version(), &shared.changes);
+        let tools = listing::list_tools(&link, &hello, &shared.config.limits).await?;
+        Ok((hello, tools))
     };
     match greeted.await {
-        Ok((handshake, tools)) => {
-            tracing::info!(upstream = %shared.config.id, version = handshake.version(), tools = tools.len(), "up");
+        Ok((hello, tools)) => {
+            tracing::info!(upstream = %shared.config.id, version = hello.version(), tools = tools.len(), "up");
             *shared.tools.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tools);
-            let live = Live { link, handshake: Arc::new(handshake) };
+            let live = Live { link, hello: Arc::new(hello) };
+            *shared.greeted.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&live.hello));
             shared.link.send_replace(Some(live.clone()));
             Ok(live)
         }
@@ -156,7 +157,7 @@ pub(super) async fn follow_changes(shared: Arc<Shared>, mut changes: broadcast::
         // A burst of changes is one change.
         while changes.try_recv().is_ok() {}
         let Some(live) = shared.link.borrow().clone() else { continue };
-        match listing::list_tools(&live.link, &live.handshake, &shared.config.limits).await {
+        match listing::list_tools(&live.link, &live.hello, &shared.config.limits).await {
             Ok(tools) => *shared.tools.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tools),
             Err(error) => {
                 // What the tools are now is not known: none is listed, so policy denies them, until the next listing.

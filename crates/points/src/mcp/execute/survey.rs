@@ -36,11 +36,11 @@ pub async fn survey(config: UpstreamConfig) -> Result<Survey, UpstreamError> {
     let (changes, _) = broadcast::channel(CHANGES_QUEUE);
     let link = supervise::open(&config, &changes).await.map_err(failed)?;
     let looked = async {
-        let handshake = listing::shake_hands(&link).await?;
-        link.agree(handshake.version(), &changes);
-        let definitions = listing::list_definitions(&link, &handshake, &config.limits).await?;
+        let hello = listing::shake_hands(&link).await?;
+        link.agree(hello.version(), &changes);
+        let definitions = listing::list_definitions(&link, &hello, &config.limits).await?;
         let tools = definitions.into_iter().map(|(name, definition)| (name, definition.raw)).collect();
-        said(handshake.governed(), tools)
+        said(&hello.raw(), tools)
     };
     let looked = looked.await;
     link.farewell().await;

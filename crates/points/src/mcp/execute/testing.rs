@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use countersign_gate::credential::Credential;
 use countersign_gate::permit::{Cut, Stop};
 use countersign_model::id::UpstreamId;
@@ -9,11 +10,14 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio_util::sync::CancellationToken;
 
+use super::channel::Channel;
 use super::leave::{InFlight, Leave};
 use super::link::Link;
+use super::outbound::{Outbound, Progress};
 use super::pipe::Pipe;
-use super::{Upstream, UpstreamError};
+use super::{Executor, Upstream, UpstreamError};
 use crate::mcp::config::{UpstreamConfig, UpstreamLimits};
+use crate::mcp::wire::Era;
 
 /// A leave whose kill, cancellation and cut a test holds.
 #[derive(Clone)]
@@ -154,6 +158,13 @@ impl Upstream {
     pub(crate) fn unopened(limits: UpstreamLimits) -> Self {
         Self::idle(config(limits))
     }
+}
+
+/// A call with these raw parameters, on the link that everybody shares.
+pub(crate) fn action(upstream: &Upstream, params: Bytes, progress: Option<Progress>) -> Executor {
+    let hello = upstream.shared.greeted.read().unwrap().clone().expect("greeted");
+    let channel = Channel::shared(upstream.clone(), Era::Legacy, hello);
+    Executor::new(channel, Outbound { progress, ..Outbound::plain("tools/call", Some(params)) })
 }
 
 pub(crate) const TOOLS: &str = r#"{"name":"echo" , "inputSchema":{"type":"object"},"unknown":1e2},

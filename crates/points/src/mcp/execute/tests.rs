@@ -12,9 +12,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::outbound::{Outbound, Progress};
-use super::testing::{Seen, TestLeave, pipe};
-use super::{Executor, ProgressTo, Reply, Upstream};
+use super::testing::{Seen, TestLeave, action, pipe};
+use super::{Executor, Reply, Upstream};
 use crate::mcp::config::UpstreamLimits;
+use crate::mcp::wire::Era;
 
 fn limits() -> UpstreamLimits {
     UpstreamLimits {
@@ -27,7 +28,7 @@ fn limits() -> UpstreamLimits {
 
 fn executor(upstream: &Upstream, tool: &str) -> Executor {
     let params = format!(r#"{{ "name" : "{tool}", "arguments":{{"a":1.50}} }}"#);
-    Executor::new(upstream.clone(), params.into(), None)
+    action(upstream, params.into(), None)
 }
 
 fn leave() -> TestLeave {
@@ -53,10 +54,10 @@ async fn the_handshake_lists_every_page_and_hashes_raw_definitions() {
     assert_eq!(upstream.manifest(&echo), Some(Digest::of("countersign tool v1", &[raw])));
     assert!(upstream.listed(&ToolName::new("typed").unwrap()).unwrap().output_schema);
     assert_eq!(upstream.manifest(&ToolName::new("other").unwrap()), None);
-    let handshake = upstream.handshake().unwrap();
+    let handshake = upstream.hello(Era::Legacy).unwrap();
     assert_eq!(handshake.version(), "2025-06-18");
     assert_eq!(
-        std::str::from_utf8(handshake.governed()).unwrap(),
+        std::str::from_utf8(&handshake.governed()).unwrap(),
         r#"{"protocolVersion":"2025-06-18","capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"s","version":"1"},"future": 1.50}"#
     );
     assert!(seen.all()[0].contains(r#""capabilities":{}"#));
@@ -220,8 +221,8 @@ async fn progress_comes_back_under_the_clients_token() {
     let start = params.find(r#""tok"#).unwrap();
     let token = r#""tok\u0065n""#;
     let (events, mut received) = mpsc::channel(8);
-    let progress = ProgressTo { span: start..start + token.len(), token: token.into(), events };
-    let executor = Executor::new(upstream.clone(), params.into(), Some(progress));
+    let progress = Progress::new(start..start + token.len(), token.into(), events);
+    let executor = action(&upstream, params.into(), Some(progress));
     assert_eq!(executor.carry_out(leave()).await.status, Status::Done);
     let sent = &seen.with("tools/call")[0];
     assert!(!sent.contains("tok\\u0065n") && sent.contains(r#" ,"k":1}"#), "{sent}");
@@ -240,8 +241,8 @@ async fn a_full_progress_queue_does_not_hold_up_the_upstream() {
     let (events, _received) = mpsc::channel(1);
     let params = r#"{"name":"progress","_meta":{"progressToken":7}}"#;
     let start = params.find('7').unwrap();
-    let progress = ProgressTo { span: start..start + 1, token: "7".into(), events };
-    let executor = Executor::new(upstream.clone(), params.into(), Some(progress));
+    let progress = Progress::new(start..start + 1, "7".into(), events);
+    let executor = action(&upstream, params.into(), Some(progress));
     assert_eq!(executor.carry_out(leave()).await.status, Status::Done);
 }
 
@@ -289,12 +290,12 @@ async fn under_redaction_no_secret_passes() {
     let params = r#"{"name":"progress","_meta":{"progressToken":7}}"#;
     let start = params.find('7').unwrap();
     let (events, mut received) = mpsc::channel(8);
-    let progress = ProgressTo { span: start..start + 1, token: "7".into(), events };
-    let ended = Executor::new(upstream.clone(), params.into(), Some(progress)).carry_out(leave()).await;
+    let progress = Progress::new(start..start + 1, "7".into(), events);
+    let ended = action(&upstream, params.into(), Some(progress)).carry_out(leave()).await;
     assert_eq!((ended.status, ended.redacted), (Status::Done, true));
     assert!(received.try_recv().is_err(), "what an upstream says meanwhile is not redacted, so it is not handed on");
     let params = format!(r#"{{"name":"echo","arguments":{{"key":"is {secret}"}}}}"#);
-    let ended = Executor::new(upstream.clone(), params.into(), None).carry_out(leave()).await;
+    let ended = action(&upstream, params.into(), None).carry_out(leave()).await;
     let reply = ended.reply.unwrap();
     assert!(String::from_utf8_lossy(&ended.result).contains(secret), "{:?}", ended.result);
     let shown = String::from_utf8(reply.raw().to_vec()).unwrap();
@@ -325,7 +326,7 @@ fn the_token_in_a_frame_is_the_requests_own_id() {
     let (events, _received) = mpsc::channel(1);
     let progress = Progress { token: "\"x\"".into(), span: 26..29, is_muted: false, events };
     let params = Bytes::from_static(br#"{"_meta":{"progressToken":"x"}}"#);
-    let outbound = Outbound { method: "tools/call", params: Some(params), progress: Some(progress) };
+    let outbound = Outbound { progress: Some(progress), ..Outbound::plain("tools/call", Some(params)) };
     let frame = String::from_utf8(outbound.frame(41)).unwrap();
     assert_eq!(frame, r#"{"jsonrpc":"2.0","id":41,"method":"tools/call","params":{"_meta":{"progressToken":41}}}"#);
 }

@@ -23,9 +23,14 @@ use super::refusal::Refusal;
 use super::session::Busy;
 use super::{EVENTS_QUEUE, Front, Session};
 use crate::Governor;
+use crate::mcp::ACTION;
 use crate::mcp::adapt::{self, Schema, ToolCall};
-use crate::mcp::execute::{Executor, ListRequest, ProgressTo, Reply, manifest};
-use crate::mcp::wire::{Frame, FrameError, INTERNAL_ERROR, Id, NOT_STARTED, Outcome, error_frame, response_frame, sse};
+use crate::mcp::execute::channel::{Channel, ClientHello};
+use crate::mcp::execute::outbound::{Outbound, Progress};
+use crate::mcp::execute::{Executor, LinkError, Reply, manifest};
+use crate::mcp::wire::{
+    Era, Frame, FrameError, INTERNAL_ERROR, Id, NOT_STARTED, Outcome, error_frame, response_frame, sse,
+};
 
 /// One request of a client in a session.
 pub(super) struct Asked {
@@ -47,12 +52,12 @@ impl Asked {
     }
 
     /// Where progress goes, if the client asked for it and takes events.
-    fn progress(&self) -> Result<Option<(ProgressTo, mpsc::Receiver<Bytes>)>, Refusal> {
+    fn progress(&self) -> Result<Option<(Progress, mpsc::Receiver<Bytes>)>, Refusal> {
         let token = adapt::progress_token(&self.frame, self.params.as_ref()).map_err(|error| self.refused(&error))?;
         let Some((span, token)) = token else { return Ok(None) };
         // The token is replaced in any case: two clients may have chosen the same.
         let (events, receiver) = mpsc::channel(EVENTS_QUEUE);
-        Ok(Some((ProgressTo { span, token, events }, receiver)))
+        Ok(Some((Progress::new(span, token, events), receiver)))
     }
 }
 
@@ -69,7 +74,17 @@ impl<G: Governor<Executor>> Front<G> {
         let listed = self.upstream.listed(&tool);
         let declared = listed.as_ref().is_some_and(|listed| listed.output_schema);
         let schema = if declared { Schema::Declared } else { Schema::Free };
-        let executor = Executor::new(self.upstream.clone(), asked.raw_params().unwrap_or_default(), progress);
+        let channel = match self.channel().await {
+            Ok(channel) => channel,
+            Err(error) => {
+                asked.session.end(asked.id.key());
+                return Ok(answer_json(
+                    asked.accepts,
+                    error_frame(Some(&asked.id), NOT_STARTED, &error.to_string(), None),
+                ));
+            }
+        };
+        let executor = Executor::new(channel, Outbound { progress, ..Outbound::plain(ACTION, asked.raw_params()) });
         let Asked { caller, session, id, accepts, .. } = asked;
         let call = Call {
             caller,
@@ -129,18 +144,22 @@ impl<G: Governor<Executor>> Front<G> {
             let text = ReasonCode::Overloaded.sentence();
             return Ok(answer_json(asked.accepts, error_frame(Some(&asked.id), NOT_STARTED, text, None)));
         };
-        let request = ListRequest { params: asked.raw_params(), progress };
-        let (upstream, id, caller) = (self.upstream.clone(), asked.id.clone(), asked.caller);
+        let request = Outbound { progress, ..Outbound::plain("tools/list", asked.raw_params()) };
+        let (upstream, id, caller) = (self.upstream.id().clone(), asked.id.clone(), asked.caller);
+        let own = self.upstream.clone();
+        let channel = self.channel().await;
         let governor = self.governor.clone();
         let work = async move {
-            match upstream.list(&request).await {
+            let listed = async { channel?.exchange(&request).await };
+            match listed.await {
                 Ok(reply) => match reply.outcome() {
                     Outcome::Result(result) => {
                         let lists = |tool: &ToolName, definition: &[u8]| {
                             let manifest = manifest(definition);
-                            let is_flagged = upstream.listed(tool).is_some_and(|listed| listed.flagged.is_some());
-                            let is_held = is_flagged && !governor.accepted(upstream.id(), (tool, manifest));
-                            !is_held && governor.lists(&caller, upstream.id(), (tool, manifest))
+                            let listed = own.listed(tool);
+                            let is_flagged = listed.is_some_and(|listed| listed.flagged.is_some());
+                            let is_held = is_flagged && !governor.accepted(&upstream, (tool, manifest));
+                            !is_held && governor.lists(&caller, &upstream, (tool, manifest))
                         };
                         let listed = adapt::listing(reply.frame().bytes(), result, lists);
                         response_frame(&id, "result", &listed)
@@ -152,6 +171,13 @@ impl<G: Governor<Executor>> Front<G> {
         };
         let done = run(work, move || drop(place));
         Ok(self.respond(asked.accepts, &asked.id, events, done).await)
+    }
+
+    /// What this version speaks on: the link that all clients share.
+    async fn channel(&self) -> Result<Channel, LinkError> {
+        let client = ClientHello { version: String::new(), capabilities: Bytes::new(), client: Bytes::new() };
+        let (said, _) = mpsc::channel(1);
+        self.upstream.open(Era::Legacy, &client, said).await
     }
 
     /// Answers with events where progress was asked for, else with one message.

@@ -136,7 +136,7 @@ impl<G: Governor<Executor>> Front<G> {
             let error = FrameError { code: INVALID_PARAMS, ..FrameError::shape(detail) };
             return Err(Refusal::rpc(StatusCode::BAD_REQUEST, Some(id), &error));
         }
-        let Some(handshake) = self.upstream.handshake() else {
+        let Some(hello) = self.upstream.hello(Era::Legacy) else {
             let text = ReasonCode::UpstreamUnavailable.sentence();
             return Ok(json_response(StatusCode::OK, error_frame(Some(id), NOT_STARTED, text, None)));
         };
@@ -144,7 +144,7 @@ impl<G: Governor<Executor>> Front<G> {
             let detail = "too many sessions are open; close some with DELETE or try again later";
             Refusal::http(StatusCode::SERVICE_UNAVAILABLE, ReasonCode::Overloaded, detail)
         })?;
-        let mut response = json_response(StatusCode::OK, response_frame(id, "result", handshake.governed()));
+        let mut response = json_response(StatusCode::OK, response_frame(id, "result", &hello.governed()));
         let header = HeaderValue::from_str(session.id());
         let header = header.map_err(|_| Refusal::malformed(Some(id), "the session id is no header"))?;
         response.headers_mut().insert(SESSION, header);

@@ -191,7 +191,7 @@ fn body(answer: &str) -> Value {
 async fn a_session_from_handshake_to_end() {
     let world = World::new().await;
     let client = world.client("alice").await;
-    assert_eq!(client.server(), &world.upstream.handshake().unwrap().governed()[..]);
+    assert_eq!(client.server(), &world.upstream.hello(crate::mcp::wire::Era::Legacy).unwrap().governed()[..]);
     let Raw::Result(page) = client.request("tools/list", Some(br#"{"cursor":"two"}"#)).await.unwrap() else { panic!() };
     assert_eq!(page, br#"{"tools":[{"name":"second-page","inputSchema":{}}]}"#);
     let bob = world.client("bob").await;

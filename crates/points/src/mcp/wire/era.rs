@@ -20,7 +20,7 @@ const FIRST_MODERN: &str = "2026-07-28";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Era {
     /// With a handshake; governed.
-    Legacy2025,
+    Legacy,
     /// Without one; not governed by this version.
     Modern,
 }
@@ -30,11 +30,7 @@ impl Era {
     #[must_use]
     pub fn of(header: Option<&str>, method: &str, params: Option<&Node>) -> Self {
         let tagged = params.and_then(|params| params.get("_meta")).is_some_and(|meta| meta.get(META_VERSION).is_some());
-        if tagged || method == "server/discover" || header.is_some_and(is_modern) {
-            Self::Modern
-        } else {
-            Self::Legacy2025
-        }
+        if tagged || method == "server/discover" || header.is_some_and(is_modern) { Self::Modern } else { Self::Legacy }
     }
 
     /// Why a message of the modern era is refused.

@@ -94,9 +94,9 @@ fn the_modern_era_is_recognised() {
     assert_eq!(Era::of(None, "server/discover", None), Era::Modern);
     assert_eq!(Era::of(Some("2026-07-28"), "tools/list", None), Era::Modern);
     assert_eq!(Era::of(Some("2027-01-01"), "tools/list", None), Era::Modern);
-    assert_eq!(Era::of(Some("2025-11-25"), "tools/call", Some(&plain)), Era::Legacy2025);
-    assert_eq!(Era::of(Some("zzzz"), "tools/call", None), Era::Legacy2025);
-    assert_eq!(Era::of(None, "initialize", None), Era::Legacy2025);
+    assert_eq!(Era::of(Some("2025-11-25"), "tools/call", Some(&plain)), Era::Legacy);
+    assert_eq!(Era::of(Some("zzzz"), "tools/call", None), Era::Legacy);
+    assert_eq!(Era::of(None, "initialize", None), Era::Legacy);
 }
 
 #[test]

@@ -13,8 +13,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::mcp::config::{UpstreamConfig, UpstreamLimits, Url};
-use crate::mcp::execute::testing::{TestLeave, id};
-use crate::mcp::execute::{Executor, ProgressTo, Upstream};
+use crate::mcp::execute::outbound::Progress;
+use crate::mcp::execute::testing::{TestLeave, action, id};
+use crate::mcp::execute::{Executor, Upstream};
 
 /// What arrived: the head and the body of every request, and how connections ended.
 #[derive(Clone, Default)]
@@ -156,7 +157,7 @@ async fn upstream() -> (Upstream, Seen) {
 }
 
 fn executor(upstream: &Upstream, tool: &str) -> Executor {
-    Executor::new(upstream.clone(), format!(r#"{{"name": "{tool}"}}"#).into(), None)
+    action(upstream, format!(r#"{{"name": "{tool}"}}"#).into(), None)
 }
 
 fn leave() -> TestLeave {
@@ -207,8 +208,8 @@ async fn events_bring_progress_and_the_answer() {
     let params = r#"{"name":"events","_meta":{"progressToken":"t"}}"#;
     let start = params.find("\"t\"").unwrap();
     let (events, mut received) = mpsc::channel(8);
-    let progress = ProgressTo { span: start..start + 3, token: Bytes::from_static(b"\"t\""), events };
-    let executor = Executor::new(upstream.clone(), params.into(), Some(progress));
+    let progress = Progress::new(start..start + 3, Bytes::from_static(b"\"t\""), events);
+    let executor = action(&upstream, params.into(), Some(progress));
     let done = executor.carry_out(leave()).await;
     assert_eq!((done.status, done.result), (Status::Done, b"{\"e\":1}".to_vec()));
     assert!(std::str::from_utf8(&received.recv().await.unwrap()).unwrap().contains(r#""progressToken":"t""#));

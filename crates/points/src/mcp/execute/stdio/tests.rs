@@ -9,9 +9,10 @@ use countersign_model::record::Status;
 use tokio_util::sync::CancellationToken;
 
 use crate::mcp::config::{UpstreamConfig, UpstreamLimits};
-use crate::mcp::execute::testing::{TestLeave, id};
+use crate::mcp::execute::testing::{TestLeave, action, id};
 use crate::mcp::execute::{Executor, Upstream};
 use crate::mcp::guard::{Guard, UpstreamState};
+use crate::mcp::wire::Era;
 
 /// Answers by counting, as our ids do; leaves a grandchild behind; dies when asked to.
 const SERVER: &str = r#"
@@ -45,7 +46,7 @@ fn leave() -> TestLeave {
 }
 
 fn executor(upstream: &Upstream, tool: &str) -> Executor {
-    Executor::new(upstream.clone(), format!(r#"{{"name":"{tool}"}}"#).into(), None)
+    action(upstream, format!(r#"{{"name":"{tool}"}}"#).into(), None)
 }
 
 fn grandchildren(pids: &Path) -> Vec<String> {
@@ -73,7 +74,7 @@ async fn dies(pid: &str) {
 async fn a_child_sees_configured_variables_only_and_dies_with_its_group() {
     let pids = tempfile::tempdir().unwrap();
     let upstream = upstream(pids.path()).await;
-    assert_eq!(upstream.handshake().unwrap().version(), "2024-11-05");
+    assert_eq!(upstream.hello(Era::Legacy).unwrap().version(), "2024-11-05");
     let done = executor(&upstream, "env").carry_out(leave()).await;
     let result = String::from_utf8(done.result).unwrap();
     let names: Vec<&str> = result.trim_start_matches("{\"env\":\"").trim_end_matches(" \"}").split(' ').collect();
