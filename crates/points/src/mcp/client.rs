@@ -152,7 +152,7 @@ impl Client {
         let mut conn = self.dialer.take().await?;
         let listening = Listening { id, progress: None, bytes_max: ANSWER_BYTES_MAX, aside: &|_| () };
         let answered = tokio::time::timeout(ANSWER, talk::talk(&mut conn, built, &listening));
-        let Answered { status, session, reply, rest } = answered.await.unwrap_or(Err(LinkError::Timeout))?;
+        let Answered { status, session, reply, rest, .. } = answered.await.unwrap_or(Err(LinkError::Timeout))?;
         if hyper::body::Body::is_end_stream(&rest) {
             self.dialer.give_back(conn);
         }

@@ -3,6 +3,7 @@
 //! It must not know where the configuration came from: the application parses files and calls these constructors.
 //! It does not cover policy, bindings or identities.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use countersign_gate::credential::Credential;
 use countersign_model::id::UpstreamId;
 use hyper::Uri;
 
+use super::execute::LinkError;
 use super::guard::Guard;
 use super::parked::Approvals;
 
@@ -20,8 +22,11 @@ mod tests;
 /// Why a configuration cannot stand.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// The upstream's URL is not `http://` or `https://` with a host.
-    #[error("`{url}` is not an http or https URL with a host and without user information or a fragment")]
+    /// The upstream's URL is not `http://` or `https://` with a host, nor a Unix socket.
+    #[error(
+        "`{url}` is neither an http or https URL with a host and without user information or a fragment, nor \
+         `unix:SOCKET:PATH` with two absolute paths"
+    )]
     Url {
         /// The text.
         url: String,
@@ -55,6 +60,8 @@ pub enum ConfigError {
 /// Where an HTTP upstream listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
+    /// A Unix socket to connect to instead of a host.
+    pub(crate) socket: Option<PathBuf>,
     pub(crate) tls: bool,
     pub(crate) host: String,
     pub(crate) port: u16,
@@ -63,12 +70,16 @@ pub struct Url {
 }
 
 impl Url {
-    /// Checks an `http://` or `https://` URL.
+    /// Checks an `http://` or `https://` URL, or `unix:SOCKET:PATH`: the absolute path of a Unix socket, which holds no
+    /// colon, and the path of the request, which starts with a slash.
     ///
     /// # Errors
     /// [`ConfigError::Url`] for any other scheme, a missing host, user information or a fragment.
     pub fn new(text: &str) -> Result<Self, ConfigError> {
         let wrong = || ConfigError::Url { url: text.escape_default().to_string() };
+        if let Some(rest) = text.strip_prefix("unix:") {
+            return Self::unix(rest).ok_or_else(wrong);
+        }
         let uri: Uri = text.parse().map_err(|_| wrong())?;
         let tls = match uri.scheme_str() {
             Some("http") => false,
@@ -88,6 +99,7 @@ impl Url {
         };
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         Ok(Self {
+            socket: None,
             tls,
             host: authority.host().trim_start_matches('[').trim_end_matches(']').to_owned(),
             port,
@@ -95,6 +107,77 @@ impl Url {
             path: if path.is_empty() { "/".to_owned() } else { path.to_owned() },
         })
     }
+}
+
+impl Url {
+    fn unix(text: &str) -> Option<Self> {
+        let (socket, path) = text.split_once(':')?;
+        let uri: Uri = path.parse().ok()?;
+        let is_plain = uri.authority().is_none() && path.starts_with('/') && !path.contains('#');
+        if !is_plain || !socket.starts_with('/') || socket.contains('\0') {
+            return None;
+        }
+        Some(Self {
+            socket: Some(PathBuf::from(socket)),
+            tls: false,
+            host: "localhost".to_owned(),
+            port: 80,
+            authority: "localhost".to_owned(),
+            path: path.to_owned(),
+        })
+    }
+
+    /// Another place at the same origin: an absolute path, a path beside this one, or a whole URL.
+    ///
+    /// # Errors
+    /// [`LinkError::Unreadable`] for another origin, and for what is no URL.
+    pub(crate) fn beside(&self, text: &str) -> Result<Self, LinkError> {
+        let shown: String = text.escape_default().take(200).collect();
+        let wrong = |why: &str| LinkError::Unreadable(format!("its endpoint `{shown}` {why}"));
+        let path = if text.contains("://") {
+            let other = Self::new(text).map_err(|_| wrong("is no URL"))?;
+            let own_name = self.socket.is_some() && other.host == self.host && !other.tls;
+            if !own_name && (other.tls, &other.host, other.port) != (self.tls, &self.host, self.port) {
+                return Err(wrong("is at another origin"));
+            }
+            other.path
+        } else if text.starts_with('/') && !text.starts_with("//") {
+            text.to_owned()
+        } else if text.starts_with("//") {
+            return Err(wrong("is at another origin"));
+        } else {
+            let here = self.path.split('?').next().unwrap_or_default();
+            let folder = here.rsplit_once('/').map_or("", |(folder, _)| folder);
+            format!("{folder}/{text}")
+        };
+        let uri: Uri = path.parse().map_err(|_| wrong("is no path"))?;
+        if uri.authority().is_some() || path.contains('#') {
+            return Err(wrong("is no path"));
+        }
+        Ok(Self { path, ..self.clone() })
+    }
+}
+
+/// Which era an upstream is spoken to in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EraChoice {
+    /// Whichever it speaks. Over HTTP both, where it speaks both; a process speaks one, the modern one first.
+    Auto,
+    /// The one with a handshake, up to 2025-11-25.
+    Legacy,
+    /// The one without, from 2026-07-28 on.
+    Modern,
+}
+
+/// What an upstream may ask a client that it shares with others, where the client can answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum QuestionKind {
+    /// `sampling/createMessage`.
+    Sampling,
+    /// `elicitation/create`.
+    Elicitation,
+    /// `roots/list`.
+    Roots,
 }
 
 /// A child process that speaks MCP on its standard input and output.
@@ -119,6 +202,13 @@ pub enum Transport {
         /// the credential that their permit carries and never this one.
         credential: Option<Credential>,
     },
+    /// The transport of 2024-11-05: a stream of events, and messages that are posted beside it.
+    Sse {
+        /// Where the stream is.
+        url: Url,
+        /// See [`Transport::Http`].
+        credential: Option<Credential>,
+    },
 }
 
 /// One upstream.
@@ -126,6 +216,8 @@ pub enum Transport {
 pub struct UpstreamConfig {
     pub(crate) id: UpstreamId,
     pub(crate) transport: Transport,
+    pub(crate) era: EraChoice,
+    pub(crate) questions: BTreeSet<QuestionKind>,
     pub(crate) limits: UpstreamLimits,
     pub(crate) guard: Guard,
 }
@@ -150,14 +242,53 @@ impl UpstreamConfig {
             return Err(ConfigError::Variable { name: name.escape_default().to_string() });
         }
         let transport = Transport::Stdio(Stdio { command, args, env, cwd });
-        Ok(Self { id, transport, limits: UpstreamLimits::default(), guard: Guard::default() })
+        Ok(Self::new(id, transport, EraChoice::Legacy))
     }
 
     /// An upstream behind streamable HTTP. `credential` opens it for handshake and listing only.
     #[must_use]
     pub fn http(id: UpstreamId, url: Url, credential: Option<Credential>) -> Self {
-        let transport = Transport::Http { url, credential };
-        Self { id, transport, limits: UpstreamLimits::default(), guard: Guard::default() }
+        Self::new(id, Transport::Http { url, credential }, EraChoice::Auto)
+    }
+
+    /// An upstream on the transport of 2024-11-05. `credential` opens it for handshake and listing only.
+    #[must_use]
+    pub fn sse(id: UpstreamId, url: Url, credential: Option<Credential>) -> Self {
+        Self::new(id, Transport::Sse { url, credential }, EraChoice::Legacy)
+    }
+
+    fn new(id: UpstreamId, transport: Transport, era: EraChoice) -> Self {
+        Self { id, transport, era, questions: BTreeSet::new(), limits: UpstreamLimits::default(), guard: Guard::default() }
+    }
+
+    /// The same upstream, spoken to in another era. One on the transport of 2024-11-05 is always legacy.
+    #[must_use]
+    pub fn with_era(mut self, era: EraChoice) -> Self {
+        if !matches!(self.transport, Transport::Sse { .. }) {
+            self.era = era;
+        }
+        self
+    }
+
+    /// What a legacy process may ask the clients that share it. Over HTTP each client says itself what it can answer.
+    #[must_use]
+    pub fn with_questions(mut self, questions: &[QuestionKind]) -> Self {
+        self.questions = questions.iter().copied().collect();
+        self
+    }
+
+    /// The capabilities that the gateway declares for the clients of a process, raw.
+    pub(crate) fn offers(&self) -> String {
+        let members: Vec<&str> = self
+            .questions
+            .iter()
+            .map(|kind| match kind {
+                QuestionKind::Sampling => r#""sampling":{}"#,
+                QuestionKind::Elicitation => r#""elicitation":{"form":{},"url":{}}"#,
+                QuestionKind::Roots => r#""roots":{"listChanged":true}"#,
+            })
+            .collect();
+        format!("{{{}}}", members.join(","))
     }
 
     /// The same upstream under other limits.
@@ -192,6 +323,10 @@ pub struct UpstreamLimits {
     pub pages_max: usize,
     /// Tools of one listing.
     pub tools_max: usize,
+    /// Sessions of clients, and streams that they listen on, at once.
+    pub sessions_max: usize,
+    /// How long an upstream may take to say whether it speaks the modern era; a process is starting meanwhile.
+    pub probe_timeout: Duration,
     /// How long to wait for a connection.
     pub connect_timeout: Duration,
     /// How long an exchange that is not an action may take.
@@ -215,6 +350,8 @@ impl Default for UpstreamLimits {
             in_flight_max: 1024,
             pages_max: 100,
             tools_max: 10_000,
+            sessions_max: 1024,
+            probe_timeout: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(10),
             exchange_timeout: Duration::from_secs(30),
             call_timeout: Duration::from_secs(300),

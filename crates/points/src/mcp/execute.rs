@@ -6,13 +6,18 @@
 //! answer is worded. Of obligations it keeps two: the time that a permit gives, which ends the effect like a
 //! cancellation, and the redaction of the result. The others are kept or refused before there is a permit.
 
+mod audience;
+mod board;
 pub(crate) mod channel;
+mod ears;
 pub(crate) mod http;
 pub(crate) mod leave;
 pub(crate) mod link;
 mod listing;
 pub(crate) mod outbound;
 mod pipe;
+mod said;
+mod sse;
 mod stdio;
 mod supervise;
 mod survey;
@@ -24,6 +29,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -32,15 +38,19 @@ use countersign_gate::call::{Execute, Executed};
 use countersign_gate::permit::Permit;
 use countersign_model::Digest;
 use countersign_model::id::{ToolName, UpstreamId};
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::config::UpstreamConfig;
+use super::config::{Transport, UpstreamConfig, UpstreamLimits};
 use crate::mcp::wire::Era;
+use audience::Audience;
 use channel::{Channel, ClientHello, Said};
+use ears::{Change, Ears, Shown};
+use http::{HttpLink, Site};
 use leave::Leave;
 use link::Link;
 use outbound::{Outbound, Progress};
+use sse::SseLink;
 
 pub use link::LinkError;
 pub use listing::{Hello, manifest};
@@ -60,24 +70,105 @@ pub struct Upstream {
 
 struct Shared {
     config: UpstreamConfig,
-    /// The live link; none while the upstream is down.
+    /// The live links; none while the upstream is down.
     link: watch::Sender<Option<Live>>,
-    /// The last handshake, whether or not the upstream is up.
-    greeted: RwLock<Option<Arc<Hello>>>,
-    /// What the upstream listed last. Swapped whole.
-    tools: RwLock<Arc<BTreeMap<ToolName, Listed>>>,
+    /// What the upstream said and listed last, whether or not it is up.
+    known: RwLock<Each<Known>>,
+    /// The clients of a link that all share.
+    audience: Arc<Audience>,
+    /// Who listens to the gateway's own links.
+    ears: Ears,
     /// The upstream's own `list_changed` notifications, as they come.
-    changes: broadcast::Sender<Bytes>,
+    changes: broadcast::Sender<Change>,
     /// The same for clients: sent once the new listing is known here, so that nobody calls what is not known yet.
     announced: broadcast::Sender<Bytes>,
+    /// Sessions of clients that may still be opened.
+    sessions: Arc<Semaphore>,
+    /// Whether asking for the modern era ended the process.
+    is_legacy_only: AtomicBool,
     shutdown: CancellationToken,
 }
 
-/// A link whose handshake is done.
+/// One thing for each era.
+#[derive(Default)]
+struct Each<T> {
+    legacy: T,
+    modern: T,
+}
+
+impl<T> Each<T> {
+    const fn of(&self, era: Era) -> &T {
+        match era {
+            Era::Legacy => &self.legacy,
+            Era::Modern => &self.modern,
+        }
+    }
+
+    const fn of_mut(&mut self, era: Era) -> &mut T {
+        match era {
+            Era::Legacy => &mut self.legacy,
+            Era::Modern => &mut self.modern,
+        }
+    }
+}
+
+/// What is known of an upstream in one era.
+#[derive(Default)]
+struct Known {
+    hello: Option<Arc<Hello>>,
+    /// Swapped whole.
+    tools: Arc<BTreeMap<ToolName, Listed>>,
+}
+
+/// An upstream that is up.
 #[derive(Clone)]
 struct Live {
+    /// Where sessions of clients are opened, over HTTP.
+    site: Option<Arc<Site>>,
+    legacy: Option<Leg>,
+    modern: Option<Leg>,
+}
+
+/// The gateway's own link in one era, its handshake done.
+#[derive(Clone)]
+struct Leg {
     link: Link,
     hello: Arc<Hello>,
+}
+
+impl Live {
+    const fn leg(&self, era: Era) -> Option<&Leg> {
+        match era {
+            Era::Legacy => self.legacy.as_ref(),
+            Era::Modern => self.modern.as_ref(),
+        }
+    }
+
+    fn legs(&self) -> impl Iterator<Item = &Leg> {
+        self.legacy.iter().chain(&self.modern)
+    }
+
+    /// Resolves when one of its links is of no more use.
+    async fn lost(&self) {
+        match (&self.legacy, &self.modern) {
+            (Some(legacy), Some(modern)) => tokio::select! {
+                () = legacy.link.closed().cancelled() => {}
+                () = modern.link.closed().cancelled() => {}
+            },
+            (Some(leg), None) | (None, Some(leg)) => leg.link.closed().cancelled().await,
+            (None, None) => {}
+        }
+    }
+
+    async fn farewell(&self) {
+        for leg in self.legs() {
+            leg.link.farewell().await;
+        }
+    }
+
+    fn close(&self) {
+        self.legs().for_each(|leg| leg.link.close());
+    }
 }
 
 /// What is known of a listed tool.
@@ -115,28 +206,32 @@ impl Upstream {
     /// Where the first attempt fails. Later losses are mended in the background.
     pub async fn connect(config: UpstreamConfig) -> Result<Self, UpstreamError> {
         let upstream = Self::idle(config);
-        let shared = &upstream.shared;
-        let opened = supervise::open(&shared.config, &shared.changes).await;
-        upstream.start(opened).await
+        let raised = supervise::raise(&upstream.shared).await;
+        upstream.up(raised)
     }
 
     fn idle(config: UpstreamConfig) -> Self {
         let (link, _) = watch::channel(None);
         let (changes, _) = broadcast::channel(CHANGES_QUEUE);
         let (announced, _) = broadcast::channel(CHANGES_QUEUE);
-        let tools = RwLock::new(Arc::new(BTreeMap::new()));
-        let shutdown = CancellationToken::new();
-        Self {
-            shared: Arc::new(Shared { config, link, greeted: RwLock::new(None), tools, changes, announced, shutdown }),
-        }
+        let audience = Arc::new(Audience::default());
+        let shared = Shared {
+            ears: Ears::Own { changes: changes.clone(), audience: Arc::clone(&audience) },
+            sessions: Arc::new(Semaphore::new(config.limits.sessions_max)),
+            config,
+            link,
+            known: RwLock::default(),
+            audience,
+            changes,
+            announced,
+            is_legacy_only: AtomicBool::new(false),
+            shutdown: CancellationToken::new(),
+        };
+        Self { shared: Arc::new(shared) }
     }
 
-    async fn start(self, opened: Result<Link, LinkError>) -> Result<Self, UpstreamError> {
-        let ready = match opened {
-            Ok(link) => supervise::greet(&self.shared, link).await,
-            Err(error) => Err(error),
-        };
-        match ready {
+    fn up(self, raised: Result<Live, LinkError>) -> Result<Self, UpstreamError> {
+        match raised {
             Ok(live) => {
                 let changes = self.shared.changes.subscribe();
                 tokio::spawn(supervise::keep_up(Arc::clone(&self.shared), live));
@@ -159,71 +254,121 @@ impl Upstream {
         self.listed(tool).map(|listed| listed.manifest)
     }
 
-    /// Every listed tool with its manifest, sorted by name.
+    /// Every listed tool with its manifest, sorted by name; that of the legacy era where they differ.
     #[must_use]
     pub fn manifests(&self) -> Vec<(ToolName, Digest)> {
-        let tools = Arc::clone(&self.shared.tools.read().unwrap_or_else(PoisonError::into_inner));
-        tools.iter().map(|(name, listed)| (name.clone(), listed.manifest)).collect()
+        let mut tools = (*self.shared.tools(Era::Modern)).clone();
+        tools.extend(self.shared.tools(Era::Legacy).iter().map(|(name, listed)| (name.clone(), listed.clone())));
+        tools.into_iter().map(|(name, listed)| (name, listed.manifest)).collect()
     }
 
+    /// What is known of a tool in either era. What a call is judged by is [`Channel::listed`].
     pub(crate) fn listed(&self, tool: &ToolName) -> Option<Listed> {
-        self.shared.tools.read().unwrap_or_else(PoisonError::into_inner).get(tool).cloned()
+        self.listed_in(Era::Legacy, tool).or_else(|| self.listed_in(Era::Modern, tool))
+    }
+
+    fn listed_in(&self, era: Era, tool: &ToolName) -> Option<Listed> {
+        self.shared.tools(era).get(tool).cloned()
     }
 
     /// Which eras it speaks; neither while it is down.
     pub(crate) fn eras(&self) -> Eras {
-        Eras { legacy: self.shared.link.borrow().is_some(), modern: false }
+        let live = self.live();
+        let speaks = |era| live.as_ref().is_some_and(|live| live.leg(era).is_some());
+        Eras { legacy: speaks(Era::Legacy), modern: speaks(Era::Modern) }
     }
 
     /// The gateway's own handshake with the upstream in `era`; `None` while it is down or where it speaks no such era.
     pub(crate) fn hello(&self, era: Era) -> Option<Arc<Hello>> {
-        self.live().filter(|live| live.hello.era() == era).map(|live| live.hello)
+        self.live()?.leg(era).map(|leg| Arc::clone(&leg.hello))
     }
 
     /// Opens what one client session is towards this upstream. `said` takes what the upstream says to that session.
     ///
-    /// A channel on a link that is shared outlives the link: it goes on once the upstream is up again.
+    /// A channel on a link that is shared outlives the link: it goes on once the upstream is up again, but for one that
+    /// was subscribed to resources, which is over. One on a session of its own is over with the session.
     pub(crate) async fn open(
         &self,
         era: Era,
-        _client: &ClientHello,
-        _said: mpsc::Sender<Said>,
+        client: &ClientHello,
+        said: mpsc::Sender<Said>,
     ) -> Result<Channel, LinkError> {
-        let greeted = self.shared.greeted.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let hello = greeted.filter(|hello| hello.era() == era).ok_or(LinkError::Gone)?;
-        Ok(Channel::shared(self.clone(), era, hello))
+        match (&self.shared.config.transport, era) {
+            (Transport::Http { .. } | Transport::Sse { .. }, Era::Legacy) => self.open_own(client, said).await,
+            _ => self.share(era, said),
+        }
+    }
+
+    /// A share of the link that all have.
+    fn share(&self, era: Era, said: mpsc::Sender<Said>) -> Result<Channel, LinkError> {
+        let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
+        let hello = known.of(era).hello.clone();
+        let other = match era {
+            Era::Legacy => &known.modern,
+            Era::Modern => &known.legacy,
+        };
+        let hello = hello.ok_or(if other.hello.is_some() { LinkError::OtherEra } else { LinkError::Gone })?;
+        drop(known);
+        let closed = self.shared.shutdown.child_token();
+        if !matches!(self.shared.config.transport, Transport::Stdio(_)) {
+            return Ok(Channel::shared(self.clone(), hello, (0, closed)));
+        }
+        let members_max = self.limits().sessions_max;
+        let member = self.shared.audience.join(said, closed.clone(), members_max).ok_or(LinkError::Full)?;
+        tokio::spawn(channel::leave(self.clone(), era, member, closed.clone()));
+        Ok(Channel::shared(self.clone(), hello, (member, closed)))
+    }
+
+    /// A session of the client's own, opened as the client opened its own with us.
+    async fn open_own(&self, client: &ClientHello, said: mpsc::Sender<Said>) -> Result<Channel, LinkError> {
+        let live = self.live().ok_or(LinkError::Gone)?;
+        let (Some(site), Some(leg)) = (live.site, live.legacy) else { return Err(LinkError::OtherEra) };
+        let place = Arc::clone(&self.shared.sessions).try_acquire_owned().map_err(|_| LinkError::Full)?;
+        let shown = Arc::new(Shown::default());
+        let ears = Ears::Client { said, shown: Arc::clone(&shown) };
+        let closed = self.shared.shutdown.child_token();
+        let link = match leg.link {
+            Link::Sse(_) => Link::Sse(SseLink::open(&site, &ears, closed).await?),
+            Link::Http(_) | Link::Pipe(_) => Link::Http(HttpLink::new(&site, Era::Legacy, ears, closed)),
+        };
+        let shaken = listing::shake_hands_as(&link, client).await;
+        tokio::spawn(channel::part(link.clone(), place));
+        match shaken {
+            Ok(hello) => {
+                link.attend();
+                Ok(Channel::own(self.clone(), Arc::new(hello), (link, shown)))
+            }
+            Err(error) => {
+                link.close();
+                Err(error)
+            }
+        }
     }
 
     fn live(&self) -> Option<Live> {
         self.shared.link.borrow().clone()
     }
 
+    fn limits(&self) -> &UpstreamLimits {
+        &self.shared.config.limits
+    }
+
+    fn audience(&self) -> &Audience {
+        &self.shared.audience
+    }
+
+    /// Lists the tools again on the gateway's own link.
+    async fn list_again(&self, era: Era) -> Result<(), LinkError> {
+        let live = self.live().ok_or(LinkError::Gone)?;
+        let leg = live.leg(era).ok_or(LinkError::OtherEra)?;
+        let tools = listing::list_tools(&leg.link, &leg.hello, self.limits()).await?;
+        self.shared.known.write().unwrap_or_else(PoisonError::into_inner).of_mut(era).tools = Arc::new(tools);
+        Ok(())
+    }
+
     /// Listens to changes of the listing, as raw `list_changed` notifications.
     pub(crate) fn changes(&self) -> broadcast::Receiver<Bytes> {
         self.shared.announced.subscribe()
-    }
-
-    /// One page of tools, raw: an exchange that is not an action.
-    async fn list(&self, request: &Outbound) -> Result<Reply, LinkError> {
-        let live = self.live().ok_or(LinkError::Gone)?;
-        let reply = live.link.exchange(request).await?;
-        if self.knows(&reply)? {
-            return Ok(reply);
-        }
-        // The upstream changed its tools and did not say so. What a client is shown must be what calls are judged by.
-        let tools = listing::list_tools(&live.link, &live.hello, &self.shared.config.limits).await?;
-        *self.shared.tools.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tools);
-        if self.knows(&reply)? {
-            return Ok(reply);
-        }
-        Err(LinkError::Unreadable("its tools are not the same in one listing and the next".to_owned()))
-    }
-
-    /// Whether every tool of a page is defined as it was listed last. A page that is an error has none.
-    fn knows(&self, page: &Reply) -> Result<bool, LinkError> {
-        let known = Arc::clone(&self.shared.tools.read().unwrap_or_else(PoisonError::into_inner));
-        let shown = listing::shown(page)?;
-        Ok(shown.iter().all(|(name, listed)| known.get(name) == Some(listed)))
     }
 
     /// Ends the upstream. A child is killed with its whole group, and its calls in flight end as unknown; calls over
@@ -232,9 +377,21 @@ impl Upstream {
         self.shared.shutdown.cancel();
         let mut link = self.shared.link.subscribe();
         let down = tokio::time::timeout(CLOSING, link.wait_for(Option::is_none)).await;
-        if down.is_err() {
+        let all = u32::try_from(self.limits().sessions_max).unwrap_or(u32::MAX);
+        let parted = tokio::time::timeout(CLOSING, self.shared.sessions.acquire_many(all)).await;
+        if down.is_err() || parted.is_err() {
             tracing::error!(upstream = %self.id(), "an upstream did not end in time");
         }
+    }
+}
+
+impl Shared {
+    fn tools(&self, era: Era) -> Arc<BTreeMap<ToolName, Listed>> {
+        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner).of(era).tools)
+    }
+
+    fn live(&self) -> Option<Live> {
+        self.link.borrow().clone()
     }
 }
 

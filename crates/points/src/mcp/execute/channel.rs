@@ -1,65 +1,35 @@
 //! What one client session is towards one upstream: its exchanges, its actions, and what the upstream says to it.
 //!
-//! A channel speaks one era and knows the handshake of that era. Clones are handles of the same. It must not know the
-//! client's transport, and it decides nothing: an action goes through it only in the hands of an `Executor`.
+//! A channel speaks one era and knows the handshake of that era. Over a pipe it is a share of the one link that everybody
+//! has; over HTTP it is a session of its own in the legacy era, and in the modern one nothing but a name, for requests are
+//! stateless. Clones are handles of the same. It must not know the client's transport, and it decides nothing: an action
+//! goes through it only in the hands of an `Executor`.
+//!
+//! Which definition of a tool a call is judged by: the one that this channel's client was shown last. That is the
+//! gateway's own listing in the channel's era, which every page that is shown is compared with; where an upstream shows
+//! one session other tools than another, what it showed on this channel.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use countersign_effects::json::{self, Node};
 use countersign_gate::call::Executed;
 use countersign_model::id::ToolName;
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::audience::Member;
+use super::ears::Shown;
 use super::leave::Leave;
-use super::link::LinkError;
-use super::outbound::{self, Outbound, Reply};
+use super::link::{Link, LinkError};
+use super::outbound::{self, Outbound, Reply, reading};
 use super::{Hello, Listed, Upstream};
-use crate::mcp::wire::{Era, Frame};
+use crate::mcp::wire::{Era, Frame, Message, quoted};
 
-/// What an upstream says besides answers and progress.
-#[derive(Debug)]
-pub(crate) enum Said {
-    /// A notification, raw.
-    Notification(Frame),
-    /// A request of the upstream to the client.
-    Question(Question),
-}
+pub(crate) use super::said::{Answered, Question, Said};
 
-/// A request of the upstream to the client. One that is dropped without an answer is refused to the upstream.
-#[derive(Debug)]
-pub(crate) struct Question {
-    frame: Frame,
-    answer: oneshot::Sender<Answered>,
-}
-
-/// What a client answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Answered {
-    /// The raw JSON of the result.
-    Result(Bytes),
-    /// The raw JSON of the JSON-RPC error.
-    Error(Bytes),
-}
-
-impl Question {
-    /// A question, and where its answer comes out.
-    pub(crate) fn new(frame: Frame) -> (Self, oneshot::Receiver<Answered>) {
-        let (answer, answered) = oneshot::channel();
-        (Self { frame, answer }, answered)
-    }
-
-    /// The upstream's request, under the upstream's own id.
-    pub(crate) const fn frame(&self) -> &Frame {
-        &self.frame
-    }
-
-    /// Answers it, once. An upstream that no longer waits does not hear it.
-    pub(crate) fn answer(self, answered: Answered) {
-        // Nobody may wait any more.
-        let _ = self.answer.send(answered);
-    }
-}
+const INITIALIZED: &str = "notifications/initialized";
 
 /// How a client opened, as it spelled it: an upstream's session of its own is opened the same way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,12 +48,36 @@ pub(crate) struct Channel {
     upstream: Upstream,
     era: Era,
     hello: Arc<Hello>,
+    way: Way,
     closed: CancellationToken,
+    /// Ends it when the last handle is gone.
+    _guard: Arc<DropGuard>,
+}
+
+/// How a channel reaches its upstream.
+#[derive(Clone)]
+enum Way {
+    /// Over the link that all share, as one of its clients. It outlives the link.
+    Shared(Member),
+    /// On a session of its own.
+    Own { link: Link, shown: Arc<Shown> },
 }
 
 impl Channel {
-    pub(super) fn shared(upstream: Upstream, era: Era, hello: Arc<Hello>) -> Self {
-        Self { upstream, era, hello, closed: CancellationToken::new() }
+    /// A share of the link that all have.
+    pub(super) fn shared(upstream: Upstream, hello: Arc<Hello>, (member, closed): (Member, CancellationToken)) -> Self {
+        Self::new(upstream, hello, Way::Shared(member), closed)
+    }
+
+    /// A session of its own.
+    pub(super) fn own(upstream: Upstream, hello: Arc<Hello>, (link, shown): (Link, Arc<Shown>)) -> Self {
+        let closed = link.closed().clone();
+        Self::new(upstream, hello, Way::Own { link, shown }, closed)
+    }
+
+    fn new(upstream: Upstream, hello: Arc<Hello>, way: Way, closed: CancellationToken) -> Self {
+        let guard = Arc::new(closed.clone().drop_guard());
+        Self { upstream, era: hello.era(), hello, way, closed, _guard: guard }
     }
 
     /// Towards which upstream.
@@ -103,31 +97,82 @@ impl Channel {
 
     /// What a call of `tool` on this channel is judged by: the definition that its client was shown.
     pub(crate) fn listed(&self, tool: &ToolName) -> Option<Listed> {
-        self.upstream.listed(tool)
+        match &self.way {
+            Way::Own { shown, .. } => shown.find(tool),
+            Way::Shared(_) => None,
+        }
+        .or_else(|| self.upstream.listed_in(self.era, tool))
+    }
+
+    fn link(&self) -> Result<(Link, Member), LinkError> {
+        if self.closed.is_cancelled() {
+            return Err(LinkError::Gone);
+        }
+        match &self.way {
+            Way::Own { link, .. } => Ok((link.clone(), 1)),
+            Way::Shared(member) => {
+                let live = self.upstream.live().ok_or(LinkError::Gone)?;
+                Ok((live.leg(self.era).ok_or(LinkError::OtherEra)?.link.clone(), *member))
+            }
+        }
     }
 
     /// One exchange that is not an action. `tools/list` answers with tools that calls are judged by, or fails.
     pub(crate) async fn exchange(&self, request: &Outbound) -> Result<Reply, LinkError> {
-        if request.method == "tools/list" {
-            return self.upstream.list(request).await;
+        let (link, member) = self.link()?;
+        if let (Way::Shared(_), "resources/unsubscribe", Some(uri)) = (&self.way, &*request.method, uri_of(request))
+            && self.upstream.audience().unsubscribe(member, &uri)
+        {
+            // Another client still wants to hear of it, over the same link.
+            return empty_reply();
         }
-        self.upstream.live().ok_or(LinkError::Gone)?.link.exchange(request).await
+        let reply = link.exchange(request, member).await?;
+        if request.method == "tools/list" {
+            return self.judged(reply).await;
+        }
+        Ok(reply)
+    }
+
+    /// A page of tools, once every tool on it is known here as it stands there.
+    async fn judged(&self, page: Reply) -> Result<Reply, LinkError> {
+        let tools = super::listing::shown(&page)?;
+        if self.knows(&tools) {
+            return Ok(page);
+        }
+        // The upstream changed its tools and did not say so. What a client is shown must be what calls are judged by.
+        self.upstream.list_again(self.era).await?;
+        if self.knows(&tools) {
+            return Ok(page);
+        }
+        match &self.way {
+            Way::Own { shown, .. } if shown.add(tools, self.upstream.limits().tools_max) => Ok(page),
+            _ => Err(LinkError::Unreadable("its tools are not the same in one listing and the next".to_owned())),
+        }
+    }
+
+    fn knows(&self, tools: &BTreeMap<ToolName, Listed>) -> bool {
+        tools.iter().all(|(name, listed)| self.listed(name).as_ref() == Some(listed))
     }
 
     /// One `subscriptions/listen`: what comes on its stream goes to the request's `aside`, under the upstream's own
     /// subscription id. Ends with the upstream's answer, the loss of the stream, or when `ended` is cancelled by whoever
     /// the stream is for; then the upstream is told in the way of its transport.
     pub(crate) async fn listen(&self, request: &Outbound, ended: &CancellationToken) -> Result<Reply, LinkError> {
-        tokio::select! {
-            biased;
-            () = ended.cancelled() => Err(LinkError::Gone),
-            reply = self.exchange(request) => reply,
+        let (link, member) = self.link()?;
+        if self.era == Era::Legacy {
+            return Err(LinkError::OtherEra);
         }
+        link.listen((request, member), ended).await
     }
 
-    /// Sends a notification of the client that is not an action.
+    /// Sends a notification of the client that is not an action. The end of the handshake is the gateway's own word and
+    /// was said.
     pub(crate) async fn notify(&self, frame: Vec<u8>) -> Result<(), LinkError> {
-        self.upstream.live().ok_or(LinkError::Gone)?.link.notify(frame).await
+        let read = Frame::read(frame.clone().into(), &reading(frame.len()))?;
+        if matches!(read.message(), Message::Notification { method, .. } if method == INITIALIZED) {
+            return Ok(());
+        }
+        self.link()?.0.notify(frame).await
     }
 
     /// Cancelled when the channel is of no more use: closed here, or lost at the upstream. Its client opens anew.
@@ -142,11 +187,62 @@ impl Channel {
 
     /// Carries out one action under a leave.
     pub(super) async fn carry_out<L: Leave>(&self, leave: L, request: &Outbound) -> Executed<Reply> {
-        match self.upstream.live() {
-            Some(live) => live.link.call(leave, request).await,
-            None => outbound::not_started("the upstream is down and is being started again"),
+        let (link, member) = match self.link() {
+            Ok(found) => found,
+            Err(LinkError::OtherEra) => return outbound::not_started("the upstream does not speak this era any more"),
+            Err(_) if self.closed.is_cancelled() => {
+                return outbound::not_started("the session with the upstream is over");
+            }
+            Err(_) => return outbound::not_started("the upstream is down and is being started again"),
+        };
+        let executed = link.call(leave, (request, member)).await;
+        self.note_subscription(request, &executed);
+        executed
+    }
+
+    /// Remembers who hears of a resource on a link that is shared.
+    fn note_subscription(&self, request: &Outbound, executed: &Executed<Reply>) {
+        let (Way::Shared(member), "resources/subscribe") = (&self.way, &*request.method) else { return };
+        if executed.status == countersign_model::record::Status::Done
+            && let Some(uri) = uri_of(request)
+            && !self.upstream.audience().subscribe(*member, &uri)
+        {
+            tracing::warn!("a client is subscribed to more resources than it may hear of");
         }
     }
+}
+
+fn uri_of(request: &Outbound) -> Option<String> {
+    let params = request.params.as_deref()?;
+    let params = json::parse(params, &reading(params.len())).ok()?;
+    params.get("uri").and_then(Node::as_str).map(str::to_owned)
+}
+
+/// An answer of the gateway's own to what it does not pass on.
+fn empty_reply() -> Result<Reply, LinkError> {
+    let frame = Frame::read(Bytes::from_static(br#"{"jsonrpc":"2.0","id":0,"result":{}}"#), &reading(64))?;
+    Reply::of(frame).ok_or(LinkError::Gone)
+}
+
+/// Takes a client off a link that is shared once its channel is over, and ends the subscriptions that nobody else has.
+pub(super) async fn leave(upstream: Upstream, era: Era, member: Member, closed: CancellationToken) {
+    closed.cancelled().await;
+    for uri in upstream.audience().leave(member) {
+        let Some(leg) = upstream.live().and_then(|live| live.leg(era).cloned()) else { return };
+        let params = format!(r#"{{"uri":{}}}"#, quoted(&uri));
+        let request = Outbound::plain(Cow::Borrowed("resources/unsubscribe"), Some(params.into()));
+        if leg.link.exchange(&request, 0).await.is_err() {
+            tracing::debug!("a subscription of a client that left could not be ended");
+        }
+    }
+}
+
+/// Says good-bye on a session of its own once its channel is over.
+pub(super) async fn part(link: Link, place: tokio::sync::OwnedSemaphorePermit) {
+    link.closed().cancelled().await;
+    link.farewell().await;
+    link.close();
+    drop(place);
 }
 
 impl std::fmt::Debug for Channel {

@@ -4,15 +4,16 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use countersign_gate::call::Executed;
 use tokio_util::sync::CancellationToken;
 
+use super::audience::Member;
 use super::http::HttpLink;
 use super::leave::Leave;
 use super::outbound::{Outbound, Reply};
 use super::pipe::Pipe;
-use crate::mcp::wire::FrameError;
+use super::sse::SseLink;
+use crate::mcp::wire::{Era, FrameError};
 
 /// Why an exchange that is not an action failed.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,12 @@ pub enum LinkError {
     /// The upstream answered with an HTTP status that is no answer.
     #[error("the upstream answered with HTTP status {0}")]
     Status(u16),
+    /// The upstream does not speak the era that is asked for.
+    #[error("the upstream does not speak this era of the protocol")]
+    OtherEra,
+    /// Too many sessions are open.
+    #[error("too many sessions are open at the upstream")]
+    Full,
     /// The upstream's answer is too long or no message.
     #[error("the upstream's answer cannot be read: {0}")]
     Unreadable(String),
@@ -51,20 +58,37 @@ impl From<FrameError> for LinkError {
 pub(crate) enum Link {
     Pipe(Arc<Pipe>),
     Http(Arc<HttpLink>),
+    Sse(Arc<SseLink>),
 }
 
 impl Link {
-    pub(crate) async fn call<L: Leave>(&self, leave: L, request: &Outbound) -> Executed<Reply> {
+    /// Carries out an action of the client `member`.
+    pub(crate) async fn call<L: Leave>(&self, leave: L, request: (&Outbound, Member)) -> Executed<Reply> {
         match self {
             Self::Pipe(pipe) => pipe.call(leave, request).await,
-            Self::Http(http) => http.call(leave, request).await,
+            Self::Http(http) => http.call(leave, request.0).await,
+            Self::Sse(sse) => sse.call(leave, request).await,
         }
     }
 
-    pub(crate) async fn exchange(&self, request: &Outbound) -> Result<Reply, LinkError> {
+    pub(crate) async fn exchange(&self, request: &Outbound, member: Member) -> Result<Reply, LinkError> {
         match self {
-            Self::Pipe(pipe) => pipe.exchange(request).await,
+            Self::Pipe(pipe) => pipe.exchange(request, member).await,
             Self::Http(http) => http.exchange(request).await,
+            Self::Sse(sse) => sse.exchange(request, member).await,
+        }
+    }
+
+    /// One stream of notifications, until the upstream or `ended` ends it.
+    pub(crate) async fn listen(
+        &self,
+        request: (&Outbound, Member),
+        ended: &CancellationToken,
+    ) -> Result<Reply, LinkError> {
+        match self {
+            Self::Pipe(pipe) => pipe.listen(request, ended).await,
+            Self::Http(http) => http.listen(request.0, ended).await,
+            Self::Sse(_) => Err(LinkError::OtherEra),
         }
     }
 
@@ -72,13 +96,23 @@ impl Link {
         match self {
             Self::Pipe(pipe) => pipe.notify(&frame).await,
             Self::Http(http) => http.notify(frame).await,
+            Self::Sse(sse) => sse.notify(frame).await,
         }
     }
 
-    /// Tells the transport which revision was agreed on, once the handshake is done.
-    pub(crate) fn agree(&self, version: &str, changes: &tokio::sync::broadcast::Sender<Bytes>) {
+    /// Tells the transport what was agreed on, once the handshake is done.
+    pub(crate) fn agree(&self, era: Era, version: &str) {
+        match self {
+            Self::Pipe(pipe) => pipe.speak(era),
+            Self::Http(http) if era == Era::Legacy => http.agree(version),
+            Self::Http(_) | Self::Sse(_) => {}
+        }
+    }
+
+    /// Listens to what the upstream says outside of requests, where that needs a stream of its own.
+    pub(crate) fn attend(&self) {
         if let Self::Http(http) = self {
-            http.agree(version, changes.clone());
+            tokio::spawn(Arc::clone(http).attend());
         }
     }
 
@@ -86,6 +120,7 @@ impl Link {
         match self {
             Self::Pipe(pipe) => pipe.closed(),
             Self::Http(http) => http.closed(),
+            Self::Sse(sse) => sse.closed(),
         }
     }
 
@@ -100,6 +135,7 @@ impl Link {
         match self {
             Self::Pipe(pipe) => pipe.close(),
             Self::Http(http) => http.close(),
+            Self::Sse(sse) => sse.close(),
         }
     }
 }

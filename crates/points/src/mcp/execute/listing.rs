@@ -13,10 +13,11 @@ use countersign_model::Digest;
 use countersign_model::id::ToolName;
 
 use super::Listed;
+use super::channel::ClientHello;
 use super::link::{Link, LinkError};
 use super::outbound::{Outbound, Reply};
 use crate::mcp::config::UpstreamLimits;
-use crate::mcp::wire::era::{LATEST_LEGACY, is_legacy};
+use crate::mcp::wire::era::{LATEST_LEGACY, LATEST_MODERN, META_VERSION, MODERN, is_legacy};
 use crate::mcp::wire::{Era, Frame, Outcome, notification_frame, quoted, splice};
 
 /// What an upstream answered to `initialize` or `server/discover`.
@@ -28,21 +29,20 @@ pub struct Hello {
 }
 
 impl Hello {
-    /// Reads the answer to `initialize`.
-    pub(super) fn read(reply: Reply) -> Result<Self, LinkError> {
+    /// Reads the answer to `initialize`, or to `server/discover`.
+    pub(super) fn read(reply: Reply, era: Era) -> Result<Self, LinkError> {
         let unreadable = |what: &str| LinkError::Unreadable(what.to_owned());
         let Outcome::Result(result) = reply.outcome() else {
-            return Err(unreadable("the upstream answered `initialize` with an error"));
+            return Err(unreadable("the upstream answered the handshake with an error"));
         };
-        let version = result.get("protocolVersion").and_then(Node::as_str).unwrap_or_default().to_owned();
-        if !is_legacy(&version) {
-            let shown = version.escape_default();
-            return Err(LinkError::Unreadable(format!("protocol version `{shown}` is not supported")));
-        }
+        let version = match era {
+            Era::Legacy => agreed(result)?,
+            Era::Modern => offered(result)?,
+        };
         if result.get("capabilities").is_none() {
             return Err(unreadable("`capabilities` are missing"));
         }
-        Ok(Self { era: Era::Legacy, version, reply })
+        Ok(Self { era, version, reply })
     }
 
     /// The era that it belongs to.
@@ -100,16 +100,73 @@ impl Hello {
     }
 }
 
-/// Opens the protocol. We declare no capability, so the upstream may ask us for nothing but `ping`.
-pub(super) async fn shake_hands(link: &Link) -> Result<Hello, LinkError> {
-    let params = format!(
-        r#"{{"protocolVersion":"{LATEST_LEGACY}","capabilities":{{}},"clientInfo":{{"name":"countersign","version":"{}"}}}}"#,
-        env!("CARGO_PKG_VERSION"),
-    );
-    let reply = link.exchange(&Outbound::plain("initialize", Some(params.into()))).await?;
-    let hello = Hello::read(reply)?;
+/// The revision that an answer to `initialize` settles.
+fn agreed(result: &Node) -> Result<String, LinkError> {
+    let version = result.get("protocolVersion").and_then(Node::as_str).unwrap_or_default();
+    if is_legacy(version) {
+        return Ok(version.to_owned());
+    }
+    Err(LinkError::Unreadable(format!("protocol version `{}` is not supported", version.escape_default())))
+}
+
+/// The newest revision of ours that an answer to `server/discover` names.
+fn offered(result: &Node) -> Result<String, LinkError> {
+    let versions = result.get("supportedVersions").and_then(Node::as_array).unwrap_or_default();
+    let known = MODERN.iter().rev().find(|own| versions.iter().any(|version| version.as_str() == Some(own)));
+    let unknown = || LinkError::Unreadable("none of its modern protocol versions is supported".to_owned());
+    known.map(|version| (*version).to_owned()).ok_or_else(unknown)
+}
+
+/// Who the gateway says it is.
+fn own_info() -> String {
+    format!(r#"{{"name":"countersign","version":"{}"}}"#, env!("CARGO_PKG_VERSION"))
+}
+
+/// Opens the legacy era. The gateway itself can answer nothing, so it declares the questions that `offers` holds and no
+/// other: raw JSON of capabilities.
+pub(super) async fn shake_hands(link: &Link, offers: &str) -> Result<Hello, LinkError> {
+    let client = ClientHello {
+        version: LATEST_LEGACY.to_owned(),
+        capabilities: Bytes::copy_from_slice(offers.as_bytes()),
+        client: own_info().into(),
+    };
+    shake_hands_as(link, &client).await
+}
+
+/// Opens the legacy era as a client did.
+pub(super) async fn shake_hands_as(link: &Link, client: &ClientHello) -> Result<Hello, LinkError> {
+    let or = |raw: &Bytes, other: &str| if raw.is_empty() { other.as_bytes().to_vec() } else { raw.to_vec() };
+    let version = if is_legacy(&client.version) { client.version.as_str() } else { LATEST_LEGACY };
+    let params = [
+        format!(r#"{{"protocolVersion":"{version}","capabilities":"#).as_bytes(),
+        &or(&client.capabilities, "{}"),
+        br#","clientInfo":"#,
+        &or(&client.client, &own_info()),
+        b"}",
+    ]
+    .concat();
+    let reply = link.exchange(&Outbound::plain("initialize", Some(params.into())), 0).await?;
+    let hello = Hello::read(reply, Era::Legacy)?;
+    link.agree(Era::Legacy, hello.version());
     link.notify(notification_frame("notifications/initialized", None)).await?;
     Ok(hello)
+}
+
+/// Asks for the modern era.
+pub(super) async fn discover(link: &Link) -> Result<Hello, LinkError> {
+    let reply = link.exchange(&Outbound::plain("server/discover", Some(own_params(""))), 0).await?;
+    let hello = Hello::read(reply, Era::Modern)?;
+    link.agree(Era::Modern, hello.version());
+    Ok(hello)
+}
+
+/// Parameters of a modern request of the gateway's own; `more` is raw members, each after a comma.
+pub(super) fn own_params(more: &str) -> Bytes {
+    format!(
+        r#"{{"_meta":{{"{META_VERSION}":"{LATEST_MODERN}","io.modelcontextprotocol/clientCapabilities":{{}},"io.modelcontextprotocol/clientInfo":{}}}{more}}}"#,
+        own_info(),
+    )
+    .into()
 }
 
 /// Every tool with what is known of it.
@@ -163,15 +220,20 @@ pub(super) async fn list_definitions(
     if !hello.has_tools() {
         return Ok(tools);
     }
-    let mut params = None;
+    let params = |more: &str| match hello.era() {
+        Era::Modern => Some(own_params(more)),
+        Era::Legacy if more.is_empty() => None,
+        Era::Legacy => Some(format!("{{{}}}", more.trim_start_matches(',')).into()),
+    };
+    let mut more = String::new();
     for _ in 0..limits.pages_max {
-        let reply = link.exchange(&Outbound::plain("tools/list", params.take())).await?;
+        let reply = link.exchange(&Outbound::plain("tools/list", params(&more)), 0).await?;
         let next = read_page(&reply, &mut tools)?;
         if tools.len() > limits.tools_max {
             return Err(LinkError::Unreadable(format!("more than {} tools", limits.tools_max)));
         }
         match next {
-            Some(cursor) => params = Some(format!(r#"{{"cursor":{}}}"#, quoted(&cursor)).into()),
+            Some(cursor) => more = format!(r#","cursor":{}"#, quoted(&cursor)),
             None => return Ok(tools),
         }
     }

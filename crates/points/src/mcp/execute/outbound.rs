@@ -5,21 +5,26 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 use countersign_effects::json::Limits;
 use countersign_effects::secrets;
 use countersign_gate::call::Executed;
+use countersign_gate::permit::Stop;
 use countersign_model::record::Status;
 use tokio::sync::mpsc;
 
-use super::channel::Said;
+use super::said::Said;
 use crate::mcp::wire::{Frame, Message, Outcome, request_frame, splice};
 
 /// The most values in one message of an upstream.
 const NODES_MAX: usize = 1_000_000;
 /// The deepest nesting of a message of an upstream.
 const DEPTH_MAX: usize = 128;
+
+/// Longer than any process lives.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How a message of an upstream is read.
 pub(crate) const fn reading(bytes_max: usize) -> Limits {
@@ -44,6 +49,7 @@ pub enum Kind {
 pub struct Reply {
     frame: Frame,
     outcome: Outcome,
+    status: Option<u16>,
 }
 
 impl Reply {
@@ -52,7 +58,7 @@ impl Reply {
         match frame.message() {
             Message::Response { outcome, .. } => {
                 let outcome = outcome.clone();
-                Some(Self { frame, outcome })
+                Some(Self { frame, outcome, status: None })
             }
             Message::Request { .. } | Message::Notification { .. } => None,
         }
@@ -62,6 +68,18 @@ impl Reply {
     #[must_use]
     pub const fn frame(&self) -> &Frame {
         &self.frame
+    }
+
+    /// The reply that came with an HTTP status.
+    pub(crate) const fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// The HTTP status that it came with, over HTTP.
+    #[must_use]
+    pub const fn status(&self) -> Option<u16> {
+        self.status
     }
 
     /// What it says.
@@ -90,7 +108,8 @@ impl Reply {
         };
         let bytes = splice::replace(self.frame.bytes(), &node.span, &clean.json);
         // A marker can be longer than what it stands for.
-        Self::of(Frame::read(bytes.into(), &reading(usize::MAX)).ok()?)
+        let clean = Self::of(Frame::read(bytes.into(), &reading(usize::MAX)).ok()?)?;
+        Some(Self { status: self.status, ..clean })
     }
 
     /// The raw bytes of the result or the error.
@@ -153,6 +172,16 @@ impl Outbound {
         Self { method: method.into(), params, progress: None, aside: None, param_headers: Vec::new() }
     }
 
+    /// Whether its answer is a stream that stays open until its client ends it.
+    pub(crate) fn listens(&self) -> bool {
+        self.method == "subscriptions/listen"
+    }
+
+    /// How long an action waits for its answer.
+    pub(crate) fn patience(&self, call_timeout: Duration) -> Duration {
+        if self.listens() { FOREVER } else { call_timeout }
+    }
+
     /// The message under our id.
     pub(crate) fn frame(&self, id: u64) -> Vec<u8> {
         match (&self.params, &self.progress) {
@@ -173,6 +202,30 @@ pub(crate) fn progress_id(frame: &Frame) -> Option<u64> {
         }
         _ => None,
     }
+}
+
+/// Why a request that was sent is not waited for any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Halt {
+    Stop(Stop),
+    Late,
+}
+
+impl Halt {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop(stop) => stop.as_str(),
+            Self::Late => "the upstream did not answer in time",
+        }
+    }
+}
+
+/// A request that was sent was halted. A stream that its client ended did what it was opened for.
+pub(crate) fn halted(request: &Outbound, halt: Halt, bytes_sent: usize) -> Executed<Reply> {
+    if request.listens() && halt == Halt::Stop(Stop::Cancelled) {
+        return ended(Status::Done, "the stream was open until its client ended it", bytes_sent);
+    }
+    unknown(halt.as_str(), bytes_sent)
 }
 
 /// Nothing went upstream.

@@ -8,26 +8,28 @@
 //! It must not know processes: whoever opens a pipe brings the means to kill its other end. Exchanges that are not
 //! actions (see `mcp`) use the same lock without an effect.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use countersign_gate::call::Executed;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{MutexGuard, broadcast, mpsc, oneshot};
+use tokio::sync::{MutexGuard, mpsc, oneshot};
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::audience::Member;
+use super::board::{Board, Todo};
+use super::ears::Ears;
 use super::leave::{InFlight, Leave};
 use super::link::LinkError;
-use super::outbound::{self, Outbound, Progress, Reply};
+use super::outbound::{self, Halt, Outbound, Reply};
 use crate::mcp::config::UpstreamLimits;
 use crate::mcp::wire::line::{self, LineDecoder};
-use crate::mcp::wire::{Frame, METHOD_NOT_FOUND, Message, error_frame, notification_frame, response_frame};
+use crate::mcp::wire::{Era, Frame, notification_frame};
 
 /// How long a stopped call may take to tell the upstream.
 pub(crate) const CANCEL_NOTE: Duration = Duration::from_millis(200);
@@ -46,17 +48,19 @@ pub(crate) type Kill = Arc<dyn Fn() + Send + Sync>;
 pub(crate) struct Pipe {
     /// Held from before an effect begins until its line is written.
     writer: tokio::sync::Mutex<Writer>,
-    waiting: Mutex<BTreeMap<u64, Waiting>>,
-    ids: AtomicU64,
+    board: Board,
+    is_modern: AtomicBool,
     kill: Kill,
     closed: CancellationToken,
     housekeeping: mpsc::Sender<Vec<u8>>,
     limits: UpstreamLimits,
 }
 
-struct Waiting {
-    answer: oneshot::Sender<Reply>,
-    progress: Option<Progress>,
+/// Both ends of a pair of pipes, and the means to kill whoever is there.
+pub(crate) struct Ends {
+    pub(crate) reader: Reader,
+    pub(crate) writer: Writer,
+    pub(crate) kill: Kill,
 }
 
 /// A line to write, and who gets its answer.
@@ -69,30 +73,25 @@ struct Expected {
 /// How writing a line ended.
 enum Wrote {
     All,
-    Stopped { why: &'static str, written: usize },
+    Stopped { why: Halt, written: usize },
     Failed { why: String, written: usize },
 }
 
 impl Pipe {
-    /// Takes over both ends. `changes` gets the upstream's `list_changed` notifications.
-    pub(crate) fn open(
-        reader: Reader,
-        writer: Writer,
-        kill: Kill,
-        changes: broadcast::Sender<Bytes>,
-        limits: UpstreamLimits,
-    ) -> Arc<Self> {
+    /// Takes over both ends. What the upstream says is told as `ears` say.
+    pub(crate) fn open(ends: Ends, ears: &Ears, limits: UpstreamLimits) -> Arc<Self> {
         let (housekeeping, queue) = mpsc::channel(HOUSEKEEPING_QUEUE);
+        let closed = CancellationToken::new();
         let pipe = Arc::new(Self {
-            writer: tokio::sync::Mutex::new(writer),
-            waiting: Mutex::new(BTreeMap::new()),
-            ids: AtomicU64::new(1),
-            kill,
-            closed: CancellationToken::new(),
+            writer: tokio::sync::Mutex::new(ends.writer),
+            board: ears.board(&limits, closed.clone()),
+            is_modern: AtomicBool::new(false),
+            kill: ends.kill,
+            closed,
             housekeeping,
             limits,
         });
-        tokio::spawn(Arc::clone(&pipe).read(reader, changes));
+        tokio::spawn(Arc::clone(&pipe).read(ends.reader));
         tokio::spawn(Arc::clone(&pipe).keep_house(queue));
         pipe
     }
@@ -106,12 +105,25 @@ impl Pipe {
     pub(crate) fn close(&self) {
         self.closed.cancel();
         (self.kill)();
-        self.forget_all();
+        self.board.forget_all();
+    }
+
+    /// Says which era the upstream speaks, once that is known.
+    pub(crate) fn speak(&self, era: Era) {
+        self.is_modern.store(era == Era::Modern, Ordering::Relaxed);
+    }
+
+    fn era(&self) -> Era {
+        if self.is_modern.load(Ordering::Relaxed) { Era::Modern } else { Era::Legacy }
     }
 
     /// Carries out one action under a leave.
-    pub(crate) async fn call<L: Leave>(self: &Arc<Self>, leave: L, request: &Outbound) -> Executed<Reply> {
-        let late = tokio::time::sleep(self.limits.call_timeout);
+    pub(crate) async fn call<L: Leave>(
+        self: &Arc<Self>,
+        leave: L,
+        (request, member): (&Outbound, Member),
+    ) -> Executed<Reply> {
+        let late = tokio::time::sleep(request.patience(self.limits.call_timeout));
         tokio::pin!(late);
         let writer = tokio::select! {
             biased;
@@ -120,7 +132,7 @@ impl Pipe {
             writer = self.writer.lock() => writer,
             () = &mut late => return outbound::not_started("the upstream takes no input"),
         };
-        let Some((id, answer)) = self.expect(request.progress.clone()) else {
+        let Some((id, answer)) = self.board.expect(request, member) else {
             return outbound::not_started("too many requests are in flight towards the upstream");
         };
         let line = line::encode(&request.frame(id));
@@ -128,12 +140,12 @@ impl Pipe {
         let effect = match leave.begin(Arc::new(move || cut.close())) {
             Ok(effect) => effect,
             Err(stop) => {
-                self.forget(id);
+                self.board.forget(id);
                 return outbound::not_started(stop.as_str());
             }
         };
-        let executed = self.carry(&effect, writer, Expected { id, answer, line }, late).await;
-        self.forget(id);
+        let executed = self.carry(&effect, writer, (request, Expected { id, answer, line }), late).await;
+        self.board.forget(id);
         drop(effect);
         executed
     }
@@ -143,26 +155,26 @@ impl Pipe {
         &self,
         effect: &F,
         mut writer: MutexGuard<'_, Writer>,
-        expected: Expected,
+        (request, expected): (&Outbound, Expected),
         late: Pin<&mut Sleep>,
     ) -> Executed<Reply> {
         let Expected { id, answer, line } = expected;
         let halt = async {
             tokio::select! {
                 biased;
-                stop = effect.stopped() => stop.as_str(),
-                () = late => "the upstream did not answer in time",
+                stop = effect.stopped() => Halt::Stop(stop),
+                () = late => Halt::Late,
             }
         };
         tokio::pin!(halt);
         let wrote = write(&mut writer, &line, halt.as_mut()).await;
         drop(writer);
         match wrote {
-            Wrote::All => self.settle(halt, id, answer, line.len()).await,
-            Wrote::Stopped { why, written: 0 } => outbound::not_started(why),
+            Wrote::All => self.settle(halt, request, (id, answer), line.len()).await,
+            Wrote::Stopped { why, written: 0 } => outbound::not_started(why.as_str()),
             Wrote::Stopped { why, written } => {
                 self.close();
-                outbound::unknown(why, written)
+                outbound::unknown(why.as_str(), written)
             }
             Wrote::Failed { why, written } => {
                 self.close();
@@ -174,17 +186,17 @@ impl Pipe {
     /// Waits for the answer to a line that is written in full.
     async fn settle(
         &self,
-        halt: impl Future<Output = &'static str>,
-        id: u64,
-        answer: oneshot::Receiver<Reply>,
+        halt: impl Future<Output = Halt>,
+        request: &Outbound,
+        (id, answer): (u64, oneshot::Receiver<Reply>),
         sent: usize,
     ) -> Executed<Reply> {
         tokio::select! {
             biased;
             why = halt => {
-                self.forget(id);
-                self.note_cancelled(id, why).await;
-                outbound::unknown(why, sent)
+                self.board.forget(id);
+                self.note_cancelled(id, why.as_str()).await;
+                outbound::halted(request, why, sent)
             }
             reply = answer => match reply {
                 Ok(reply) => outbound::answered(reply, sent),
@@ -194,15 +206,39 @@ impl Pipe {
     }
 
     /// One exchange that is not an action.
-    pub(crate) async fn exchange(&self, request: &Outbound) -> Result<Reply, LinkError> {
-        let (id, answer) = self.expect(request.progress.clone()).ok_or(LinkError::Busy)?;
+    pub(crate) async fn exchange(&self, request: &Outbound, member: Member) -> Result<Reply, LinkError> {
+        let (id, answer) = self.board.expect(request, member).ok_or(LinkError::Busy)?;
         let line = line::encode(&request.frame(id));
         let exchanged = tokio::time::timeout(self.limits.exchange_timeout, async {
             self.write_plain(&line, self.limits.exchange_timeout).await?;
             answer.await.map_err(|_| LinkError::Gone)
         });
         let reply = exchanged.await.unwrap_or(Err(LinkError::Timeout));
-        self.forget(id);
+        self.board.forget(id);
+        reply
+    }
+
+    /// One stream of notifications, until the upstream or `ended` ends it.
+    pub(crate) async fn listen(
+        &self,
+        (request, member): (&Outbound, Member),
+        ended: &CancellationToken,
+    ) -> Result<Reply, LinkError> {
+        let (id, answer) = self.board.expect(request, member).ok_or(LinkError::Busy)?;
+        let line = line::encode(&request.frame(id));
+        let wrote = self.write_plain(&line, self.limits.exchange_timeout).await;
+        let reply = match wrote {
+            Err(error) => Err(error),
+            Ok(()) => tokio::select! {
+                biased;
+                () = ended.cancelled() => {
+                    self.note_cancelled(id, "the client ended its stream").await;
+                    Err(LinkError::Gone)
+                }
+                reply = answer => reply.map_err(|_| LinkError::Gone),
+            },
+        };
+        self.board.forget(id);
         reply
     }
 
@@ -231,7 +267,7 @@ impl Pipe {
         };
         let halt = async {
             late.await;
-            "late"
+            Halt::Late
         };
         match write(&mut writer, line, halt).await {
             Wrote::All => Ok(()),
@@ -243,27 +279,7 @@ impl Pipe {
         }
     }
 
-    fn expect(&self, progress: Option<Progress>) -> Option<(u64, oneshot::Receiver<Reply>)> {
-        let (answer, receiver) = oneshot::channel();
-        let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() >= self.limits.in_flight_max || self.closed.is_cancelled() {
-            return None;
-        }
-        waiting.insert(id, Waiting { answer, progress });
-        Some((id, receiver))
-    }
-
-    fn forget(&self, id: u64) -> Option<Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)
-    }
-
-    fn forget_all(&self) {
-        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        drop(waiting);
-    }
-
-    async fn read(self: Arc<Self>, mut reader: Reader, changes: broadcast::Sender<Bytes>) {
+    async fn read(self: Arc<Self>, mut reader: Reader) {
         let mut decoder = LineDecoder::new(self.limits.line_bytes_max);
         let mut chunk = vec![0; READ_BYTES];
         let why = loop {
@@ -277,7 +293,7 @@ impl Pipe {
                 Err(error) => break error.to_string(),
             };
             match decoder.push(bytes) {
-                Ok(lines) => lines.into_iter().for_each(|line| self.take(line, &changes)),
+                Ok(lines) => lines.into_iter().for_each(|line| self.take(line)),
                 Err(error) => break error.to_string(),
             }
         };
@@ -285,7 +301,7 @@ impl Pipe {
         self.close();
     }
 
-    fn take(&self, line: Bytes, changes: &broadcast::Sender<Bytes>) {
+    fn take(self: &Arc<Self>, line: Bytes) {
         let frame = match Frame::read(line, &outbound::reading(self.limits.line_bytes_max)) {
             Ok(frame) => frame,
             Err(error) => {
@@ -293,37 +309,22 @@ impl Pipe {
                 return;
             }
         };
-        match frame.message() {
-            Message::Response { id, .. } => {
-                let waiting = id.as_ref().and_then(|id| id.as_u64()).and_then(|id| self.forget(id));
-                match (waiting, Reply::of(frame)) {
-                    // The caller may have gone: then nobody needs the answer.
-                    (Some(waiting), Some(reply)) => drop(waiting.answer.send(reply)),
-                    _ => tracing::debug!("an answer that nobody waits for was dropped"),
-                }
-            }
-            Message::Request { id, method, .. } => {
-                let answer = match method.as_str() {
-                    "ping" => response_frame(id, "result", b"{}"),
-                    _ => error_frame(Some(id), METHOD_NOT_FOUND, "this client offers no such method", None),
-                };
+        match self.board.arrive(frame, self.era()) {
+            None => {}
+            Some(Todo::Send(answer)) => {
                 if self.housekeeping.try_send(answer).is_err() {
                     tracing::warn!("a request of the upstream was dropped: it asks faster than it reads");
                 }
             }
-            Message::Notification { method, .. } if method == "notifications/tools/list_changed" => {
-                // No listener is no error.
-                let _ = changes.send(frame.bytes().clone());
+            Some(Todo::Settle(pending)) => {
+                let pipe = Arc::clone(self);
+                tokio::spawn(async move {
+                    let Some(answer) = pipe.board.settle(pending).await else { return };
+                    if let Err(error) = pipe.write_plain(&line::encode(&answer), HOUSEKEEPING).await {
+                        tracing::debug!(%error, "the answer to a question of the upstream could not be sent");
+                    }
+                });
             }
-            Message::Notification { .. } => self.relay_progress(&frame),
-        }
-    }
-
-    fn relay_progress(&self, frame: &Frame) {
-        let Some(id) = outbound::progress_id(frame) else { return };
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(progress) = waiting.get(&id).and_then(|waiting| waiting.progress.as_ref()) {
-            progress.relay(frame);
         }
     }
 
@@ -342,7 +343,7 @@ impl Pipe {
 }
 
 /// Writes all of `line`, asking before every write whether to stop; a write that is not ready has written nothing.
-async fn write(writer: &mut Writer, line: &[u8], halt: impl Future<Output = &'static str>) -> Wrote {
+async fn write(writer: &mut Writer, line: &[u8], halt: impl Future<Output = Halt>) -> Wrote {
     tokio::pin!(halt);
     let mut written = 0;
     while let Some(rest) = line.get(written..).filter(|rest| !rest.is_empty()) {

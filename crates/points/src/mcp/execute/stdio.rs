@@ -11,14 +11,13 @@ use std::process::Stdio as Fd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, Command};
-use tokio::sync::broadcast;
 
+use super::ears::Ears;
 use super::link::LinkError;
-use super::pipe::{Kill, Pipe};
+use super::pipe::{Ends, Kill, Pipe};
 use crate::mcp::config::{Stdio, UpstreamLimits};
 use crate::mcp::guard::{Guard, Launcher};
 use crate::mcp::wire::line::LineDecoder;
@@ -30,7 +29,7 @@ const STDERR_LINES_PER_SECOND: u32 = 50;
 /// Starts the child and opens its pipes. The guard is asked right before: a program that was exchanged does not run.
 pub(crate) fn spawn(
     (config, guard): (&Stdio, &Guard),
-    changes: broadcast::Sender<Bytes>,
+    ears: &Ears,
     limits: &UpstreamLimits,
 ) -> Result<Arc<Pipe>, LinkError> {
     let unreachable = |error: std::io::Error| {
@@ -62,7 +61,8 @@ pub(crate) fn spawn(
     };
     let group = i32::try_from(id).ok().and_then(Pid::from_raw).ok_or(LinkError::Gone)?;
     let kill = group_killer(group);
-    let pipe = Pipe::open(Box::pin(output), Box::pin(input), kill, changes, limits.clone());
+    let ends = Ends { reader: Box::pin(output), writer: Box::pin(input), kill };
+    let pipe = Pipe::open(ends, ears, limits.clone());
     tokio::spawn(drain(errors));
     tokio::spawn(reap(child, Arc::clone(&pipe)));
     Ok(pipe)

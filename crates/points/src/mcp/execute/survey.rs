@@ -1,17 +1,20 @@
 //! A look at an upstream: what it says of itself and of its tools, for a human who is to accept it.
 //!
-//! Handshake and listing only, the same as the gateway's, over a connection of its own that ends with the look. It must
+//! In the era that legacy clients see where it speaks both. Handshake and listing only, the same as the gateway's, over a connection of its own that ends with the look. It must
 //! not call a tool. It does not cover prompts and resources, which are not governed and do not pass.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use countersign_effects::json::{Limits, Node, parse};
 use countersign_model::id::ToolName;
 use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 
+use super::ears::Ears;
 use super::link::LinkError;
-use super::{CHANGES_QUEUE, UpstreamError, listing, supervise};
+use super::{CHANGES_QUEUE, Leg, Live, UpstreamError, listing, supervise};
 use crate::mcp::config::UpstreamConfig;
 
 /// What an upstream says.
@@ -34,18 +37,20 @@ pub struct Survey {
 pub async fn survey(config: UpstreamConfig) -> Result<Survey, UpstreamError> {
     let failed = |source| UpstreamError { upstream: config.id.clone(), source };
     let (changes, _) = broadcast::channel(CHANGES_QUEUE);
-    let link = supervise::open(&config, &changes).await.map_err(failed)?;
-    let looked = async {
-        let hello = listing::shake_hands(&link).await?;
-        link.agree(hello.version(), &changes);
-        let definitions = listing::list_definitions(&link, &hello, &config.limits).await?;
-        let tools = definitions.into_iter().map(|(name, definition)| (name, definition.raw)).collect();
-        said(&hello.raw(), tools)
-    };
-    let looked = looked.await;
-    link.farewell().await;
-    link.close();
+    let ears = Ears::Own { changes, audience: Arc::default() };
+    let opened = supervise::open(&config, &ears).map_err(failed)?;
+    let live = supervise::shake(&config, opened, &ears, &CancellationToken::new()).await.map_err(failed)?;
+    let looked = look(&config, &live).await;
+    live.farewell().await;
+    live.close();
     looked.map_err(failed)
+}
+
+async fn look(config: &UpstreamConfig, live: &Live) -> Result<Survey, LinkError> {
+    let Leg { link, hello } = live.legs().next().ok_or(LinkError::Gone)?;
+    let definitions = listing::list_definitions(link, hello, &config.limits).await?;
+    let tools = definitions.into_iter().map(|(name, definition)| (name, definition.raw)).collect();
+    said(&hello.raw(), tools)
 }
 
 fn said(handshake: &[u8], tools: BTreeMap<ToolName, Bytes>) -> Result<Survey, LinkError> {

@@ -8,13 +8,13 @@ use countersign_gate::permit::{Cut, Stop};
 use countersign_model::id::UpstreamId;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::channel::Channel;
 use super::leave::{InFlight, Leave};
-use super::link::Link;
 use super::outbound::{Outbound, Progress};
-use super::pipe::Pipe;
+use super::pipe::{Ends, Pipe};
+use super::supervise::{self, Opened};
 use super::{Executor, Upstream, UpstreamError};
 use crate::mcp::config::{UpstreamConfig, UpstreamLimits};
 use crate::mcp::wire::Era;
@@ -141,9 +141,8 @@ pub(crate) fn pipe(buffer: usize, seen: &Seen, upstream: &Upstream) -> (Arc<Pipe
     let (reader, writer) = tokio::io::split(near);
     let killed = seen.killed.clone();
     let shared = &upstream.shared;
-    let kill = Arc::new(move || killed.cancel());
-    let limits = shared.config.limits.clone();
-    (Pipe::open(Box::pin(reader), Box::pin(writer), kill, shared.changes.clone(), limits), far)
+    let ends = Ends { reader: Box::pin(reader), writer: Box::pin(writer), kill: Arc::new(move || killed.cancel()) };
+    (Pipe::open(ends, &shared.ears, shared.config.limits.clone()), far)
 }
 
 impl Upstream {
@@ -152,7 +151,8 @@ impl Upstream {
         let (upstream, seen) = (Self::idle(config(limits)), Seen::default());
         let (pipe, far) = pipe(64 * 1024, &seen, &upstream);
         tokio::spawn(serve(far, seen.clone()));
-        Ok((upstream.start(Ok(Link::Pipe(pipe))).await?, seen))
+        let raised = supervise::greet(&upstream.shared, &upstream.shared.config, Opened::Pipe(pipe)).await;
+        Ok((upstream.up(raised)?, seen))
     }
 
     pub(crate) fn unopened(limits: UpstreamLimits) -> Self {
@@ -162,9 +162,11 @@ impl Upstream {
 
 /// A call with these raw parameters, on the link that everybody shares.
 pub(crate) fn action(upstream: &Upstream, params: Bytes, progress: Option<Progress>) -> Executor {
-    let hello = upstream.shared.greeted.read().unwrap().clone().expect("greeted");
-    let channel = Channel::shared(upstream.clone(), Era::Legacy, hello);
-    Executor::new(channel, Outbound { progress, ..Outbound::plain("tools/call", Some(params)) })
+    let (said, _) = mpsc::channel(1);
+    Executor::new(
+        upstream.share(Era::Legacy, said).expect("greeted"),
+        Outbound { progress, ..Outbound::plain("tools/call", Some(params)) },
+    )
 }
 
 pub(crate) const TOOLS: &str = r#"{"name":"echo" , "inputSchema":{"type":"object"},"unknown":1e2},

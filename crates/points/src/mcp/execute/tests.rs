@@ -134,14 +134,14 @@ async fn a_line_that_is_cut_half_way_kills_the_child() {
     let leave = leave();
     let calling = tokio::spawn({
         let (pipe, leave) = (pipe.clone(), leave.clone());
-        async move { pipe.call(leave, &Outbound::plain("tools/call", Some(Bytes::from_static(b"{}")))).await }
+        async move { pipe.call(leave, (&Outbound::plain("tools/call", Some(Bytes::from_static(b"{}"))), 1)).await }
     });
     while !leave.has_begun() {
         tokio::task::yield_now().await;
     }
     let waiting = tokio::spawn({
         let (pipe, other) = (pipe.clone(), self::leave());
-        async move { pipe.call(other, &Outbound::plain("tools/call", None)).await }
+        async move { pipe.call(other, (&Outbound::plain("tools/call", None), 1)).await }
     });
     tokio::time::sleep(Duration::from_millis(20)).await;
     leave.killed.cancel();
@@ -161,7 +161,7 @@ async fn a_queued_call_gives_up_its_place_without_a_byte() {
     let first = leave();
     let holding = tokio::spawn({
         let (pipe, first) = (pipe.clone(), first.clone());
-        async move { pipe.call(first, &Outbound::plain("tools/call", None)).await }
+        async move { pipe.call(first, (&Outbound::plain("tools/call", None), 1)).await }
     });
     while !first.has_begun() {
         tokio::task::yield_now().await;
@@ -169,7 +169,7 @@ async fn a_queued_call_gives_up_its_place_without_a_byte() {
     let queued = leave();
     let waiting = tokio::spawn({
         let (pipe, queued) = (pipe.clone(), queued.clone());
-        async move { pipe.call(queued, &Outbound::plain("tools/call", None)).await }
+        async move { pipe.call(queued, (&Outbound::plain("tools/call", None), 1)).await }
     });
     tokio::time::sleep(Duration::from_millis(20)).await;
     queued.cancel.cancel();
@@ -341,7 +341,7 @@ async fn the_effect_lives_until_the_upstream_was_told() {
         let leave = leave();
         let calling = tokio::spawn({
             let (pipe, leave) = (pipe.clone(), leave.clone());
-            async move { pipe.call(leave, &Outbound::plain("tools/call", None)).await }
+            async move { pipe.call(leave, (&Outbound::plain("tools/call", None), 1)).await }
         });
         while !leave.has_begun() {
             tokio::task::yield_now().await;

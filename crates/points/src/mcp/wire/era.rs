@@ -13,11 +13,18 @@ pub const LATEST_LEGACY: &str = "2025-11-25";
 /// What a header-less request of an HTTP client is taken to speak (2025-11-25, `basic/transports`).
 pub const ASSUMED: &str = "2025-03-26";
 
-const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+/// The member of `_meta` with a request's revision.
+pub const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+/// The member of a notification's `_meta` that says which listening request it belongs to.
+pub const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+/// Revisions without a handshake that are spoken, oldest first.
+pub const MODERN: [&str; 1] = ["2026-07-28"];
+/// The modern revision that is offered to upstreams.
+pub const LATEST_MODERN: &str = "2026-07-28";
 const FIRST_MODERN: &str = "2026-07-28";
 
 /// Which era a message is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Era {
     /// With a handshake; governed.
     Legacy,

@@ -1,6 +1,6 @@
 //! Server-sent events (WHATWG HTML, section 9.2), both ways, incremental and bounded.
 //!
-//! It must not know what an event's data says. It does not cover `retry` (read over) nor resumption.
+//! It must not know what an event's data says. It does not cover when a stream is resumed.
 
 /// One event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct SseDecoder {
     held: usize,
     after_cr: bool,
     first_line: bool,
+    last_id: Option<String>,
+    retry_ms: Option<u64>,
     bytes_max: usize,
 }
 
@@ -65,6 +67,8 @@ impl SseDecoder {
             held: 0,
             after_cr: false,
             first_line: true,
+            last_id: None,
+            retry_ms: None,
             bytes_max,
         }
     }
@@ -92,6 +96,18 @@ impl SseDecoder {
         Ok(events)
     }
 
+    /// The id from which the stream can be resumed: that of the last event, with data or without.
+    #[must_use]
+    pub fn last_id(&self) -> Option<&str> {
+        self.last_id.as_deref().filter(|id| !id.is_empty())
+    }
+
+    /// How long the server wants to be left alone before the stream is resumed, in milliseconds.
+    #[must_use]
+    pub const fn retry_ms(&self) -> Option<u64> {
+        self.retry_ms
+    }
+
     fn end_line(&mut self) -> Option<Event> {
         let line = std::mem::take(&mut self.line);
         let mut line = line.as_slice();
@@ -101,6 +117,9 @@ impl SseDecoder {
         if line.is_empty() {
             self.held = 0;
             let event = std::mem::take(&mut self.event);
+            if event.id.is_some() {
+                self.last_id.clone_from(&event.id);
+            }
             return std::mem::take(&mut self.has_data).then_some(event);
         }
         let (field, value) = match line.iter().position(|byte| *byte == b':') {
@@ -122,6 +141,10 @@ impl SseDecoder {
             }
             b"event" => self.event.name = String::from_utf8_lossy(value).into_owned(),
             b"id" if !value.contains(&0) => self.event.id = Some(String::from_utf8_lossy(value).into_owned()),
+            b"retry" => {
+                let digits = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+                self.retry_ms = digits.and_then(|text| text.parse().ok()).or(self.retry_ms);
+            }
             _ => {}
         }
         None

@@ -1,6 +1,7 @@
 //! Connections to one HTTP server: dialled, kept while idle, severed by force.
 //!
-//! It must not know MCP, permits or credentials. It does not cover proxies, redirects or HTTP/2.
+//! TCP, with TLS or without, and Unix sockets. It must not know MCP, permits or credentials. It does not cover proxies,
+//! redirects or HTTP/2.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +15,7 @@ use rustix::net::Shutdown;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use crate::mcp::config::Url;
@@ -86,19 +87,21 @@ impl Dialer {
         }
     }
 
-    /// Drops every idle connection.
-    pub(crate) fn clear(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
     fn pop(&self) -> Option<Conn> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
     async fn dial(&self) -> Result<Conn, LinkError> {
         let unreachable = |error: std::io::Error| LinkError::Unreachable(error.to_string());
+        if let Some(path) = &self.url.socket {
+            let stream = UnixStream::connect(path).await.map_err(unreachable)?;
+            let socket = Arc::new(stream.as_fd().try_clone_to_owned().map_err(unreachable)?);
+            return Ok(Conn { sender: handshake(stream).await?, socket, since: Instant::now() });
+        }
         let stream = TcpStream::connect((self.url.host.as_str(), self.url.port)).await.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
+        // A quiet stream whose other end is gone must not look open for ever.
+        rustix::net::sockopt::set_socket_keepalive(&stream, true).map_err(|error| unreachable(error.into()))?;
         let socket = Arc::new(stream.as_fd().try_clone_to_owned().map_err(unreachable)?);
         let sender = match &self.tls {
             None => handshake(stream).await?,

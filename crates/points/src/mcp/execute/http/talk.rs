@@ -1,6 +1,8 @@
 //! One request and its answer over streamable HTTP, JSON or events (2025-11-25, `basic/transports`).
 //!
-//! It must not know permits or who asks. It does not cover resuming a stream: an answer whose stream broke is lost.
+//! It must not know permits or who asks. It does not cover waiting before a broken stream is resumed.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -17,6 +19,8 @@ use crate::mcp::wire::{Frame, Message};
 
 /// The session header of the transport.
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+/// The header that resumes a stream.
+const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
 /// The revision header of the transport.
 pub(crate) const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
@@ -26,6 +30,8 @@ pub(crate) struct Heading {
     pub(crate) version: Option<HeaderValue>,
     pub(crate) session: Option<HeaderValue>,
     pub(crate) credential: Option<(HeaderName, HeaderValue)>,
+    /// What one request mirrors; see `mirror`.
+    pub(crate) mirrored: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Heading {
@@ -52,10 +58,39 @@ impl Heading {
                 request = request.header(name, value);
             }
         }
+        for (name, value) in &self.mirrored {
+            request = request.header(name, value);
+        }
         if let Some((name, value)) = &self.credential {
             request = request.header(name, value);
         }
         request.body(Full::new(body)).map_err(|error| LinkError::Unreachable(error.to_string()))
+    }
+
+    /// Opens the session's own stream, or a broken one again from where it broke.
+    pub(crate) fn stream(&self, url: &Url, after: Option<&str>) -> Result<Request<Full<Bytes>>, LinkError> {
+        let mut request = self.request(url, Method::GET, Bytes::new())?;
+        if let Some(after) = after {
+            let id = HeaderValue::from_bytes(after.as_bytes());
+            let id = id.map_err(|_| LinkError::Unreadable("an event id is no possible header".to_owned()))?;
+            request.headers_mut().insert(LAST_EVENT, id);
+        }
+        Ok(request)
+    }
+}
+
+/// Where a stream broke that can be resumed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) id: String,
+    /// How long the server wants to be left alone, where it says so.
+    pub(crate) retry: Option<Duration>,
+}
+
+impl Mark {
+    pub(crate) fn of(decoder: &SseDecoder) -> Option<Self> {
+        let retry = decoder.retry_ms().map(Duration::from_millis);
+        decoder.last_id().map(|id| Self { id: id.to_owned(), retry })
     }
 }
 
@@ -65,6 +100,8 @@ pub(crate) struct Answered {
     pub(crate) session: Option<HeaderValue>,
     /// The response to our request; none where the status or the stream gave none.
     pub(crate) reply: Option<Reply>,
+    /// Where its stream broke before the response came.
+    pub(crate) mark: Option<Mark>,
     /// What is left of the body: its connection can be used again once it was read.
     pub(crate) rest: Incoming,
 }
@@ -84,17 +121,24 @@ pub(crate) async fn talk(
     request: Request<Full<Bytes>>,
     listening: &Listening<'_>,
 ) -> Result<Answered, LinkError> {
-    let response = conn.sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
-        // The request came back whole: not a byte of it was written.
-        Some(_) => LinkError::Unreachable("the connection was closed before the request was written".to_owned()),
-        None => LinkError::Gone,
-    })?;
+    let response = send(conn, request).await?;
     let status = response.status();
     let session = response.headers().get(SESSION).cloned();
     let events = is_events(&response);
     let mut body = response.into_body();
-    let reply = if events { read_events(&mut body, listening).await? } else { read_json(&mut body, listening).await? };
-    Ok(Answered { status, session, reply, rest: body })
+    let (reply, mark) =
+        if events { read_events(&mut body, listening).await? } else { (read_json(&mut body, listening).await?, None) };
+    let reply = reply.map(|reply| reply.with_status(status.as_u16()));
+    Ok(Answered { status, session, reply, mark, rest: body })
+}
+
+/// Sends a request and waits for the head of its response.
+pub(crate) async fn send(conn: &mut Conn, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, LinkError> {
+    conn.sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
+        // The request came back whole: not a byte of it was written.
+        Some(_) => LinkError::Unreachable("the connection was closed before the request was written".to_owned()),
+        None => LinkError::Gone,
+    })
 }
 
 pub(crate) fn is_events(response: &Response<Incoming>) -> bool {
@@ -130,11 +174,24 @@ async fn read_json(body: &mut Incoming, listening: &Listening<'_>) -> Result<Opt
     Ok(frame.and_then(|frame| own_reply(frame, listening.id)))
 }
 
-async fn read_events(body: &mut Incoming, listening: &Listening<'_>) -> Result<Option<Reply>, LinkError> {
+/// The response on a stream, or where the stream ended without one.
+async fn read_events(
+    body: &mut Incoming,
+    listening: &Listening<'_>,
+) -> Result<(Option<Reply>, Option<Mark>), LinkError> {
     let mut decoder = SseDecoder::new(listening.bytes_max);
-    while let Some(chunk) = next_chunk(body).await? {
+    loop {
+        let chunk = match (next_chunk(body).await, Mark::of(&decoder)) {
+            (Ok(Some(chunk)), _) => chunk,
+            (Ok(None), mark) => return Ok((None, mark)),
+            (Err(_), Some(mark)) => return Ok((None, Some(mark))),
+            (Err(error), None) => return Err(error),
+        };
         let events = decoder.push(&chunk).map_err(|error| LinkError::Unreadable(error.to_string()))?;
         for event in events {
+            if event.data.is_empty() {
+                continue;
+            }
             let Ok(frame) = Frame::read(event.data.into(), &reading(listening.bytes_max)) else {
                 tracing::warn!("an event of the upstream is no message and was dropped");
                 continue;
@@ -142,7 +199,7 @@ async fn read_events(body: &mut Incoming, listening: &Listening<'_>) -> Result<O
             match frame.message() {
                 Message::Response { .. } => {
                     if let Some(reply) = own_reply(frame, listening.id) {
-                        return Ok(Some(reply));
+                        return Ok((Some(reply), None));
                     }
                 }
                 Message::Notification { .. } if progress_id(&frame) == Some(listening.id) => {
@@ -154,7 +211,6 @@ async fn read_events(body: &mut Incoming, listening: &Listening<'_>) -> Result<O
             }
         }
     }
-    Ok(None)
 }
 
 /// The reply in `frame`, if it answers our request: by its id, or without one, as an error about an unreadable request.
