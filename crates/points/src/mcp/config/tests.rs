@@ -15,7 +15,22 @@ fn urls_are_checked() {
         let url = Url::new(text).unwrap();
         assert_eq!((url.tls, url.host.as_str(), url.port, url.path.as_str()), (tls, host, port, path), "{text}");
     }
+    for (text, socket, path) in
+        [("unix:/run/mcp.sock:/mcp", "/run/mcp.sock", "/mcp"), ("unix:/a b/s:/x?y=z", "/a b/s", "/x?y=z")]
+    {
+        let url = Url::new(text).unwrap();
+        assert_eq!((url.socket.unwrap().to_str().unwrap(), url.path.as_str()), (socket, path), "{text}");
+        assert_eq!((url.tls, url.authority.as_str()), (false, "localhost"));
+    }
     for text in [
+        "unix:",
+        "unix:/run/mcp.sock",
+        "unix:run/mcp.sock:/mcp",
+        "unix:/run/mcp.sock:mcp",
+        "unix:/run/mcp.sock:",
+        "unix:/run/mcp.sock:/mcp#x",
+        "unix:/run/mcp.sock:http://h/",
+        "unix:/run/\0:/mcp",
         "",
         "localhost",
         "/mcp",
@@ -27,6 +42,34 @@ fn urls_are_checked() {
         "http://h:x/",
     ] {
         assert!(Url::new(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn an_endpoint_is_at_the_same_origin() {
+    let url = |text: &str| Url::new(text).unwrap();
+    for (base, text, wanted) in [
+        ("http://h:81/a/sse", "/m?s=1", Some("/m?s=1")),
+        ("http://h:81/a/sse", "m?s=1", Some("/a/m?s=1")),
+        ("http://h:81/a/sse?x=/y", "m", Some("/a/m")),
+        ("http://h:81/a/sse", "http://h:81/m", Some("/m")),
+        ("http://h/sse", "http://h:80/m", Some("/m")),
+        ("unix:/s:/sse", "/m", Some("/m")),
+        ("unix:/s:/sse", "http://localhost/m", Some("/m")),
+        ("unix:/s:/sse", "http://other/m", None),
+        ("http://h:81/a/sse", "http://h/m", None),
+        ("http://h:81/a/sse", "https://h:81/m", None),
+        ("http://h:81/a/sse", "http://h:81@evil/m", None),
+        ("http://h:81/a/sse", "//evil/m", None),
+        ("http://h:81/a/sse", "/m#f", None),
+        ("http://h:81/a/sse", "/m\r\nx: y", None),
+        ("http://h:81/a/sse", "unix:/s:/m", None),
+    ] {
+        let found = url(base).beside(text).ok();
+        // A text without a scheme that we know is a path.
+        let found = found.filter(|found| !found.path.contains("unix:"));
+        assert_eq!(found.as_ref().map(|found| found.path.as_str()), wanted, "{base} {text}");
+        assert!(found.is_none_or(|found| found.authority == url(base).authority));
     }
 }
 

@@ -9,6 +9,9 @@
 //! gateway's own listing in the channel's era, which every page that is shown is compared with; where an upstream shows
 //! one session other tools than another, what it showed on this channel.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -246,6 +246,7 @@ impl HttpLink {
         match answered {
             Ok(answered) => {
                 hearing.end();
+                cutter.release();
                 self.conclude(held, answered, sent)
             }
             Err(why) if !begun => outbound::not_started(why.as_str()),

@@ -202,7 +202,7 @@ impl SseLink {
             stop = effect.stopped() => Err(Halt::Stop(stop)),
             ended = async {
                 begun = true;
-                self.converse(&mut held, &heading, body, answer).await
+                self.converse((&mut held, cutter), &heading, body, answer).await
             } => Ok(ended),
             () = tokio::time::sleep(request.patience(self.site.limits().call_timeout)) => Err(Halt::Late),
         };
@@ -228,7 +228,7 @@ impl SseLink {
     /// Sends a message and waits for its answer, which may be on the stream before the POST is answered.
     async fn converse(
         &self,
-        held: &mut Option<Conn>,
+        held: (&mut Option<Conn>, &Cutter),
         heading: &Heading,
         body: Bytes,
         mut answer: oneshot::Receiver<Reply>,
@@ -246,12 +246,18 @@ impl SseLink {
     }
 
     /// Sends one message on a connection, which is used again if it can be.
-    async fn post(&self, held: &mut Option<Conn>, heading: &Heading, body: Bytes) -> Result<StatusCode, LinkError> {
+    async fn post(
+        &self,
+        (held, cutter): (&mut Option<Conn>, &Cutter),
+        heading: &Heading,
+        body: Bytes,
+    ) -> Result<StatusCode, LinkError> {
         let built = heading.request(&self.endpoint, Method::POST, body)?;
         let conn = held.as_mut().ok_or(LinkError::Gone)?;
         let response = talk::send(conn, built).await?;
         let status = response.status();
         if let Some(conn) = held.take() {
+            cutter.release();
             self.site.keep(conn, response.into_body());
         }
         Ok(status)
@@ -262,7 +268,8 @@ impl SseLink {
         let (id, answer) = self.board.expect(request, member).ok_or(LinkError::Busy)?;
         let exchanged = tokio::time::timeout(self.site.limits().exchange_timeout, async {
             let mut held = Some(self.site.dialer().take().await?);
-            match self.converse(&mut held, &self.site.heading(), request.frame(id).into(), answer).await {
+            let cutter = Cutter::default();
+            match self.converse((&mut held, &cutter), &self.site.heading(), request.frame(id).into(), answer).await {
                 Sent::Answered(reply) => Ok(reply),
                 Sent::Refused(status) => Err(LinkError::Status(status.as_u16())),
                 Sent::Failed(error) => Err(error),
@@ -282,7 +289,7 @@ impl SseLink {
 
     async fn tell(&self, heading: &Heading, frame: Vec<u8>) -> Result<(), LinkError> {
         let mut held = Some(self.site.dialer().take().await?);
-        let status = self.post(&mut held, heading, frame.into()).await?;
+        let status = self.post((&mut held, &Cutter::default()), heading, frame.into()).await?;
         if status.is_success() { Ok(()) } else { Err(LinkError::Status(status.as_u16())) }
     }
 

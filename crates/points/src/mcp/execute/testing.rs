@@ -1,5 +1,7 @@
 //! Scripted leaves and a scripted upstream for tests of this point.
 
+pub(crate) mod server;
+
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;

@@ -21,6 +21,26 @@ fn refused(text: &str, code: i32) {
 }
 
 #[test]
+fn a_stream_says_where_it_can_be_resumed() {
+    for (stream, id, retry) in [
+        ("data: a\n\n", None, None),
+        ("id: 1\ndata: a\n\n", Some("1"), None),
+        ("id: 1\ndata: a\n\nid: 2\nretry: 1500\ndata:\n\n", Some("2"), Some(1500)),
+        ("id: 1\n\n", Some("1"), None),
+        ("id: 1\ndata: a\n\nid: 2\n", Some("1"), None),
+        ("id: 1\ndata: a\n\nid:\n\n", None, None),
+        ("retry: 7\n\nretry: -1\n\nretry: x\n\n", None, Some(7)),
+        ("retry: 99999999999999999999999\n\n", None, None),
+    ] {
+        let mut decoder = super::sse::SseDecoder::new(1000);
+        for byte in stream.as_bytes() {
+            decoder.push(&[*byte]).unwrap();
+        }
+        assert_eq!((decoder.last_id(), decoder.retry_ms()), (id, retry), "{stream:?}");
+    }
+}
+
+#[test]
 fn malformed_frames_are_refused() {
     for text in ["", " ", "{", "nul", "{\"jsonrpc\":\"2.0\"", "{\"jsonrpc\":\"2.0\",}", "\u{feff}{}", "{}{}"] {
         refused(text, PARSE_ERROR);

@@ -33,6 +33,11 @@ impl Cutter {
         true
     }
 
+    /// Lets go of the socket: its connection serves others from here on.
+    pub(crate) fn release(&self) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).socket = None;
+    }
+
     /// Closes the socket now, from any thread.
     pub(crate) fn sever(&self) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

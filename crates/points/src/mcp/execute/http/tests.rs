@@ -1,5 +1,7 @@
 //! The HTTP link against a scripted server that records every byte: statuses, credentials, and the kill discipline.
 
+mod eras;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
