@@ -7,6 +7,7 @@
 mod guards;
 mod methods;
 mod raw;
+mod reach;
 mod retention;
 #[cfg(test)]
 mod schemas;
@@ -36,6 +37,7 @@ use crate::web::Url;
 use tools::Beside;
 
 pub(crate) use guards::{ALGORITHM, Guards};
+pub(crate) use reach::Reach;
 
 /// A checkpoint carries at most 16 signatures, and the log's own is one.
 const WITNESSES_MAX: usize = 8;
@@ -103,7 +105,7 @@ pub(crate) struct Upstream {
     /// Its id.
     pub(crate) id: UpstreamId,
     /// How it is reached.
-    pub(crate) transport: Transport,
+    pub(crate) reach: Reach,
     /// The target of tools without a binding of their own.
     pub(crate) target: TargetId,
     /// That target's environment.
@@ -142,6 +144,11 @@ pub(crate) enum Transport {
     /// A server on streamable HTTP.
     Http {
         /// Its endpoint.
+        url: String,
+    },
+    /// A server on the transport of 2024-11-05.
+    Sse {
+        /// Where its stream is.
         url: String,
     },
 }
@@ -337,17 +344,14 @@ fn checked_upstream(mut raw: raw::Upstream, folder: &Path, beside: &mut Beside) 
     let guards = guards::checked(&raw, folder).with_context(within)?;
     let target = TargetId::new(&raw.target).with_context(within)?;
     let environment = Environment::new(&raw.environment).with_context(within)?;
-    let transport = match (raw.command, raw.url) {
-        (Some(command), None) if !command.is_empty() => Transport::Stdio { command, env: raw.env },
-        (None, Some(url)) if raw.env.is_empty() => Transport::Http { url },
-        (None, Some(_)) => bail!("upstream `{id}` has a `url` and an `env`; `env` is for a `command`"),
-        _ => bail!("upstream `{id}` needs either a `command` (program and arguments) or a `url`"),
-    };
+    let reach = reach::checked(&mut raw, &id)?;
     let credential_from = raw.credential.as_ref().map(|credential| credential.from.clone());
     let shared = tools::shared((raw.shared_environments, raw.reason), &id)?;
-    let credential = match (raw.credential, &transport) {
+    let credential = match (raw.credential, &reach.transport) {
         (None, _) => None,
-        (Some(credential), Transport::Http { .. }) => Some(resolved(&credential, folder).with_context(within)?),
+        (Some(credential), Transport::Http { .. } | Transport::Sse { .. }) => {
+            Some(resolved(&credential, folder).with_context(within)?)
+        }
         (Some(_), Transport::Stdio { .. }) => {
             bail!("upstream `{id}` is a child process; give it secrets through `env`, not `credential`")
         }
@@ -362,7 +366,7 @@ fn checked_upstream(mut raw: raw::Upstream, folder: &Path, beside: &mut Beside) 
             Ok((name, binding))
         })
         .collect::<Result<_>>()?;
-    Ok(Upstream { id, transport, target, environment, tools, credential, credential_from, shared, accepted, guards })
+    Ok(Upstream { id, reach, target, environment, tools, credential, credential_from, shared, accepted, guards })
 }
 
 fn checked_binding(raw: raw::Tool, target: &TargetId, environment: &Environment) -> Result<Binding> {

@@ -128,7 +128,7 @@ pub(crate) fn places(config: &Config) -> Vec<Place> {
 /// What opens upstreams: a credential, or what a child process is given as its environment.
 fn credentials(config: &Config) -> Vec<Credential> {
     let with_any = config.upstreams.iter().filter(|upstream| {
-        let has_env = matches!(&upstream.transport, Transport::Stdio { env, .. } if !env.is_empty());
+        let has_env = matches!(&upstream.reach.transport, Transport::Stdio { env, .. } if !env.is_empty());
         upstream.credential.is_some() || has_env
     });
     let all = with_any.map(|upstream| {

@@ -195,7 +195,7 @@ pub(super) fn upstream(config: &Config, upstream: &config::Upstream, ear: Option
     let id = upstream.id.clone();
     let limits =
         UpstreamLimits { call_timeout: Duration::from_millis(config.call_timeout_ms), ..UpstreamLimits::default() };
-    let made = match &upstream.transport {
+    let made = match &upstream.reach.transport {
         Transport::Stdio { command, env } => {
             let (program, arguments) = command.split_first().context("an empty `command`")?;
             let env = env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -210,15 +210,19 @@ pub(super) fn upstream(config: &Config, upstream: &config::Upstream, ear: Option
             let guard = Guard { ear, ..Guard::default() };
             UpstreamConfig::http(id, Url::new(url)?, upstream.credential.clone()).with_guard(guard)
         }
+        Transport::Sse { url } => {
+            let guard = Guard { ear, ..Guard::default() };
+            UpstreamConfig::sse(id, Url::new(url)?, upstream.credential.clone()).with_guard(guard)
+        }
     };
-    Ok(made.with_limits(limits))
+    Ok(made.with_era(upstream.reach.era).with_questions(&upstream.reach.questions).with_limits(limits))
 }
 
 /// What the operator has to look at.
 pub(super) fn not_reached(upstream: &config::Upstream, error: &UpstreamError) -> anyhow::Error {
-    let way = match &upstream.transport {
+    let way = match &upstream.reach.transport {
         Transport::Stdio { command, .. } => format!("its `command: {}`", command.join(" ")),
-        Transport::Http { url } => format!("its `url: {url}`"),
+        Transport::Http { url } | Transport::Sse { url } => format!("its `url: {url}`"),
     };
     anyhow::anyhow!("{error}; check {way} under `upstreams`")
 }

@@ -81,6 +81,10 @@ pub(super) struct Upstream {
     #[serde(default)]
     pub(super) env: BTreeMap<String, String>,
     pub(super) url: Option<String>,
+    pub(super) transport: Option<String>,
+    pub(super) era: Option<String>,
+    #[serde(default)]
+    pub(super) questions: Vec<String>,
     pub(super) credential: Option<Credential>,
     #[serde(default)]
     pub(super) tools: BTreeMap<String, Tool>,

@@ -86,6 +86,29 @@ fn accepts_and_refuses() {
 const TOKEN: &str = "credential: {header: Authorization, from: 'file:policy.cedar'}";
 
 #[test]
+fn an_upstream_is_reached_as_it_says() {
+    let command = "command: [sqlite-server, crm.db]";
+    for (to, want) in [
+        ("url: http://h/mcp", "ok "),
+        ("url: \"unix:/run/crm.sock:/mcp\"", "ok "),
+        ("url: http://h/sse\n    transport: sse", "ok "),
+        ("url: http://h/mcp\n    transport: http\n    era: modern", "ok "),
+        ("command: [a]\n    era: auto\n    questions: [roots, sampling, elicitation]", "ok "),
+        ("url: ftp://h/", "is neither an http or https URL"),
+        ("url: \"unix:run/crm.sock:/mcp\"", "nor `unix:SOCKET:PATH`"),
+        ("url: http://h/sse\n    transport: websocket", "write `http` or `sse`"),
+        ("command: [a]\n    transport: http", "`transport` is for a `url`"),
+        ("url: http://h/sse\n    transport: sse\n    era: auto", "that transport is of the legacy era"),
+        ("command: [a]\n    era: 2026", "write `auto`, `legacy` or `modern`"),
+        ("command: [a]\n    questions: [tools]", "`questions` lists `sampling`, `elicitation` and `roots`"),
+        ("url: http://h/mcp\n    questions: [roots]", "`questions` of upstream `crm` is for a `command`"),
+        ("url: http://h/mcp\n    env: {A: b}", "`env` is for a `command`"),
+    ] {
+        check(command, to, want);
+    }
+}
+
+#[test]
 fn one_credential_opens_one_environment_unless_somebody_says_why() {
     let upstream = |more: &str| format!("url: 'http://127.0.0.1:1/mcp'\n    {TOKEN}{more}");
     let staging = |more: &str| {

@@ -311,11 +311,10 @@ impl Pipe {
         };
         match self.board.arrive(frame, self.era()) {
             None => {}
-            Some(Todo::Send(answer)) => {
-                if self.housekeeping.try_send(answer).is_err() {
-                    tracing::warn!("a request of the upstream was dropped: it asks faster than it reads");
-                }
-            }
+            Some(Todo::Send(answer)) => match self.housekeeping.try_send(answer) {
+                Ok(()) => {}
+                Err(_) => tracing::warn!("a request of the upstream was dropped: it asks faster than it reads"),
+            },
             Some(Todo::Settle(pending)) => {
                 let pipe = Arc::clone(self);
                 tokio::spawn(async move {

@@ -51,6 +51,11 @@ impl Question {
         &self.frame
     }
 
+    /// Resolves when the upstream no longer waits for the answer.
+    pub(crate) async fn withdrawn(&mut self) {
+        self.answer.closed().await;
+    }
+
     /// Answers it, once. An upstream that no longer waits does not hear it.
     pub(crate) fn answer(self, answered: Answered) {
         // Nobody may wait any more.

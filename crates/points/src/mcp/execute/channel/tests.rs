@@ -448,5 +448,5 @@ async fn a_tool_is_judged_as_its_client_was_shown_it() {
     let echo = ToolName::new("echo").unwrap();
     assert_eq!(one.listed(&echo), upstream.listed(&echo));
     let page = one.exchange(&Outbound::plain("tools/list", None)).await.unwrap();
-    assert_eq!(super::super::listing::shown(&page).unwrap().get(&echo).copied(), one.listed(&echo));
+    assert_eq!(super::super::listing::shown(&page).unwrap().get(&echo).cloned(), one.listed(&echo));
 }

@@ -72,12 +72,10 @@ impl Hearing {
     }
 
     fn noted(&self, frame: &Frame) {
+        let change = || Change { era: self.link.era, frame: frame.clone() };
         match note_of(frame) {
-            "notifications/tools/list_changed" => {
-                if self.link.ears.changed(Change { era: self.link.era, frame: frame.clone() }) {
-                    return;
-                }
-            }
+            // The gateway lists them, and tells clients then.
+            "notifications/tools/list_changed" if self.link.ears.changed(change()) => return,
             "notifications/cancelled" => self.link.questions.withdraw(frame),
             _ => {}
         }

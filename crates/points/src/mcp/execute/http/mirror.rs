@@ -61,11 +61,13 @@ fn named<'a>(method: &str, params: Option<&'a Node>) -> Option<&'a str> {
 fn encoded(text: &str) -> String {
     let edge = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let bytes = text.as_bytes();
-    let is_plain = bytes.iter().all(|byte| matches!(byte, b' '..=b'~'))
-        && !edge(bytes.first())
-        && !edge(bytes.last())
-        && !(text.starts_with(OPEN) && text.ends_with(CLOSE));
-    if is_plain { text.to_owned() } else { format!("{OPEN}{}{CLOSE}", BASE64_STANDARD.encode(text)) }
+    let is_marked = text.starts_with(OPEN) && text.ends_with(CLOSE);
+    let is_bare = bytes.iter().all(|byte| matches!(byte, b' '..=b'~'));
+    if is_bare && !edge(bytes.first()) && !edge(bytes.last()) && !is_marked {
+        text.to_owned()
+    } else {
+        format!("{OPEN}{}{CLOSE}", BASE64_STANDARD.encode(text))
+    }
 }
 
 fn plain(text: &str) -> Result<HeaderValue, LinkError> {
