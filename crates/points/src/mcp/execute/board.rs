@@ -141,7 +141,7 @@ impl Board {
             "notifications/prompts/list_changed" | "notifications/resources/list_changed" => {
                 self.audience.tell_all(frame);
             }
-            "notifications/resources/updated" => {
+            "notifications/resources/updated" if self.ears.client().is_none() => {
                 if let Some(uri) = params.and_then(|params| params.get("uri")).and_then(Node::as_str) {
                     self.audience.tell_subscribers(uri, frame);
                 }

@@ -74,8 +74,8 @@ impl Hearing {
     fn noted(&self, frame: &Frame) {
         let change = || Change { era: self.link.era, frame: frame.clone() };
         match note_of(frame) {
-            // The gateway lists them, and tells clients then.
-            "notifications/tools/list_changed" if self.link.ears.changed(change()) => return,
+            // On a stream of its own the gateway lists them first; what a client's stream says, that client hears.
+            "notifications/tools/list_changed" if self.link.ears.changed(change()) && self.aside.is_none() => return,
             "notifications/cancelled" => self.link.questions.withdraw(frame),
             _ => {}
         }

@@ -79,11 +79,13 @@ impl HttpLink {
     pub(crate) async fn attend(self: Arc<Self>) {
         let limits = &self.site.limits;
         let (mut last, mut wait) = (None, limits.backoff_min);
+        // A question that came on one connection may be answered during the next.
+        let hearing = Hearing::new(&self, self.heading(), None);
         loop {
             let ended = tokio::select! {
                 biased;
                 () = self.closed.cancelled() => return,
-                ended = self.attend_once(&mut last) => ended,
+                ended = self.attend_once(&mut last, &hearing) => ended,
             };
             let pause = match ended {
                 Ended::NotOffered => return,
@@ -104,7 +106,7 @@ impl HttpLink {
         }
     }
 
-    async fn attend_once(self: &Arc<Self>, last: &mut Option<String>) -> Ended {
+    async fn attend_once(&self, last: &mut Option<String>, hearing: &Hearing) -> Ended {
         let mut broke = Ended::Broke { heard: false, retry: None };
         let heading = self.heading();
         let Ok(built) = heading.stream(self.site.dialer.url(), last.as_deref()) else { return Ended::NotOffered };
@@ -116,7 +118,6 @@ impl HttpLink {
         if !response.status().is_success() || !talk::is_events(&response) {
             return if response.status().is_server_error() { broke } else { Ended::NotOffered };
         }
-        let hearing = Hearing::new(self, heading, None);
         let bytes_max = self.site.limits.line_bytes_max;
         let (mut body, mut decoder) = (response.into_body(), SseDecoder::new(bytes_max));
         while let Ok(Some(chunk)) = talk::next_chunk(&mut body).await {
@@ -130,7 +131,6 @@ impl HttpLink {
             *last = decoder.last_id().map(str::to_owned).or(last.take());
             broke = Ended::Broke { heard: true, retry: decoder.retry_ms().map(Duration::from_millis) };
         }
-        hearing.end();
         broke
     }
 }

@@ -239,6 +239,11 @@ async fn a_question_is_for_the_client_of_the_session_and_is_answered_there() {
     question.answer(Answered::Result(Bytes::from_static(br#"{"roots":[]}"#)));
     seen.wait(r#"{"jsonrpc":"2.0","id":"q","result":{"roots":[]}}"#, 1).await;
     assert!(seen.with(r#""id":"q""#)[0].is("post /messages?n=1 "));
+    // What comes on the session is for its client, whether or not requests are in flight.
+    let updated = r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"a"}}"#;
+    streams.lock().unwrap()["1"].send(event(updated)).unwrap();
+    let Some(Said::Notification(frame)) = heard.recv().await else { panic!("no notification") };
+    assert_eq!(frame.bytes(), updated);
     // The gateway's own session answers for nobody.
     let ask = event(r#"{"jsonrpc":"2.0","id":"own","method":"roots/list"}"#);
     streams.lock().unwrap()["0"].send(ask).unwrap();

@@ -358,20 +358,22 @@ async fn a_modern_call_is_cancelled_by_closing_its_stream() {
 
 #[tokio::test]
 async fn a_modern_stream_of_notifications_lives_until_its_client_goes() {
-    let (upstream, seen) = raised(|asked| match asked.method().as_str() {
+    let release = CancellationToken::new();
+    let held = release.clone();
+    let script = dual(move |asked| match asked.method().as_str() {
         "subscriptions/listen" if asked.body.contains("mine") => vec![
             stream(&event(r#"{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged"}"#)),
             Step::Write(": keep-alive\n\n".to_owned()),
-            Step::Write(event(r#"{"jsonrpc":"2.0","id":7,"method":"roots/list"}"#)),
+            Step::Write(event(r#"{"jsonrpc":"2.0","id":"odd","method":"roots/list"}"#)),
             Step::Write(event(r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"n":1.50}}"#)),
+            Step::Wait(held.clone()),
+            Step::Write(event(r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#)),
             Step::Hang,
         ],
         _ => plain(asked),
-    })
-    .await;
-    // A listening stream outlives every timeout of requests.
-    let quick = UpstreamLimits { exchange_timeout: Duration::from_millis(50), ..limits() };
-    assert!(quick.exchange_timeout < limits().exchange_timeout);
+    });
+    let quick = UpstreamLimits { exchange_timeout: Duration::from_secs(1), ..limits() };
+    let (upstream, seen) = raised_under(script, quick, EraChoice::Auto).await;
     let (channel, _) = open(&upstream, Era::Modern).await;
     let (aside, mut said) = mpsc::channel(8);
     let ended = CancellationToken::new();
@@ -385,10 +387,16 @@ async fn a_modern_stream_of_notifications_lives_until_its_client_goes() {
     });
     assert_eq!(notification(&mut said).await["method"], "notifications/subscriptions/acknowledged");
     assert_eq!(notification(&mut said).await["params"]["n"], 1.5, "what is asked there is no question to anybody");
+    // A listening stream outlives every timeout of requests.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let listed = seen.with("mcp-method: tools/list").len();
+    release.cancel();
+    assert_eq!(notification(&mut said).await["method"], "notifications/tools/list_changed");
+    seen.wait("mcp-method: tools/list", listed + 1).await;
     ended.cancel();
     assert!(matches!(listening.await.unwrap(), Err(LinkError::Gone)));
     until(|| seen.broken("mine") == 1, "the end of the connection").await;
-    assert!(seen.with("notifications/cancelled").is_empty() && seen.with(r#""id":7,"#).is_empty());
+    assert!(seen.with("notifications/cancelled").is_empty() && seen.with("odd").is_empty());
 }
 
 #[tokio::test]
@@ -478,9 +486,9 @@ async fn a_sessions_own_stream_is_opened_again_from_its_last_event() {
             (true, 1) => {
                 turns.store(2, Ordering::Relaxed);
                 let question = r#"{"jsonrpc":"2.0","id":3,"method":"sampling/createMessage"}"#;
-                vec![stream(&event(question)), Step::Hang]
+                vec![stream(&event(question)), Step::Close]
             }
-            (true, _) => vec![Step::Write(reply("404 Not Found", "text/plain", ""))],
+            (true, _) => vec![stream(": third\n\n"), Step::Hang],
             _ => plain(asked),
         }
     })
@@ -489,6 +497,7 @@ async fn a_sessions_own_stream_is_opened_again_from_its_last_event() {
     assert_eq!(notification(&mut heard).await["params"]["uri"], "a");
     let Some(Said::Question(question)) = heard.recv().await else { panic!("no question") };
     assert_eq!(seen.with("last-event-id").remove(0).header("last-event-id").as_deref(), Some("7"));
+    seen.wait("last-event-id: 7", 2).await;
     question.answer(Answered::Result(Bytes::from_static(b"{}")));
     seen.wait(r#"{"jsonrpc":"2.0","id":3,"result":{}}"#, 1).await;
     let answer = seen.with(r#""id":3,"result""#).remove(0);
