@@ -270,6 +270,7 @@ pub(crate) fn answered(reply: Reply, bytes_sent: usize) -> Executed<Reply> {
         Outcome::Result(result) if result.as_object().is_none() => {
             (Status::Unknown, Some("the upstream's result is no object"))
         }
+        Outcome::Result(_) if reply.kind() == Kind::InputRequired => (Status::InputRequired, None),
         Outcome::Result(result) => match result.get("isError").and_then(|flag| flag.as_bool()) {
             Some(true) => (Status::Failed, Some("the upstream's result says that it is an error")),
             _ => (Status::Done, None),

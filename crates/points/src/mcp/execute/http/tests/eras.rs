@@ -593,15 +593,16 @@ async fn results_say_which_kind_they_are() {
     })
     .await;
     let (channel, _) = open(&upstream, Era::Modern).await;
-    for (tool, kind, status) in [
-        ("complete", Kind::Complete, 200),
-        ("input_required", Kind::InputRequired, 200),
-        ("task", Kind::Task, 200),
-        ("future", Kind::Other, 200),
-        ("fail", Kind::Other, 404),
+    for (tool, kind, status, ended) in [
+        ("complete", Kind::Complete, 200, Status::Done),
+        ("input_required", Kind::InputRequired, 200, Status::InputRequired),
+        ("task", Kind::Task, 200, Status::Done),
+        ("future", Kind::Other, 200, Status::Done),
+        ("fail", Kind::Other, 404, Status::Failed),
     ] {
-        let reply = call(&channel, tool).carry_out(leave()).await.reply.unwrap();
-        assert_eq!((reply.kind(), reply.status()), (kind, Some(status)), "{tool}");
+        let executed = call(&channel, tool).carry_out(leave()).await;
+        let reply = executed.reply.unwrap();
+        assert_eq!((reply.kind(), reply.status(), executed.status), (kind, Some(status), ended), "{tool}");
     }
     assert!(upstream.eras().modern, "an error of the protocol is no sign of another era");
 }
