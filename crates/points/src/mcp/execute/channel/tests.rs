@@ -336,9 +336,10 @@ async fn a_modern_pipe_carries_meta_as_it_came_and_listens_by_request() {
     let (aside, mut events) = mpsc::channel(4);
     let request = Outbound { aside: Some(aside), ..Outbound::plain("subscriptions/listen", Some("{}".into())) };
     let ended = CancellationToken::new();
+    let (two, _) = open(&upstream, Era::Modern).await;
     let listening = tokio::spawn({
-        let (one, ended) = (one.clone(), ended.clone());
-        async move { one.listen(&request, &ended).await }
+        let ended = ended.clone();
+        async move { two.listen(&request, &ended).await }
     });
     let listen = far.heard("subscriptions/listen").await["id"].clone();
     let tagged = |id: &Value, method: &str| {

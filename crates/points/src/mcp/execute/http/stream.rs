@@ -65,12 +65,13 @@ impl HttpLink {
             let built = sending.heading.stream(url, Some(&id)).map_err(|_| LinkError::Gone)?;
             let resumed = talk::talk(&mut fresh, built, &listening).await;
             *held = Some(fresh);
-            answered = resumed.map_err(|_| LinkError::Gone)?;
-            if answered.reply.is_none() && !answered.status.is_success() {
-                return Err(LinkError::Gone);
-            }
             // A connection may break again before anything came.
-            answered.mark = answered.mark.or(Some(Mark { id, retry }));
+            let again = Some(Mark { id, retry });
+            match resumed {
+                Ok(found) if found.reply.is_none() && !found.status.is_success() => return Err(LinkError::Gone),
+                Ok(found) => answered = Answered { mark: found.mark.clone().or(again), ..found },
+                Err(_) => answered.mark = again,
+            }
         }
         Err(LinkError::Unreadable(format!("its stream broke {RESUMES_MAX} times")))
     }
