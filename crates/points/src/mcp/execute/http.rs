@@ -30,12 +30,13 @@ use tokio_util::sync::CancellationToken;
 use super::ears::Ears;
 use super::leave::{InFlight, Leave};
 use super::link::LinkError;
+use super::listing;
 use super::outbound::{self, Halt, Outbound, Reply};
 use super::pipe::CANCEL_NOTE;
 use super::said::Questions;
 use crate::mcp::config::{UpstreamLimits, Url};
 use crate::mcp::wire::era::LATEST_MODERN;
-use crate::mcp::wire::{Era, Frame, notification_frame};
+use crate::mcp::wire::{Era, Frame, Outcome, notification_frame};
 use cut::Cutter;
 use dial::{Conn, Dialer};
 use hear::Hearing;
@@ -128,6 +129,8 @@ pub(crate) struct HttpLink {
     closed: CancellationToken,
     /// Whether the upstream ended the session itself.
     is_lost: AtomicBool,
+    /// Whether a modern upstream is being asked if it still is one.
+    is_asking: AtomicBool,
 }
 
 /// One request on its way: under which id, with which headers, and where it listens.
@@ -153,6 +156,7 @@ impl HttpLink {
             questions: Questions::new(site.limits.call_timeout),
             closed,
             is_lost: AtomicBool::new(false),
+            is_asking: AtomicBool::new(false),
         })
     }
 
@@ -260,7 +264,12 @@ impl HttpLink {
         }
     }
 
-    fn conclude(&self, conn: Option<Conn>, answered: Result<Answered, LinkError>, sent: usize) -> Executed<Reply> {
+    fn conclude(
+        self: &Arc<Self>,
+        conn: Option<Conn>,
+        answered: Result<Answered, LinkError>,
+        sent: usize,
+    ) -> Executed<Reply> {
         let answered = match answered {
             Ok(answered) => answered,
             // The connection was closed before the request was handed to it.
@@ -281,16 +290,34 @@ impl HttpLink {
         }
     }
 
-    /// Sees from an answer that the upstream ended the session, or speaks this era no more.
-    fn look(&self, status: StatusCode, reply: Option<&Reply>) {
-        let gone = match self.era {
-            Era::Legacy => status == StatusCode::NOT_FOUND && self.heading().session.is_some(),
-            Era::Modern => reply.is_none() && [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&status),
+    /// Sees from an answer that the upstream ended the session, or may speak this era no more.
+    fn look(self: &Arc<Self>, status: StatusCode, reply: Option<&Reply>) {
+        let is_bare = reply.is_none() && [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&status);
+        match self.era {
+            Era::Legacy if status == StatusCode::NOT_FOUND && self.heading().session.is_some() => {
+                tracing::info!("the upstream ended our session");
+                self.lose();
+            }
+            Era::Modern if is_bare && !self.is_asking.swap(true, Ordering::Relaxed) => {
+                tokio::spawn(Arc::clone(self).ask_again());
+            }
+            Era::Legacy | Era::Modern => {}
+        }
+    }
+
+    /// What all clients share is not given up for what one of them brought about: the upstream is asked itself.
+    async fn ask_again(self: Arc<Self>) {
+        let request = Outbound::plain("server/discover", Some(listing::own_params("")));
+        let asked = self.exchange(&request).await;
+        let refuses = match &asked {
+            Ok(reply) => matches!(reply.outcome(), Outcome::Error(_)),
+            Err(error) => matches!(error, LinkError::Status(_)),
         };
-        if gone {
-            tracing::info!("the upstream ended our session");
+        if refuses {
+            tracing::info!("the upstream does not speak the modern era any more");
             self.lose();
         }
+        self.is_asking.store(false, Ordering::Relaxed);
     }
 
     fn lose(&self) {

@@ -1,7 +1,7 @@
 //! Both eras of an HTTP upstream, sessions of clients' own, streams that break, and what hostile servers may not do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -607,18 +607,35 @@ async fn results_say_which_kind_they_are() {
     assert!(upstream.eras().modern, "an error of the protocol is no sign of another era");
 }
 
+/// What one client brings about does not take the upstream from the others; what the upstream says itself does.
 #[tokio::test]
 async fn an_upstream_that_leaves_the_modern_era_is_asked_again() {
-    let (upstream, seen) = raised(|asked| match asked.tool().as_str() {
-        "gone" => vec![Step::Write(reply("405 Method Not Allowed", "text/html", ""))],
-        _ => plain(asked),
-    })
-    .await;
+    let over = Arc::new(AtomicBool::new(false));
+    let is_over = Arc::clone(&over);
+    let bare = || vec![Step::Write(reply("405 Method Not Allowed", "text/html", ""))];
+    let both = dual(move |asked| if asked.tool() == "gone" { bare() } else { plain(asked) });
+    let script: Script = Arc::new(move |asked| match is_over.load(Ordering::Relaxed) {
+        true if asked.header("mcp-method").is_some() => bare(),
+        _ => both(asked),
+    });
+    let (upstream, seen) = raised_under(script, limits(), EraChoice::Auto).await;
     let (channel, _) = open(&upstream, Era::Modern).await;
     assert_eq!(call(&channel, "gone").carry_out(leave()).await.status, Status::Failed);
     seen.wait("server/discover", 2).await;
-    until(|| upstream.eras().modern, "the upstream").await;
     assert_eq!(call(&channel, "echo").carry_out(leave()).await.status, Status::Done);
+    assert_eq!(seen.with("\"initialize\"").len(), 1, "it was never down");
+    over.store(true, Ordering::Relaxed);
+    // The first question may still be under way.
+    for _ in 0..1000 {
+        call(&channel, "gone").carry_out(leave()).await;
+        if !upstream.eras().modern && upstream.eras().legacy {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!((upstream.eras().legacy, upstream.eras().modern), (true, false));
+    let ended = call(&channel, "echo").carry_out(leave()).await;
+    assert_eq!(ended.status, Status::NotStarted, "{:?}", ended.note);
 }
 
 #[tokio::test]
