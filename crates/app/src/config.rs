@@ -4,6 +4,7 @@
 //! an error that names the key and the remedy. A credential is a reference (`env:NAME`,
 //! `file:PATH`), never a value; what a child gets as `env` is literal. It does not know what any setting does to a decision.
 
+mod front;
 mod guards;
 mod methods;
 mod raw;
@@ -58,6 +59,10 @@ pub(crate) struct Config {
     pub(crate) origin: String,
     /// Where agents connect.
     pub(crate) listen: SocketAddr,
+    /// The Unix socket where agents connect as well.
+    pub(crate) socket: Option<PathBuf>,
+    /// Methods that pass besides those of the protocol, as actions.
+    pub(crate) methods: Vec<String>,
     /// Hosts that a `Host` header may name besides loopback.
     pub(crate) hosts: Vec<String>,
     /// Origins that a browser may come from.
@@ -66,7 +71,7 @@ pub(crate) struct Config {
     pub(crate) policies: Policies,
     /// Agents and their groups.
     pub(crate) agents: BTreeMap<AgentId, Vec<String>>,
-    /// Upstreams. This version runs exactly one.
+    /// Upstreams, at least one.
     pub(crate) upstreams: Vec<Upstream>,
     /// Hard limits.
     pub(crate) budgets: Vec<BudgetRule>,
@@ -185,9 +190,7 @@ impl Config {
         let checked = |upstream| checked_upstream(upstream, folder, &mut beside);
         let upstreams = raw.upstreams.into_iter().map(checked).collect::<Result<Vec<_>>>()?;
         tools::check_credentials(&upstreams)?;
-        if upstreams.len() != 1 {
-            bail!("`upstreams` holds {} entries; this version runs exactly one", upstreams.len());
-        }
+        front::check_upstreams(&upstreams)?;
         let labels: BTreeSet<&String> =
             upstreams.iter().flat_map(|upstream| upstream.tools.values()).flat_map(|tool| &tool.labels).collect();
         if labels.len() > RUN_LABELS_MAX {
@@ -207,6 +210,8 @@ impl Config {
             tenant: TenantId::new(&raw.tenant).context("in `tenant`")?,
             origin: checked_origin(raw.origin)?,
             listen: checked_listen(&raw.listen)?,
+            socket: front::checked_socket(raw.socket.as_deref(), folder)?,
+            methods: front::checked_methods(raw.methods)?,
             hosts: raw.hosts,
             origins: raw.origins,
             meta: raw.meta,

@@ -47,7 +47,7 @@ impl Door for Mcp {
         let stopped = shutdown.clone();
         world.wait(async {
             let upstream = Upstream::connect(config).await.unwrap();
-            let server = Server::new(front, gate, upstream.clone());
+            let server = Server::new(front, gate, vec![upstream.clone()]);
             let listener = server.bind().await.unwrap();
             let address = listener.local_addr().unwrap();
             let serving = tokio::spawn(server.serve(listener, stopped));

@@ -15,6 +15,7 @@ use countersign_points::mcp::config::{FrontConfig, UpstreamConfig, UpstreamLimit
 use countersign_points::mcp::guard::{Ear, Guard, UpstreamState};
 use countersign_points::mcp::{LinkError, Server, Upstream, UpstreamError};
 use serde_json::json;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::policy;
@@ -108,41 +109,86 @@ async fn serve_gate(
     gate.adopt_kills().await?;
     let console = Console::bind(&layout.admin_socket(), gate.clone())
         .with_context(|| format!("cannot make the admin plane `{}`", layout.admin_socket().display()))?;
-    let configured = config.upstreams.first().context("the configuration names no upstream")?;
-    let states = States::follow(gate, layout);
-    let connected = Upstream::connect(upstream(config, configured, Some(states.ear(&configured.id)))?).await;
-    let upstream = match connected {
-        Ok(upstream) => upstream,
-        Err(error) => {
-            if let LinkError::Refused(why) = &error.source {
-                guards::record(gate, &configured.id, &UpstreamState::Refused { why: why.clone() }).await;
-            }
-            return Err(not_reached(configured, &error));
-        }
-    };
-    let front = FrontConfig::new(config.listen)
-        .with_hosts(&config.hosts)?
-        .with_origins(&config.origins)?
-        .with_meta_allow(&config.meta)
-        .with_approvals(config.approvals.clone());
-    let server = Server::new(front, gate.clone(), upstream.clone());
-    let listener = server
+    let upstreams = connected(config, gate, layout).await?;
+    let server = Server::new(front(config)?, gate.clone(), upstreams.clone());
+    let doors = server
         .bind()
         .await
-        .with_context(|| format!("cannot listen on `{}`; is another gateway running there?", config.listen))?;
-    let address = listener.local_addr()?;
+        .with_context(|| format!("cannot listen on {}; is another gateway running there?", places(config)))?;
+    let address = doors.local_addr()?;
     announce(layout, out, &address.to_string(), (gate, &loaded.warnings))?;
     let tick = tokio::spawn(ticking(gate.clone()));
     tokio::select! {
-        () = server.serve(listener, stop) => {}
+        () = server.serve(doors, stop) => {}
         ended = console.serve() => ended.context("the admin plane ended")?,
     }
     tick.abort();
-    upstream.close().await;
+    close(upstreams).await;
     for left in [layout.admin_socket(), layout.kill_socket(), layout.address(), layout.upstreams()] {
         let _ = std::fs::remove_file(left);
     }
     Ok(())
+}
+
+/// Opens every upstream, all at once.
+async fn connected(config: &Config, gate: &Gate, layout: &Layout) -> Result<Vec<Upstream>> {
+    let states = States::follow(gate, layout);
+    let mut opening = JoinSet::new();
+    for (at, configured) in config.upstreams.iter().enumerate() {
+        let upstream = upstream(config, configured, Some(states.ear(&configured.id)))?;
+        opening.spawn(async move { (at, Upstream::connect(upstream).await) });
+    }
+    let (mut upstreams, mut failed) = (Vec::new(), None);
+    for (at, opened) in opening.join_all().await {
+        match (opened, config.upstreams.get(at)) {
+            (Ok(upstream), _) => upstreams.push(upstream),
+            (Err(error), Some(configured)) => {
+                if let LinkError::Refused(why) = &error.source {
+                    guards::record(gate, &configured.id, &UpstreamState::Refused { why: why.clone() }).await;
+                }
+                failed = failed.or_else(|| Some(not_reached(configured, &error)));
+            }
+            (Err(error), None) => failed = Some(error.into()),
+        }
+    }
+    match failed {
+        None => Ok(upstreams),
+        Some(error) => {
+            close(upstreams).await;
+            Err(error)
+        }
+    }
+}
+
+/// Closes upstreams, all at once.
+async fn close(upstreams: Vec<Upstream>) {
+    let mut closing = JoinSet::new();
+    for upstream in upstreams {
+        closing.spawn(async move { upstream.close().await });
+    }
+    closing.join_all().await;
+}
+
+/// The door for agents.
+fn front(config: &Config) -> Result<FrontConfig> {
+    let front = FrontConfig::new(config.listen)
+        .with_hosts(&config.hosts)?
+        .with_origins(&config.origins)?
+        .with_methods(&config.methods)
+        .with_meta_allow(&config.meta)
+        .with_approvals(config.approvals.clone());
+    Ok(match &config.socket {
+        Some(socket) => front.with_socket(socket.clone()),
+        None => front,
+    })
+}
+
+/// Where agents connect, for people.
+fn places(config: &Config) -> String {
+    match &config.socket {
+        Some(socket) => format!("`{}` and `{}`", config.listen, socket.display()),
+        None => format!("`{}`", config.listen),
+    }
 }
 
 fn announce(layout: &Layout, out: Output, address: &str, (gate, warnings): (&Gate, &[String])) -> Result<()> {

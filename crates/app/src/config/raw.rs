@@ -11,6 +11,9 @@ pub(super) struct Config {
     pub(super) tenant: String,
     pub(super) origin: String,
     pub(super) listen: String,
+    pub(super) socket: Option<String>,
+    #[serde(default)]
+    pub(super) methods: Vec<String>,
     #[serde(default)]
     pub(super) hosts: Vec<String>,
     #[serde(default)]

@@ -83,6 +83,40 @@ fn accepts_and_refuses() {
     );
 }
 
+#[test]
+fn several_upstreams_can_be_told_apart() {
+    let upstreams = |ids: &[&str]| {
+        let entries: String = ids
+            .iter()
+            .map(|id| format!("\n  - {{id: {id}, target: {id}, environment: production, command: [server]}}"))
+            .collect();
+        format!("upstreams:{entries}\nbudgets:")
+    };
+    let whole = GOOD.split_once("upstreams:").and_then(|(_, rest)| rest.split_once("budgets:")).map(|(own, _)| own);
+    let own = format!("upstreams:{}budgets:", whole.unwrap());
+    check(&own, &upstreams(&["crm", "files-2"]), "ok ");
+    check(&own, &upstreams(&["a_b"]), "ok ");
+    check(&own, &upstreams(&["crm", "a_b"]), "`a_b` cannot stand before names of tools");
+    check(&own, &upstreams(&["crm", "crm"]), "upstream `crm` is listed twice");
+    let many: Vec<String> = (0..33).map(|n| format!("u{n}")).collect();
+    check(&own, &upstreams(&many.iter().map(String::as_str).collect::<Vec<_>>()), "a gateway has 1 to 32");
+}
+
+#[test]
+fn the_door_for_agents_is_what_it_says() {
+    check("version: 1", "version: 1\nsocket: mcp.sock", "ok ");
+    check("version: 1", "version: 1\nsocket: ''", "`socket` is empty");
+    check("version: 1", "version: 1\nmethods: [com.example/do]", "ok ");
+    check("version: 1", "version: 1\nmethods: ['a b']", "in `methods`");
+    for known in ["tools/call", "ping", "resources/read", "notifications/message"] {
+        check(
+            "version: 1",
+            &format!("version: 1\nmethods: [{known}]"),
+            "which passes or is refused as the protocol has it",
+        );
+    }
+}
+
 const TOKEN: &str = "credential: {header: Authorization, from: 'file:policy.cedar'}";
 
 #[test]

@@ -1,7 +1,8 @@
-//! Between the wire and the pipeline: a `tools/call` becomes a call, an answer becomes a response.
+//! Between the wire and the pipeline: a request becomes a call, an answer becomes a response.
 //!
-//! What an upstream answered passes byte for byte, but for the members of `_meta` that the gateway adds. What the
-//! gateway says itself is a tool result that a model can read, for a protocol error would end many agents. An agent
+//! What an upstream answered passes byte for byte, but for the members of `_meta` that the gateway adds and the spans
+//! that it declares (`route`). What the gateway says itself to a `tools/call` is a tool result that a model can read,
+//! for a protocol error would end many agents; to any other method it is a JSON-RPC error with the same data. An agent
 //! sees reason codes and safe sentences; a detail only where it concerns nobody else. This module must not know
 //! sockets, sessions or policy. It does not cover receipts of calls that ended in an upstream's own JSON-RPC error:
 //! that error passes unchanged, and the record is in the ledger.
@@ -13,17 +14,24 @@ use countersign_effects::json::{Node, canonical};
 use countersign_effects::secrets::cleaned;
 use countersign_gate::call::Answer;
 use countersign_model::encoding::clipped;
-use countersign_model::id::{TicketId, ToolName};
+use countersign_model::id::{TicketId, ToolName, UpstreamId};
 use countersign_model::record::{CLAIM_BYTES_MAX, Claimed, Status};
 use countersign_model::unit::TimeMs;
 use countersign_model::{Reason, ReasonCode};
 use serde_json::{Map, Value, json};
 
-use super::execute::Reply;
+use super::execute::{Kind, Reply};
+use super::methods::is_reserved;
+use super::route::Params;
+use super::route::rename::Prefixing;
+use super::wire::splice::Edit;
 use super::wire::{
-    Frame, FrameError, INTERNAL_ERROR, INVALID_PARAMS, Id, NOT_STARTED, OUTCOME_UNKNOWN, Outcome, error_frame,
-    response_frame, splice,
+    DENIED, Era, FrameError, INTERNAL_ERROR, INVALID_PARAMS, Id, NOT_STARTED, OUTCOME_UNKNOWN, Outcome, PENDING,
+    error_frame, quoted, response_frame, splice,
 };
+
+pub(crate) mod hello;
+pub(crate) mod list;
 
 #[cfg(test)]
 mod tests;
@@ -42,47 +50,93 @@ pub const STEP: &str = "countersign/step";
 /// The member of a call's `_meta` in which a caller says which step this one follows from.
 pub const CAUSE: &str = "countersign/cause";
 
-/// What a `tools/call` asks for.
+/// What a request asks for, as far as it is judged.
 #[derive(Clone, Debug)]
-pub struct ToolCall {
-    /// The tool.
-    pub tool: ToolName,
+pub(crate) struct Judged {
+    /// The tool; for any other method, the method's own name.
+    pub(crate) tool: ToolName,
     /// Raw JSON of the arguments; `{}` where there are none.
-    pub arguments: Vec<u8>,
+    pub(crate) arguments: Vec<u8>,
     /// The allow-listed members of `_meta`, sorted; empty where there are none.
-    pub meta: Vec<u8>,
+    pub(crate) meta: Vec<u8>,
     /// Where the caller says that the call belongs. Nothing is decided on it.
-    pub claimed: Claimed,
+    pub(crate) claimed: Claimed,
 }
 
-impl ToolCall {
+fn wrong(detail: String) -> FrameError {
+    FrameError { code: INVALID_PARAMS, ..FrameError::shape(detail) }
+}
+
+impl Judged {
     /// Reads the parameters of a `tools/call`.
     ///
     /// # Errors
     /// Refuses a missing or impossible name, arguments that are no object, and members that this version does not
     /// govern: they would reach the upstream without being part of what was judged.
-    pub fn read(frame: &Frame, params: Option<&Node>, meta_allow: &[String]) -> Result<Self, FrameError> {
-        let wrong = |detail: String| FrameError { code: INVALID_PARAMS, ..FrameError::shape(detail) };
-        let params = params.ok_or_else(|| wrong("`tools/call` needs `params`".to_owned()))?;
-        let members = params.as_object().unwrap_or_default();
-        if let Some((key, _)) = members.iter().find(|(key, _)| !matches!(key.as_str(), "name" | "arguments" | "_meta"))
-        {
-            return Err(wrong(format!("`{}` is a parameter that this version does not govern", key.escape_default())));
+    pub(crate) fn call(params: &Params, era: Era, meta_allow: &[String]) -> Result<Self, FrameError> {
+        let node = params.node().ok_or_else(|| wrong("`tools/call` needs `params`".to_owned()))?;
+        for (key, value) in node.as_object().unwrap_or_default() {
+            match (key.as_str(), era) {
+                ("name" | "arguments" | "_meta", _) => {}
+                // How the call is run, not what it does: the upstream may go on with it as a task, or takes no notice.
+                ("task", _) if value.as_object().is_some() => {}
+                ("requestState" | "inputResponses", Era::Modern) => return Err(continued(key)),
+                _ => {
+                    let shown = key.escape_default();
+                    return Err(wrong(format!("`{shown}` is a parameter that this version does not govern")));
+                }
+            }
         }
-        let name =
-            params.get("name").and_then(Node::as_str).ok_or_else(|| wrong("`name` must be a string".to_owned()))?;
+        let name = params.get("name").and_then(Node::as_str);
+        let name = name.ok_or_else(|| wrong("`name` must be a string".to_owned()))?;
         let tool = ToolName::new(name).map_err(|error| wrong(error.to_string()))?;
+        if is_reserved(name) {
+            return Err(wrong(format!("`{name}` is the name of a method, so no tool can have it here")));
+        }
         let arguments = match params.get("arguments") {
-            Some(arguments) if arguments.as_object().is_some() => frame.raw(arguments).to_vec(),
+            Some(arguments) if arguments.as_object().is_some() => params.slice(arguments).to_vec(),
             Some(_) => return Err(wrong("`arguments` must be an object".to_owned())),
             None => b"{}".to_vec(),
         };
-        let (meta, claimed) = match params.get("_meta") {
-            Some(meta) if meta.as_object().is_some() => (listed_meta(frame, meta, meta_allow), claimed(meta)),
-            Some(_) => return Err(wrong("`_meta` must be an object".to_owned())),
-            None => (Vec::new(), Claimed::default()),
-        };
+        let (meta, claimed) = meta_of(params, meta_allow)?;
         Ok(Self { tool, arguments, meta, claimed })
+    }
+
+    /// Reads the parameters of any other action: all of them are its arguments, but for `_meta`.
+    ///
+    /// # Errors
+    /// Refuses a `_meta` that is no object, and what continues an earlier request.
+    pub(crate) fn method(tool: ToolName, params: &Params, meta_allow: &[String]) -> Result<Self, FrameError> {
+        let (meta, claimed) = meta_of(params, meta_allow)?;
+        for key in ["requestState", "inputResponses"] {
+            if params.get(key).is_some() && tool.as_str() != "tasks/update" {
+                return Err(continued(key));
+            }
+        }
+        let arguments = params.node().map_or_else(|| b"{}".to_vec(), |node| without_meta(node, params.input()));
+        Ok(Self { tool, arguments, meta, claimed })
+    }
+}
+
+/// A request that goes on with an earlier one (2026-07-28, `basic/patterns/mrtr`). The one place where such a request
+/// is met.
+fn continued(key: &str) -> FrameError {
+    wrong(format!("`{key}` continues an earlier request, which this version does not govern: send the request anew"))
+}
+
+/// The object `node` without its `_meta`, raw but for its keys.
+pub(crate) fn without_meta(node: &Node, input: &[u8]) -> Vec<u8> {
+    let members = node.as_object().unwrap_or_default().iter().filter(|(key, _)| key != "_meta");
+    let texts: Vec<Vec<u8>> =
+        members.map(|(key, value)| [quoted(key).as_bytes(), b":", value.raw(input)].concat()).collect();
+    [b"{", texts.join(&b',').as_slice(), b"}"].concat()
+}
+
+fn meta_of(params: &Params, allow: &[String]) -> Result<(Vec<u8>, Claimed), FrameError> {
+    match params.get("_meta") {
+        Some(meta) if meta.as_object().is_some() => Ok((listed_meta(params.input(), meta, allow), claimed(meta))),
+        Some(_) => Err(wrong("`_meta` must be an object".to_owned())),
+        None => Ok((Vec::new(), Claimed::default())),
     }
 }
 
@@ -96,12 +150,12 @@ fn claimed(meta: &Node) -> Claimed {
     Claimed { trace: claim(TRACE), step: claim(STEP), cause: claim(CAUSE) }
 }
 
-fn listed_meta(frame: &Frame, meta: &Node, allow: &[String]) -> Vec<u8> {
+fn listed_meta(input: &[u8], meta: &Node, allow: &[String]) -> Vec<u8> {
     let found: Vec<String> = allow
         .iter()
         .filter_map(|key| meta.get(key).map(|node| (key, node)))
         .map(|(key, node)| {
-            let value = canonical(node, frame.bytes());
+            let value = canonical(node, input);
             format!("{}:{}", Value::from(key.as_str()), String::from_utf8_lossy(&value))
         })
         .collect();
@@ -112,54 +166,42 @@ fn listed_meta(frame: &Frame, meta: &Node, allow: &[String]) -> Vec<u8> {
 ///
 /// # Errors
 /// Refuses a token that is neither a string nor an integer.
-pub fn progress_token(frame: &Frame, params: Option<&Node>) -> Result<Option<(Range<usize>, Bytes)>, FrameError> {
-    let Some(params) = params else { return Ok(None) };
-    let Some(token) = params.get("_meta").and_then(|meta| meta.get("progressToken")) else { return Ok(None) };
-    Id::read(token, frame.bytes()).map_err(|_| FrameError {
-        code: INVALID_PARAMS,
-        ..FrameError::shape("`progressToken` must be a string or an integer")
-    })?;
-    let base = params.span.start;
+pub(crate) fn progress_token(params: &Params) -> Result<Option<(Range<usize>, Bytes)>, FrameError> {
+    let Some(node) = params.node() else { return Ok(None) };
+    let Some(token) = node.get("_meta").and_then(|meta| meta.get("progressToken")) else { return Ok(None) };
+    Id::read(token, params.input()).map_err(|_| wrong("`progressToken` must be a string or an integer".to_owned()))?;
+    let base = node.span.start;
     let span = token.span.start.saturating_sub(base)..token.span.end.saturating_sub(base);
-    Ok(Some((span, frame.raw(token))))
-}
-
-/// The result of a listing without the tools that `lists` says no to, by their names and the bytes of their definitions,
-/// and without what no call could name. Every other byte stays as the upstream sent it; where a tool is left out, what stood between tools becomes a comma.
-pub fn listing(input: &[u8], result: &Node, lists: impl Fn(&ToolName, &[u8]) -> bool) -> Vec<u8> {
-    let raw = |node: &Node| input.get(node.span.clone()).unwrap_or_default();
-    let listed = result.get("tools").and_then(|tools| Some((tools, tools.as_array()?)));
-    let Some((tools, all)) = listed else { return raw(result).to_vec() };
-    let is_kept = |node: &&Node| {
-        let name = node.get("name").and_then(Node::as_str).and_then(|name| ToolName::new(name).ok());
-        name.is_some_and(|name| lists(&name, raw(node)))
-    };
-    let kept: Vec<&Node> = all.iter().filter(is_kept).collect();
-    if kept.len() == all.len() {
-        return raw(result).to_vec();
-    }
-    let texts: Vec<&[u8]> = kept.into_iter().map(raw).collect();
-    let base = result.span.start;
-    let span = tools.span.start.saturating_sub(base)..tools.span.end.saturating_sub(base);
-    splice::replace(raw(result), &span, &[b"[", texts.join(&b',').as_slice(), b"]"].concat())
+    Ok(Some((span, params.slice(token))))
 }
 
 /// What the client may check a result against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Schema {
+pub(crate) enum Schema {
     /// The tool declares no schema of its output.
     Free,
     /// The tool declares one: a client throws away a result whose `structuredContent` does not fit it.
     Declared,
 }
 
-/// The response to a call.
+/// In which form an answer is given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Form<'a> {
+    /// In which era the client speaks.
+    pub(crate) era: Era,
+    /// What a tool result is checked against; none where it is no `tools/call`.
+    pub(crate) tool: Option<Schema>,
+    /// Whose prefix names in the answer get.
+    pub(crate) prefix: Option<&'a UpstreamId>,
+}
+
+/// The response to an action.
 #[must_use]
-pub fn answer(id: &Id, answer: Answer<Reply>, schema: Schema) -> Vec<u8> {
+pub(crate) fn answer(id: &Id, answer: Answer<Reply>, form: Form<'_>) -> Vec<u8> {
     match answer {
         Answer::Ran { status, reply: Some(reply), receipt, .. } => {
             let receipt = receipt.map(|receipt| receipt_json(receipt.to_json().ok()));
-            ran(id, status, &reply, receipt.as_deref())
+            ran(id, status, &reply, (receipt.as_deref(), form))
         }
         Answer::Ran { status, reply: None, note, receipt } => {
             let receipt = receipt.map(|receipt| receipt_json(receipt.to_json().ok()));
@@ -167,11 +209,11 @@ pub fn answer(id: &Id, answer: Answer<Reply>, schema: Schema) -> Vec<u8> {
         }
         Answer::Parked { ticket, expires, gates, repeated, receipt } => {
             let parked = Parked { ticket: &ticket, expires, gates: &gates, repeated };
-            parked.response(id, &receipt_json(receipt.to_json().ok()), schema)
+            parked.response(id, &receipt_json(receipt.to_json().ok()), form)
         }
         Answer::Denied { reasons, receipt } => {
             let receipt = receipt.map(|receipt| receipt_json(receipt.to_json().ok()));
-            denied(id, &reasons, receipt.as_deref(), schema)
+            denied(id, &reasons, receipt.as_deref(), form)
         }
     }
 }
@@ -180,18 +222,50 @@ fn receipt_json(text: Option<String>) -> String {
     text.unwrap_or_else(|| "null".to_owned())
 }
 
-fn ran(id: &Id, status: Status, reply: &Reply, receipt: Option<&str>) -> Vec<u8> {
+fn ran(id: &Id, status: Status, reply: &Reply, (receipt, form): (Option<&str>, Form<'_>)) -> Vec<u8> {
     let added = match receipt {
         Some(receipt) => [(RECEIPT, receipt)],
         None => [(UNRECORDED, "true")],
     };
-    match reply.outcome() {
-        Outcome::Error(error) => response_frame(id, "error", &reply.frame().raw(error)),
-        Outcome::Result(result) => match splice::with_meta(reply.frame().bytes(), result, &added) {
-            Some(spliced) => response_frame(id, "result", &spliced),
-            None => lost(id, status, Some("the upstream's result is no object"), receipt),
-        },
+    let result = match reply.outcome() {
+        Outcome::Error(error) => {
+            return response_frame(id, "error", &rename_error(reply.frame().bytes(), error, form.prefix));
+        }
+        Outcome::Result(result) => result,
+    };
+    if reply.kind() == Kind::InputRequired {
+        return asked_back(id, receipt);
     }
+    let Some(mut edits) = splice::meta_edits(result, &added) else {
+        return lost(id, status, Some("the upstream's result is no object"), receipt);
+    };
+    edits.extend(forced_private(result));
+    if let Some(upstream) = form.prefix {
+        edits.extend(Prefixing::of(upstream).result(result).edits());
+    }
+    edits.sort_by_key(|(span, _)| span.start);
+    response_frame(id, "result", &splice::edited(reply.frame().bytes(), &result.span, &edits))
+}
+
+/// The response where the upstream asks the client for more before it goes on (2026-07-28, `basic/patterns/mrtr`). The one
+/// place where such an answer is met: its questions would reach the client undecided.
+fn asked_back(id: &Id, receipt: Option<&str>) -> Vec<u8> {
+    let receipt = receipt.unwrap_or("null");
+    let data = format!(r#"{{"countersign":{{"status":"unknown"}},"{RECEIPT}":{receipt}}}"#);
+    let text = "The upstream asks for input before it goes on, which this version does not govern.";
+    error_frame(Some(id), OUTCOME_UNKNOWN, text, Some(&data))
+}
+
+/// An upstream's error, with the prefix before a resource that it names.
+pub(crate) fn rename_error(input: &[u8], error: &Node, prefix: Option<&UpstreamId>) -> Vec<u8> {
+    let edits = prefix.map(|upstream| Prefixing::of(upstream).error(error).edits()).unwrap_or_default();
+    splice::edited(input, &error.span, &edits)
+}
+
+/// The edit that keeps a result out of caches that others share: what one caller may see, another may not.
+pub(crate) fn forced_private(result: &Node) -> Option<Edit> {
+    let scope = result.get("cacheScope")?;
+    (scope.as_str() != Some("private")).then(|| (scope.span.clone(), r#""private""#.to_owned()))
 }
 
 /// The response where the upstream's answer is not there.
@@ -228,7 +302,7 @@ struct Parked<'a> {
 }
 
 impl Parked<'_> {
-    fn response(&self, id: &Id, receipt: &str, schema: Schema) -> Vec<u8> {
+    fn response(&self, id: &Id, receipt: &str, form: Form<'_>) -> Vec<u8> {
         let ticket = self.ticket;
         let gates = if self.gates.is_empty() { String::new() } else { format!(" ({})", self.gates.join(", ")) };
         let still = if self.repeated { "still " } else { "" };
@@ -245,12 +319,12 @@ impl Parked<'_> {
             "repeated": self.repeated,
         });
         // A client that checks a declared schema accepts a result without structured content only as an error.
-        let own = Own { text, verdict, error: schema == Schema::Declared };
-        own.response(id, Some(receipt), schema)
+        let own = Own { text, verdict, code: PENDING, error: form.tool == Some(Schema::Declared) };
+        own.response(id, Some(receipt), form)
     }
 }
 
-fn denied(id: &Id, reasons: &[Reason], receipt: Option<&str>, schema: Schema) -> Vec<u8> {
+fn denied(id: &Id, reasons: &[Reason], receipt: Option<&str>, form: Form<'_>) -> Vec<u8> {
     let mut text = "Denied by Countersign; nothing has happened.".to_owned();
     let mut listed = Vec::new();
     for reason in reasons {
@@ -264,8 +338,8 @@ fn denied(id: &Id, reasons: &[Reason], receipt: Option<&str>, schema: Schema) ->
         }
         listed.push(entry);
     }
-    let own = Own { text, verdict: json!({ "verdict": "deny", "reasons": listed }), error: true };
-    own.response(id, receipt, schema)
+    let own = Own { text, verdict: json!({ "verdict": "deny", "reasons": listed }), code: DENIED, error: true };
+    own.response(id, receipt, form)
 }
 
 /// A detail may quote a policy or another principal; only these concern the caller alone.
@@ -278,16 +352,26 @@ fn shown_detail(reason: &Reason) -> Option<&str> {
     }
 }
 
-/// A tool result of the gateway's own.
+/// What the gateway says itself.
 struct Own {
     text: String,
     verdict: Value,
+    /// The code of the error, where it is one.
+    code: i32,
     error: bool,
 }
 
 impl Own {
-    fn response(self, id: &Id, receipt: Option<&str>, schema: Schema) -> Vec<u8> {
+    fn response(self, id: &Id, receipt: Option<&str>, form: Form<'_>) -> Vec<u8> {
+        let receipt = receipt.unwrap_or("null");
+        let Some(schema) = form.tool else {
+            let data = format!(r#"{{"countersign":{},"{RECEIPT}":{receipt}}}"#, self.verdict);
+            return error_frame(Some(id), self.code, &self.text, Some(&data));
+        };
         let mut result = Map::new();
+        if form.era == Era::Modern {
+            result.insert("resultType".to_owned(), "complete".into());
+        }
         result.insert("content".to_owned(), json!([{ "type": "text", "text": self.text }]));
         result.insert("isError".to_owned(), self.error.into());
         if schema == Schema::Free {
@@ -296,7 +380,6 @@ impl Own {
             result.insert("structuredContent".to_owned(), structured);
         }
         let mut body = Value::Object(result).to_string();
-        let receipt = receipt.unwrap_or("null");
         body.pop();
         body.push_str(&format!(r#","_meta":{{"{VERDICT}":{},"{RECEIPT}":{receipt}}}}}"#, self.verdict));
         response_frame(id, "result", body.as_bytes())

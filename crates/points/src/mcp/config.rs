@@ -258,7 +258,14 @@ impl UpstreamConfig {
     }
 
     fn new(id: UpstreamId, transport: Transport, era: EraChoice) -> Self {
-        Self { id, transport, era, questions: BTreeSet::new(), limits: UpstreamLimits::default(), guard: Guard::default() }
+        Self {
+            id,
+            transport,
+            era,
+            questions: BTreeSet::new(),
+            limits: UpstreamLimits::default(),
+            guard: Guard::default(),
+        }
     }
 
     /// The same upstream, spoken to in another era. One on the transport of 2024-11-05 is always legacy.
@@ -382,6 +389,10 @@ pub struct Limits {
     pub calls_max: usize,
     /// Listening streams at once of one protocol session.
     pub streams_per_session_max: usize,
+    /// Streams of changes at once, of all clients without a handshake.
+    pub follows_max: usize,
+    /// How long a client may take to answer a question of an upstream.
+    pub question_timeout: Duration,
     /// How long a client may take for the headers of a request; also the longest idle time of a connection.
     pub header_read_timeout: Duration,
     /// How long a client may take for the body of a request.
@@ -403,6 +414,8 @@ impl Default for Limits {
             calls_per_session_max: 64,
             calls_max: 1024,
             streams_per_session_max: 4,
+            follows_max: 1024,
+            question_timeout: Duration::from_secs(300),
             header_read_timeout: Duration::from_secs(30),
             body_read_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(15),
@@ -415,6 +428,8 @@ impl Default for Limits {
 #[derive(Clone, Debug)]
 pub struct FrontConfig {
     pub(crate) listen: SocketAddr,
+    pub(crate) socket: Option<PathBuf>,
+    pub(crate) methods: Vec<String>,
     pub(crate) origins: Vec<String>,
     pub(crate) hosts: Vec<String>,
     pub(crate) meta_allow: Vec<String>,
@@ -428,6 +443,8 @@ impl FrontConfig {
     pub fn new(listen: SocketAddr) -> Self {
         Self {
             listen,
+            socket: None,
+            methods: Vec::new(),
             origins: Vec::new(),
             hosts: Vec::new(),
             meta_allow: Vec::new(),
@@ -488,6 +505,20 @@ impl FrontConfig {
     #[must_use]
     pub const fn approvals(&self) -> Option<&Approvals> {
         self.approvals.as_ref()
+    }
+
+    /// Listens on a Unix socket as well.
+    #[must_use]
+    pub fn with_socket(mut self, socket: PathBuf) -> Self {
+        self.socket = Some(socket);
+        self
+    }
+
+    /// Lets these methods pass, as actions, that are not on the point's own list.
+    #[must_use]
+    pub fn with_methods(mut self, methods: &[String]) -> Self {
+        self.methods = methods.to_vec();
+        self
     }
 
     /// The same front under other limits.

@@ -43,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::{Transport, UpstreamConfig, UpstreamLimits};
 use crate::mcp::wire::Era;
+use crate::mcp::wire::headers::Annotation;
 use audience::Audience;
 use channel::{Channel, ClientHello, Said};
 use ears::{Change, Ears, Shown};
@@ -180,6 +181,8 @@ pub(crate) struct Listed {
     pub(crate) output_schema: bool,
     /// What looks wrong in its definition, by the words of [`countersign_effects::names::Sign`]; none where nothing does.
     pub(crate) flagged: Option<Arc<str>>,
+    /// The headers that its schema asks for; none where it asks for what cannot be.
+    pub(crate) mirrors: Option<Arc<[Annotation]>>,
 }
 
 /// Which eras an upstream speaks.
@@ -357,6 +360,12 @@ impl Upstream {
         &self.shared.audience
     }
 
+    /// Listens to changes of the listing, as raw `list_changed` notifications.
+    #[cfg(test)]
+    pub(crate) fn changes(&self) -> broadcast::Receiver<Bytes> {
+        self.shared.announced.subscribe()
+    }
+
     /// Lists the tools again on the gateway's own link.
     async fn list_again(&self, era: Era) -> Result<(), LinkError> {
         let live = self.live().ok_or(LinkError::Gone)?;
@@ -366,17 +375,19 @@ impl Upstream {
         Ok(())
     }
 
-    /// Listens to changes of the listing, as raw `list_changed` notifications.
-    pub(crate) fn changes(&self) -> broadcast::Receiver<Bytes> {
-        self.shared.announced.subscribe()
-    }
-
     /// Ends the upstream. A child is killed with its whole group, and its calls in flight end as unknown; calls over
     /// HTTP run to their end, for their sockets are their own.
     pub async fn close(&self) {
         self.shared.shutdown.cancel();
         let mut link = self.shared.link.subscribe();
-        let down = tokio::time::timeout(CLOSING, link.wait_for(Option::is_none)).await;
+        let down = async {
+            while link.borrow_and_update().is_some() {
+                if link.changed().await.is_err() {
+                    break;
+                }
+            }
+        };
+        let down = tokio::time::timeout(CLOSING, down).await;
         let all = u32::try_from(self.limits().sessions_max).unwrap_or(u32::MAX);
         let parted = tokio::time::timeout(CLOSING, self.shared.sessions.acquire_many(all)).await;
         if down.is_err() || parted.is_err() {

@@ -1,4 +1,4 @@
-//! The MCP point: a streamable HTTP server towards agents, one upstream behind it, and the pipeline between them.
+//! The MCP point: a server of both eras of the protocol towards agents, upstreams behind it, and the pipeline between.
 //!
 //! # Threats and what meets them
 //! - *A crafted message that the judge and the upstream read differently*: strict reading, one message at a time, raw
@@ -10,11 +10,14 @@
 //! - *A slow, greedy or hostile client or upstream*: every queue, body, line and wait has a bound ([`config`]).
 //! - *An upstream that changes a tool after it was approved*: a tool's manifest hash is part of each action.
 //! - *An upstream that forges a receipt*: members of `_meta` under `countersign/` are overwritten.
+//! - *An upstream that questions the client*: handing a question over is an action; answers come from the asked session
+//!   alone, once ([`front`]).
+//! - *Headers that say other than the body*: compared, refused, and made anew towards upstreams ([`wire::headers`]).
 //!
 //! # Not covered
-//! The modern era (2026-07-28), a stdio front, several upstreams, prompts, resources, sampling, elicitation, tasks,
-//! resumption of streams, undo, and what a tool's text does to a model. `_meta` members that the configuration does
-//! not list pass to the upstream unjudged and outside the digest. It must not know policy, budgets or the ledger.
+//! Continuations (`requestState`), translation between the eras, undo, and what a tool's text does to a model. `_meta`
+//! members that the configuration does not list pass to the upstream unjudged and outside the digest. It must not know
+//! policy, budgets or the ledger.
 
 pub mod adapt;
 pub mod bridge;
@@ -23,49 +26,12 @@ pub mod config;
 pub mod execute;
 pub mod front;
 pub mod guard;
+pub mod methods;
 pub mod parked;
+pub mod route;
 pub mod state;
 pub mod undo;
 pub mod wire;
 
 pub use execute::{Executor, Kind, LinkError, Reply, Survey, Upstream, UpstreamError, manifest, survey};
-pub use front::Server;
-
-/// The one method that is an action.
-pub const ACTION: &str = "tools/call";
-
-/// What an exchange that is not an action does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exchange {
-    /// Answered with the upstream's own answer, its capabilities cut down to what is governed.
-    Initialize,
-    /// Ends the handshake; stays here.
-    Initialized,
-    /// Answered here.
-    Ping,
-    /// Passes to the upstream and back, raw, but for tools that the caller may never call: those are left out. It
-    /// changes nothing and shows no more than the handshake promised.
-    ToolsList,
-    /// Cancels the caller's own call in flight.
-    Cancelled,
-    /// From upstream to client only; a client's is dropped.
-    Progress,
-}
-
-/// Every exchange that is not an action, reviewed: what is not here and not [`ACTION`] is refused.
-pub const EXCHANGES: [(&str, Exchange); 6] = [
-    ("initialize", Exchange::Initialize),
-    ("notifications/initialized", Exchange::Initialized),
-    ("ping", Exchange::Ping),
-    ("tools/list", Exchange::ToolsList),
-    ("notifications/cancelled", Exchange::Cancelled),
-    ("notifications/progress", Exchange::Progress),
-];
-
-impl Exchange {
-    /// The exchange that `method` names, if it is on the list.
-    #[must_use]
-    pub fn of(method: &str) -> Option<Self> {
-        EXCHANGES.iter().find_map(|(name, exchange)| (*name == method).then_some(*exchange))
-    }
-}
+pub use front::{Server, Work};

@@ -6,6 +6,7 @@
 
 pub mod envelope;
 pub mod era;
+pub mod headers;
 pub mod line;
 pub mod splice;
 pub mod sse;
@@ -30,6 +31,16 @@ pub const INTERNAL_ERROR: i32 = -32603;
 pub const NOT_STARTED: i32 = -32010;
 /// Ours: the action was sent and its outcome is not known.
 pub const OUTCOME_UNKNOWN: i32 = -32011;
+/// Ours: policy does not allow it, and nothing happened.
+pub const DENIED: i32 = -32012;
+/// Ours: it waits for a human's consent, and nothing happened.
+pub const PENDING: i32 = -32013;
+/// Headers and body differ (2026-07-28, schema, `HEADER_MISMATCH`).
+pub const HEADER_MISMATCH: i32 = -32020;
+/// The client does not declare a capability that is needed (2026-07-28, schema, `MISSING_REQUIRED_CLIENT_CAPABILITY`).
+pub const MISSING_CAPABILITY: i32 = -32021;
+/// The revision is not served (2026-07-28, schema, `UNSUPPORTED_PROTOCOL_VERSION`).
+pub const UNSUPPORTED_VERSION: i32 = -32022;
 
 /// A JSON string literal of `text`.
 #[must_use]

@@ -1,12 +1,15 @@
 //! What an agent gets to read where the upstream's answer is not there.
 
+use countersign_effects::json::Node;
 use countersign_gate::call::Answer;
 use countersign_model::record::Status;
 use countersign_model::{Reason, ReasonCode};
 use serde_json::Value;
 
-use super::{Schema, answer, listing, shown_detail};
-use crate::mcp::wire::{Frame, Id, Message, Outcome};
+use super::list::Page;
+use super::{Form, Schema, answer, shown_detail};
+use crate::mcp::methods::Listing;
+use crate::mcp::wire::{Era, Frame, Id, Message, Outcome};
 
 fn id() -> Id {
     let frame = Frame::read(br#"{"jsonrpc":"2.0","id":"\u0061","method":"m"}"#.as_slice().into(), &Default::default());
@@ -25,7 +28,8 @@ fn a_lost_answer_says_whether_it_may_have_happened() {
         (Status::Failed, -32603, "failed", "refused"),
     ] {
         let lost = Answer::Ran { status, reply: None, note: Some("the \"note\"".to_owned()), receipt: None };
-        let bytes = answer(&id(), lost, Schema::Free);
+        let form = Form { era: Era::Legacy, tool: Some(Schema::Free), prefix: None };
+        let bytes = answer(&id(), lost, form);
         assert!(bytes.starts_with(br#"{"jsonrpc":"2.0","id":"\u0061","#), "the id as it was spelled");
         let frame: Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(frame["error"]["code"], code);
@@ -51,7 +55,12 @@ fn a_listing_loses_what_may_not_be_called_and_nothing_else() {
         let text = format!(r#"{{"jsonrpc":"2.0","id":1, "result":{result}}}"#);
         let frame = Frame::read(text.clone().into_bytes().into(), &Default::default()).unwrap();
         let Message::Response { outcome: Outcome::Result(node), .. } = frame.message() else { panic!("{text}") };
-        let listed = listing(frame.bytes(), node, |tool, _| !tool.as_str().starts_with("no"));
+        let page = Page { input: frame.bytes(), result: node };
+        let keeps = |item: &Node| {
+            let name = item.get("name").and_then(Node::as_str).unwrap_or("no");
+            !name.is_empty() && !name.starts_with("no")
+        };
+        let listed = page.alone(Listing::Tools, &keeps);
         assert_eq!(String::from_utf8(listed).unwrap(), expected);
     };
     let all = r#"{ "nextCursor":"c", "tools" : [ {"name":"a", "x":1e2} , {"name":"b"}],"_meta":{}}"#;

@@ -88,11 +88,6 @@ impl Channel {
         &self.upstream
     }
 
-    /// The era that is spoken on it.
-    pub(crate) const fn era(&self) -> Era {
-        self.era
-    }
-
     /// The upstream's handshake on this channel.
     pub(crate) const fn hello(&self) -> &Arc<Hello> {
         &self.hello

@@ -18,6 +18,7 @@ use super::link::{Link, LinkError};
 use super::outbound::{Outbound, Reply};
 use crate::mcp::config::UpstreamLimits;
 use crate::mcp::wire::era::{LATEST_LEGACY, LATEST_MODERN, META_VERSION, MODERN, is_legacy};
+use crate::mcp::wire::headers::{self, Annotation};
 use crate::mcp::wire::{Era, Frame, Outcome, notification_frame, quoted, splice};
 
 /// What an upstream answered to `initialize` or `server/discover`.
@@ -192,6 +193,7 @@ fn listed(definitions: BTreeMap<ToolName, Definition>) -> BTreeMap<ToolName, Lis
         manifest: manifest(&definition.raw),
         output_schema: definition.output_schema,
         flagged: definition.flagged,
+        mirrors: definition.mirrors,
     };
     definitions.into_iter().map(|(name, definition)| (name, known(definition))).collect()
 }
@@ -207,6 +209,7 @@ pub(super) struct Definition {
     pub(super) raw: Bytes,
     output_schema: bool,
     flagged: Option<Arc<str>>,
+    mirrors: Option<Arc<[Annotation]>>,
 }
 
 /// Lists every page. A name that comes twice makes the whole listing unreadable: which of two definitions a call
@@ -261,8 +264,16 @@ fn read_page(reply: &Reply, tools: &mut BTreeMap<ToolName, Definition>) -> Resul
                 continue;
             }
         };
-        let output_schema = tool.get("outputSchema").is_some();
-        let definition = Definition { raw: reply.frame().raw(tool), output_schema, flagged: signs(tool) };
+        let mirrors = tool.get("inputSchema").map_or(Ok(Vec::new()), headers::annotations);
+        if let Err(why) = &mirrors {
+            tracing::warn!(tool = %name, %why, "clients without a handshake cannot call a tool");
+        }
+        let definition = Definition {
+            raw: reply.frame().raw(tool),
+            output_schema: tool.get("outputSchema").is_some(),
+            flagged: signs(tool),
+            mirrors: mirrors.ok().map(Arc::from),
+        };
         if let Some(_twice) = tools.insert(name.clone(), definition) {
             return Err(LinkError::Unreadable(format!("tool `{name}` is listed twice")));
         }

@@ -157,6 +157,35 @@ impl Upstream {
         Ok((upstream.up(raised)?, seen))
     }
 
+    /// An upstream over a pipe to a server that answers each message with what `play` gives.
+    pub(crate) async fn played(
+        config: UpstreamConfig,
+        play: impl Fn(&Value) -> Vec<String> + Send + 'static,
+    ) -> Result<(Self, Seen), UpstreamError> {
+        let (upstream, seen) = (Self::idle(config), Seen::default());
+        let (pipe, far) = pipe(64 * 1024, &seen, &upstream);
+        let lines = seen.clone();
+        tokio::spawn(async move {
+            let (reader, mut writer) = tokio::io::split(far);
+            let mut reader = BufReader::new(reader).lines();
+            loop {
+                let line = tokio::select! {
+                    () = lines.killed.cancelled() => return,
+                    line = reader.next_line() => line,
+                };
+                let Ok(Some(line)) = line else { return };
+                lines.lines.lock().unwrap().push(line.clone());
+                for answer in play(&serde_json::from_str(&line).unwrap()) {
+                    if writer.write_all(format!("{answer}\n").as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        let raised = supervise::greet(&upstream.shared, &upstream.shared.config, Opened::Pipe(pipe)).await;
+        Ok((upstream.up(raised)?, seen))
+    }
+
     pub(crate) fn unopened(limits: UpstreamLimits) -> Self {
         Self::idle(config(limits))
     }

@@ -8,6 +8,7 @@ use hyper::{StatusCode, Uri};
 
 use super::refusal::Refusal;
 use crate::mcp::config::FrontConfig;
+use crate::mcp::wire::headers::{METHOD, Mirrors, NAME, PARAM, VERSION};
 
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
@@ -105,4 +106,60 @@ pub(crate) fn acceptable(enough: bool, detail: &str) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::http(StatusCode::NOT_ACCEPTABLE, ReasonCode::Malformed, detail))
+}
+
+/// The headers of a request that mirror its body.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Mirroring {
+    version: Option<String>,
+    method: Option<String>,
+    name: Option<String>,
+    params: Vec<(String, String)>,
+    /// What is wrong with them, whatever the body says.
+    wrong: Option<String>,
+}
+
+impl Mirroring {
+    pub(crate) fn read(headers: &HeaderMap) -> Self {
+        let mut read = Self::default();
+        for name in headers.keys().filter(|name| name.as_str().starts_with("mcp-")) {
+            let key = name.as_str();
+            if ![VERSION, METHOD, NAME].contains(&key) && !key.starts_with(PARAM) {
+                continue;
+            }
+            let mut values = headers.get_all(name).iter();
+            let value = match (values.next().map(|value| value.to_str()), values.next()) {
+                (Some(Ok(value)), None) => value.trim_matches([' ', '\t']).to_owned(),
+                (_, None) => {
+                    read.wrong = Some(format!("the header `{key}` is not plain text"));
+                    continue;
+                }
+                (_, Some(_)) => {
+                    read.wrong = Some(format!("the header `{key}` comes more than once"));
+                    continue;
+                }
+            };
+            match key {
+                VERSION => read.version = Some(value),
+                METHOD => read.method = Some(value),
+                NAME => read.name = Some(value),
+                _ => read.params.push((key.to_owned(), value)),
+            }
+        }
+        read
+    }
+
+    /// What is wrong with the headers, whatever the body says.
+    pub(crate) fn wrong(&self) -> Option<&str> {
+        self.wrong.as_deref()
+    }
+
+    pub(crate) fn mirrors(&self) -> Mirrors<'_> {
+        Mirrors {
+            version: self.version.as_deref(),
+            method: self.method.as_deref(),
+            name: self.name.as_deref(),
+            params: self.params.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+        }
+    }
 }

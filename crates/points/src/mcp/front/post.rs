@@ -1,46 +1,49 @@
 //! One POST: a message is read, and its method decides what it is: an exchange, an action, or refused.
 //!
-//! It must not know how a call is carried out. It does not cover responses of clients: the gateway asks them nothing.
+//! It must not know how a call is carried out.
 
 use std::sync::Arc;
 
-use countersign_effects::json::{Limits as JsonLimits, Node};
+use countersign_effects::json::Limits as JsonLimits;
 use countersign_model::{Caller, ReasonCode};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, HeaderName};
 use hyper::{Request, Response, StatusCode};
 
+use super::asked::Asked;
 use super::body::{self, BodyError, ReplyBody};
-use super::call::Asked;
-use super::checks::{self, Accepts};
-use super::refusal::{Refusal, empty_response, json_response};
-use super::{Front, SESSION, Session};
+use super::checks::{self, Mirroring};
+use super::exchange::ungoverned;
+use super::refusal::{Refusal, empty_response};
+use super::respond::finished;
+use super::work::Work;
+use super::{Front, SESSION, Session, modern};
 use crate::Governor;
-use crate::mcp::execute::Executor;
+use crate::mcp::methods::{Exchange, Kind, Method, Place};
+use crate::mcp::route::{Endpoint, Params};
 use crate::mcp::wire::era::is_legacy;
-use crate::mcp::wire::{Era, Frame, FrameError, INVALID_PARAMS, Id, Message, NOT_STARTED, error_frame, response_frame};
-use crate::mcp::{ACTION, Exchange};
+use crate::mcp::wire::{Era, Frame, FrameError, Id, Message, response_frame};
 
 pub(super) const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 /// The most values in one message of a client.
 const NODES_MAX: usize = 100_000;
 
-/// Refuses a revision that this version does not govern. A missing header means 2025-03-26, which is governed.
+/// Refuses a revision without a handshake where there has to be one. A missing header means 2025-03-26.
 pub(super) fn check_version(header: Option<&str>, id: Option<&Id>) -> Result<(), Refusal> {
     match header {
         Some(version) if !is_legacy(version) => {
             let shown: String = version.escape_default().take(40).collect();
-            let detail = format!("protocol version `{shown}` is not supported; {}", Era::MODERN_REFUSED);
-            Err(Refusal::malformed(id, &detail))
+            Err(Refusal::malformed(id, &format!("protocol version `{shown}` is not served in a session")))
         }
         _ => Ok(()),
     }
 }
 
-impl<G: Governor<Executor>> Front<G> {
+impl<G: Governor<Work>> Front<G> {
     pub(super) async fn post(
         self: &Arc<Self>,
         caller: Caller,
+        endpoint: &Arc<Endpoint>,
         request: Request<Incoming>,
     ) -> Result<Response<ReplyBody>, Refusal> {
         checks::content_is_json(request.headers())?;
@@ -49,51 +52,87 @@ impl<G: Governor<Executor>> Front<G> {
             accepts.json || accepts.events,
             "the header `accept` must name `application/json` and `text/event-stream`",
         )?;
-        let version = checks::single(request.headers(), &VERSION)?.map(str::to_owned);
+        let mirroring = Mirroring::read(request.headers());
         self.check_length(&request)?;
-        // Missing is an error only for what needs a session.
-        let session = checks::single(request.headers(), &SESSION)?.map(|_| self.session(&request, &caller));
+        // Missing is an error only for what needs a session, and the modern era has none.
+        let session = checks::single(request.headers(), &SESSION)?.map(|_| self.session(&request, &caller, endpoint));
         let frame = self.read(request.into_body()).await?;
-        let method = match frame.message() {
-            Message::Request { method, .. } | Message::Notification { method, .. } => method.clone(),
-            Message::Response { .. } => String::new(),
-        };
-        let (id, params) = match frame.message() {
-            Message::Request { id, params, .. } => (Some(id.clone()), params.clone()),
-            Message::Notification { params, .. } => (None, params.clone()),
-            Message::Response { .. } => (None, None),
-        };
-        if Era::of(version.as_deref(), &method, params.as_ref()) == Era::Modern {
-            return Err(Refusal::ungoverned(StatusCode::BAD_REQUEST, id.as_ref(), Era::MODERN_REFUSED));
-        }
-        check_version(version.as_deref(), id.as_ref())?;
-        let Some(id) = id else {
-            let session = session.transpose()?;
-            if method == ACTION {
-                return Err(Refusal::malformed(None, "a call without an id cannot be answered, so it is not made"));
+        let version = mirroring.mirrors().version;
+        let (method, params) = match frame.message() {
+            Message::Request { method, params, .. } | Message::Notification { method, params } => (method, params),
+            Message::Response { .. } => {
+                check_version(version, None)?;
+                return Self::answered(session.unwrap_or_else(|| Err(no_session(None)))?.as_ref(), frame);
             }
-            return Ok(notification(session.as_deref(), &method, params.as_ref(), &frame));
         };
-        if Exchange::of(&method) == Some(Exchange::Initialize) {
-            return self.initialize(&caller, &id, params.as_ref());
+        let era = Era::of(version, method, params.as_ref());
+        if !matches!(frame.message(), Message::Request { .. }) {
+            return self.notified(era, version, session.transpose()?.as_ref(), &frame).await;
         }
-        let session = session.unwrap_or_else(|| {
-            Err(Refusal::malformed(Some(&id), "the header `mcp-session-id` is missing: open with `initialize`"))
-        })?;
-        let asked = Asked { caller, session, id, frame, params, accepts };
-        self.request(&method, asked).await
+        let (input, Message::Request { id, method, params }) = frame.into_parts() else {
+            return Err(Refusal::malformed(None, "not a request"));
+        };
+        let params = Params::of(input, params);
+        let endpoint = Arc::clone(endpoint);
+        let mut asked = Asked { caller, era, endpoint, session: None, id, method, params, accepts, mirroring };
+        if era == Era::Modern {
+            modern::check(&asked)?;
+            return self.request(asked).await;
+        }
+        if let Some(wrong) = asked.mirroring.wrong() {
+            return Err(Refusal::malformed(Some(&asked.id), wrong));
+        }
+        check_version(asked.mirroring.mirrors().version, Some(&asked.id))?;
+        if asked.method == "initialize" {
+            return self.initialize(asked).await;
+        }
+        asked.session = Some(session.unwrap_or_else(|| Err(no_session(Some(&asked.id))))?);
+        self.request(asked).await
     }
 
-    async fn request(self: &Arc<Self>, method: &str, asked: Asked) -> Result<Response<ReplyBody>, Refusal> {
-        match Exchange::of(method) {
-            Some(Exchange::Ping) => Ok(answer_json(asked.accepts, response_frame(&asked.id, "result", b"{}"))),
-            Some(Exchange::ToolsList) => self.list(asked).await,
-            _ if method == ACTION => self.call(asked).await,
-            _ => {
-                let shown: String = method.escape_default().take(80).collect();
-                let detail = format!("`{shown}` is not governed by this version, so it is not passed on");
-                Err(Refusal::ungoverned(StatusCode::OK, Some(&asked.id), &detail))
+    /// A message without an answer.
+    async fn notified(
+        &self,
+        era: Era,
+        version: Option<&str>,
+        session: Option<&Arc<Session>>,
+        frame: &Frame,
+    ) -> Result<Response<ReplyBody>, Refusal> {
+        let Message::Notification { method, .. } = frame.message() else { return Ok(accepted()) };
+        if Method::of(method).is_some_and(|method| method.kind == Kind::Action) {
+            return Err(Refusal::malformed(None, "a call without an id cannot be answered, so it is not made"));
+        }
+        if era == Era::Modern {
+            // Nothing is defined here that a client could notify.
+            return Ok(accepted());
+        }
+        check_version(version, None)?;
+        Ok(self.notice(session, frame).await)
+    }
+
+    async fn request(self: &Arc<Self>, asked: Asked) -> Result<Response<ReplyBody>, Refusal> {
+        let Some(method) = Method::asked(&asked.method, asked.era) else {
+            let is_listed = self.config.methods.contains(&asked.method);
+            if !is_listed || Method::of(&asked.method).is_some() {
+                return Err(ungoverned(&asked));
             }
+            return self.act(asked, Place::All).await;
+        };
+        match method.kind {
+            Kind::Action => self.act(asked, method.place).await,
+            Kind::Question => Err(ungoverned(&asked)),
+            Kind::Exchange(Exchange::List(listing)) => self.list(asked, listing).await,
+            Kind::Exchange(Exchange::Ping) => {
+                let frame = response_frame(&asked.id, "result", b"{}");
+                Ok(finished(asked.era, asked.accepts, frame))
+            }
+            Kind::Exchange(Exchange::Own) => self.own(asked, method.place).await,
+            Kind::Exchange(Exchange::Task) => self.task(asked).await,
+            Kind::Exchange(Exchange::Hello) => self.discover(asked).await,
+            Kind::Exchange(Exchange::Listen) => self.follow(asked).await,
+            Kind::Exchange(
+                Exchange::Initialized | Exchange::Cancelled | Exchange::Forwarded | Exchange::Progress | Exchange::Said,
+            ) => Err(ungoverned(&asked)),
         }
     }
 
@@ -125,51 +164,13 @@ impl<G: Governor<Executor>> Front<G> {
             JsonLimits { bytes_max: limits.body_bytes_max, depth_max: limits.depth_max, nodes_max: NODES_MAX };
         Frame::read(bytes, &reading).map_err(|error| Refusal::rpc(StatusCode::BAD_REQUEST, None, &error))
     }
-
-    /// Answers with the upstream's own handshake, and opens a session. A client that asked for another revision than
-    /// the upstream agreed to sees which it is and may leave (2025-11-25, `basic/lifecycle`).
-    fn initialize(&self, caller: &Caller, id: &Id, params: Option<&Node>) -> Result<Response<ReplyBody>, Refusal> {
-        let asked = params.and_then(|params| params.get("protocolVersion")).and_then(Node::as_str);
-        let capabilities = params.and_then(|params| params.get("capabilities")).and_then(Node::as_object);
-        if asked.is_none() || capabilities.is_none() {
-            let detail = "`initialize` needs `protocolVersion` and `capabilities`";
-            let error = FrameError { code: INVALID_PARAMS, ..FrameError::shape(detail) };
-            return Err(Refusal::rpc(StatusCode::BAD_REQUEST, Some(id), &error));
-        }
-        let Some(hello) = self.upstream.hello(Era::Legacy) else {
-            let text = ReasonCode::UpstreamUnavailable.sentence();
-            return Ok(json_response(StatusCode::OK, error_frame(Some(id), NOT_STARTED, text, None)));
-        };
-        let session = self.sessions.open(&caller.principal).ok_or_else(|| {
-            let detail = "too many sessions are open; close some with DELETE or try again later";
-            Refusal::http(StatusCode::SERVICE_UNAVAILABLE, ReasonCode::Overloaded, detail)
-        })?;
-        let mut response = json_response(StatusCode::OK, response_frame(id, "result", &hello.governed()));
-        let header = HeaderValue::from_str(session.id());
-        let header = header.map_err(|_| Refusal::malformed(Some(id), "the session id is no header"))?;
-        response.headers_mut().insert(SESSION, header);
-        Ok(response)
-    }
 }
 
-/// A message without an answer. What is not on the list is dropped: it has no id to be refused under.
-fn notification(session: Option<&Session>, method: &str, params: Option<&Node>, frame: &Frame) -> Response<ReplyBody> {
-    let cancelled = Exchange::of(method) == Some(Exchange::Cancelled);
-    let id = params.and_then(|params| params.get("requestId"));
-    if let (true, Some(session), Some(id)) = (cancelled, session, id) {
-        let known = Id::read(id, frame.bytes()).is_ok_and(|id| session.cancel(id.key()));
-        tracing::debug!(known, "a client cancelled a request");
-    }
+fn accepted() -> Response<ReplyBody> {
     empty_response(StatusCode::ACCEPTED)
 }
 
-/// An answer at once, as JSON wherever the client takes it.
-pub(super) fn answer_json(accepts: Accepts, frame: Vec<u8>) -> Response<ReplyBody> {
-    if accepts.json {
-        return json_response(StatusCode::OK, frame);
-    }
-    let mut response = json_response(StatusCode::OK, crate::mcp::wire::sse::encode(&frame));
-    let kind = HeaderValue::from_static("text/event-stream");
-    response.headers_mut().insert(hyper::header::CONTENT_TYPE, kind);
-    response
+fn no_session(id: Option<&Id>) -> Refusal {
+    let detail = "the header `mcp-session-id` is missing: open with `initialize`";
+    Refusal::rpc(StatusCode::BAD_REQUEST, id, &FrameError::shape(detail))
 }

@@ -33,6 +33,11 @@ impl Refusal {
         }
     }
 
+    /// A JSON-RPC error with data, under an HTTP status.
+    pub(crate) fn rpc_with(status: StatusCode, id: Option<&Id>, error: &FrameError, data: &str) -> Self {
+        Self { body: error_frame(id, error.code, &error.detail, Some(data)), ..Self::rpc(status, id, error) }
+    }
+
     /// A message that cannot be read or judged.
     pub(crate) fn malformed(id: Option<&Id>, detail: &str) -> Self {
         Self::rpc(StatusCode::BAD_REQUEST, id, &FrameError::shape(detail))
@@ -75,7 +80,8 @@ impl Refusal {
     /// A path or method that is not there; nothing to record.
     pub(crate) fn absent(status: StatusCode) -> Self {
         let allowed = (status == StatusCode::METHOD_NOT_ALLOWED).then_some((ALLOW, "POST, GET, DELETE"));
-        let body = json!({ "error": status.canonical_reason(), "message": "the endpoint is `/mcp`" });
+        let body =
+            json!({ "error": status.canonical_reason(), "message": "the endpoints are `/mcp` and `/mcp/UPSTREAM`" });
         Self { status, body: body.to_string().into_bytes(), header: allowed, reason: None }
     }
 

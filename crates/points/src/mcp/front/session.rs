@@ -1,24 +1,37 @@
 //! Protocol sessions: what a client may find again by its session id, as long as it brings the same token.
 //!
 //! A session is no scope of budgets or kills: those count by token (see the design's words). It only holds which
-//! request ids are in flight and who listens. It must not know HTTP or upstreams.
+//! request ids are in flight, who listens, and what it is towards upstreams. It must not know HTTP or policy.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use countersign_model::Principal;
+use countersign_model::{Caller, Principal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::outbox::Outbox;
+use super::questions::Pending;
+use super::seat::Seats;
 use crate::mcp::config::Limits;
+use crate::mcp::route::Endpoint;
 use crate::mcp::wire::envelope::Key;
 
 /// One protocol session.
 pub(crate) struct Session {
     id: String,
-    owner: Principal,
+    /// Who opened it; questions of upstreams are on its account.
+    pub(crate) owner: Caller,
+    /// Where it was opened; it can be used nowhere else.
+    pub(crate) endpoint: Arc<Endpoint>,
+    /// What it is towards each upstream.
+    pub(crate) seats: Seats,
+    /// What it has to hear outside of its requests.
+    pub(crate) outbox: Outbox,
+    /// Questions that wait for its answer.
+    pub(crate) questions: Pending,
     in_flight: Mutex<BTreeMap<Key, CancellationToken>>,
     in_flight_max: usize,
     /// Listening streams that may still be opened.
@@ -76,12 +89,14 @@ impl Session {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Whether `caller` brings the same token, however attenuated, for the same run.
     fn is_of(&self, caller: &Principal) -> bool {
-        let owner = &self.owner;
-        (&owner.tenant, &owner.agent, &owner.session, &owner.run)
-            == (&caller.tenant, &caller.agent, &caller.session, &caller.run)
+        is_same(&self.owner.principal, caller)
     }
+}
+
+/// Whether both bring the same token, however attenuated, for the same run.
+pub(crate) fn is_same(one: &Principal, other: &Principal) -> bool {
+    (&one.tenant, &one.agent, &one.session, &one.run) == (&other.tenant, &other.agent, &other.session, &other.run)
 }
 
 /// All protocol sessions. Bounded in all and for each caller.
@@ -108,10 +123,10 @@ impl Sessions {
 
     /// Opens a session for `owner`. A caller at its bound loses its own idle session that was used longest ago, never
     /// someone else's. `None` where there is no room or no randomness.
-    pub(crate) fn open(&self, owner: &Principal) -> Option<Arc<Session>> {
+    pub(crate) fn open(&self, owner: &Caller, endpoint: &Arc<Endpoint>, seats: Seats) -> Option<Arc<Session>> {
         let id = random_id()?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = open.values().filter(|session| session.is_of(owner));
+        let own = open.values().filter(|session| session.is_of(&owner.principal));
         if own.clone().count() >= self.per_caller_max || open.len() >= self.sessions_max {
             let oldest =
                 own.filter(|session| session.is_idle()).min_by_key(|session| session.used.load(Ordering::Relaxed));
@@ -123,6 +138,10 @@ impl Sessions {
         let session = Arc::new(Session {
             id: id.clone(),
             owner: owner.clone(),
+            endpoint: Arc::clone(endpoint),
+            seats,
+            outbox: Outbox::default(),
+            questions: Pending::default(),
             in_flight: Mutex::new(BTreeMap::new()),
             in_flight_max: self.calls_max,
             streams: Arc::new(Semaphore::new(self.streams_max)),
@@ -133,15 +152,17 @@ impl Sessions {
         Some(session)
     }
 
-    /// The session `id` of `caller`. Someone else's looks like one that never was.
-    pub(crate) fn find(&self, id: &str, caller: &Principal) -> Option<Arc<Session>> {
+    /// The session `id` of `caller` at this endpoint. Someone else's, and one of another endpoint, look like one that
+    /// never was.
+    pub(crate) fn find(&self, id: &str, caller: &Principal, endpoint: &Arc<Endpoint>) -> Option<Arc<Session>> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let session = open.get(id).filter(|session| session.is_of(caller))?;
+        let here = |session: &&Arc<Session>| session.is_of(caller) && Arc::ptr_eq(&session.endpoint, endpoint);
+        let session = open.get(id).filter(here)?;
         session.used.store(self.tick.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         Some(Arc::clone(session))
     }
 
-    /// Ends a session: its listening streams close, its calls go on.
+    /// Ends a session: its listening streams close, its calls go on, and its channels close behind them.
     pub(crate) fn close(&self, session: &Session) {
         session.ended.cancel();
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&session.id);

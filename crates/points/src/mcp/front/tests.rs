@@ -19,8 +19,8 @@ use crate::Governor;
 use crate::mcp::client::{Client, Raw};
 use crate::mcp::config::{FrontConfig, Limits, UpstreamLimits};
 use crate::mcp::execute::testing::{Seen, TestLeave};
-use crate::mcp::execute::{Executor, Reply, Upstream};
-use crate::mcp::front::Server;
+use crate::mcp::execute::{Reply, Upstream};
+use crate::mcp::front::{Server, Work};
 
 /// Tokens are agents' names; `expired` has expired. Tools `deny`, `park` and `unrecorded` say what becomes of them.
 /// Which agent was refused, and why.
@@ -33,13 +33,23 @@ struct Scripted {
     refused: Arc<Mutex<Vec<Refused>>>,
     calls: Arc<Mutex<Vec<Called>>>,
     claims: Arc<Mutex<Vec<Claimed>>>,
+    /// Towards which upstream each call was.
+    upstreams: Arc<Mutex<Vec<String>>>,
+    /// Actions that are denied besides, by their tool and a part of their arguments.
+    denied: Arc<Mutex<Vec<(String, String)>>>,
 }
+
+mod events;
+mod modern;
+mod questions;
+mod script;
+mod several;
 
 fn receipt() -> Receipt {
     Receipt { log: "test".to_owned(), proofs: Vec::new() }
 }
 
-impl Governor<Executor> for Scripted {
+impl Governor<Work> for Scripted {
     fn identify(&self, token: &str) -> Result<Caller, Reason> {
         match token {
             "alice" | "bob" => Ok(Caller {
@@ -59,17 +69,21 @@ impl Governor<Executor> for Scripted {
     }
 
     fn lists(&self, caller: &Caller, upstream: &UpstreamId, (tool, _): (&ToolName, Digest)) -> bool {
-        assert_eq!(upstream.as_str(), "crm");
-        !(caller.principal.agent.as_str() == "bob" && tool.as_str() == "second-page")
+        assert!(["crm", "files"].contains(&upstream.as_str()));
+        !(caller.principal.agent.as_str() == "bob" && ["second-page", "resources/read"].contains(&tool.as_str()))
     }
 
-    async fn govern(&self, call: Call, executor: Arc<Executor>) -> Answer<Reply> {
+    async fn govern(&self, call: Call, executor: Arc<Work>) -> Answer<Reply> {
         let tool = call.tool.as_str().to_owned();
+        self.upstreams.lock().unwrap().push(call.upstream.to_string());
         self.claims.lock().unwrap().push(call.claimed);
+        let arguments = String::from_utf8_lossy(&call.arguments).into_owned();
+        let is_denied = self.denied.lock().unwrap().iter().any(|(of, part)| *of == tool && arguments.contains(part));
         self.calls.lock().unwrap().push((tool.clone(), call.arguments, call.meta, call.manifest.is_some()));
         let secret = Reason::because(ReasonCode::PolicyForbid, "policy secret-7 forbids");
         let budget = Reason::because(ReasonCode::BudgetExhausted, "calls per hour: 10 of 10");
         match tool.as_str() {
+            _ if is_denied => Answer::Denied { reasons: vec![secret], receipt: Some(receipt()) },
             "deny" => Answer::Denied { reasons: vec![secret, budget], receipt: Some(receipt()) },
             "park" | "typed" => Answer::Parked {
                 ticket: TicketId::new("T-1").unwrap(),
@@ -79,7 +93,8 @@ impl Governor<Executor> for Scripted {
                 receipt: receipt(),
             },
             _ => {
-                let executed = executor.carry_out(TestLeave::new(call.cancel)).await;
+                let leave = TestLeave { upstream: call.upstream, ..TestLeave::new(call.cancel) };
+                let executed = executor.carry_out(leave).await;
                 let receipt = (tool != "unrecorded").then(receipt);
                 Answer::Ran { status: executed.status, reply: executed.reply, note: executed.note, receipt }
             }
@@ -115,9 +130,15 @@ impl World {
 
     async fn with(config: FrontConfig) -> Self {
         let limits = UpstreamLimits { call_timeout: Duration::from_secs(5), ..UpstreamLimits::default() };
-        let (upstream, seen) = Upstream::scripted(limits).await.unwrap();
+        Self::behind(config, vec![Upstream::scripted(limits).await.unwrap()]).await
+    }
+
+    /// A front over these upstreams; the world's own is the first of them.
+    async fn behind(config: FrontConfig, upstreams: Vec<(Upstream, Seen)>) -> Self {
+        let (upstream, seen) = upstreams.first().cloned().unwrap();
+        let upstreams = upstreams.into_iter().map(|(upstream, _)| upstream).collect();
         let (governor, shutdown) = (Scripted::default(), CancellationToken::new());
-        let server = Server::new(config, governor.clone(), upstream.clone());
+        let server = Server::new(config, governor.clone(), upstreams);
         let listener = server.bind().await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(server.serve(listener, shutdown.clone()));
@@ -191,7 +212,10 @@ fn body(answer: &str) -> Value {
 async fn a_session_from_handshake_to_end() {
     let world = World::new().await;
     let client = world.client("alice").await;
-    assert_eq!(client.server(), &world.upstream.hello(crate::mcp::wire::Era::Legacy).unwrap().governed()[..]);
+    assert_eq!(
+        String::from_utf8_lossy(client.server()),
+        r#"{"protocolVersion":"2025-06-18","capabilities":{"tools":{"listChanged":true},"prompts":{}},"serverInfo":{"name":"s","version":"1"},"future": 1.50}"#
+    );
     let Raw::Result(page) = client.request("tools/list", Some(br#"{"cursor":"two"}"#)).await.unwrap() else { panic!() };
     assert_eq!(page, br#"{"tools":[{"name":"second-page","inputSchema":{}}]}"#);
     let bob = world.client("bob").await;
@@ -331,28 +355,33 @@ async fn malformed_messages_are_recorded_and_go_nowhere() {
         (r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{}}"#, -32602),
         (r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a b"}}"#, -32602),
         (r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":[]}}"#, -32602),
-        (r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","task":{"ttl":1}}}"#, -32602),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","task":7}}"#, -32602),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","more":{}}}"#, -32602),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resources/read"}}"#, -32602),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"x","_meta":[]}}"#, -32602),
         (r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","_meta":7}}"#, -32602),
         (
             r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","_meta":{"progressToken":1.5}}}"#,
             -32602,
         ),
         (r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}"#, -32602),
-        (r#"{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{}}"#, -32601),
+        // Of the era without a handshake, and it does not say what it must.
+        (r#"{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{}}"#, -32602),
     ] {
         let before = world.refused().len();
         let answer = world.post("alice", &session, body_text).await;
         assert_eq!((status(&answer), &body(&answer)["error"]["code"]), ("400", &code.into()), "{body_text}");
         assert_eq!(world.refused().len(), before + 1, "{body_text}");
     }
-    let unknown = r#"{"jsonrpc":"2.0","id":5,"method":"resources/read","params":{"uri":"x"}}"#;
+    let unknown = r#"{"jsonrpc":"2.0","id":5,"method":"resources/write","params":{"uri":"x"}}"#;
     let answer = world.post("alice", &session, unknown).await;
     assert_eq!((status(&answer), &body(&answer)["error"]["code"]), ("200", &(-32601).into()));
     assert!(answer.contains("not governed by this version"));
     assert_eq!(world.refused().last().unwrap(), &(Some("alice".to_owned()), ReasonCode::Unsupported));
     let notification = r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#;
     assert_eq!(status(&world.post("alice", &session, notification).await), "202");
-    assert!(world.seen.with("resources").is_empty() && world.seen.with("roots").is_empty());
+    assert!(world.seen.with("resources").is_empty());
+    assert_eq!(world.seen.with("roots").len(), 1, "an upstream may know that the client's roots changed");
     world.nothing_happened();
 }
 

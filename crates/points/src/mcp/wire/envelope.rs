@@ -184,6 +184,12 @@ impl Frame {
         &self.bytes
     }
 
+    /// Its bytes and what it is, without copying either.
+    #[must_use]
+    pub fn into_parts(self) -> (Bytes, Message) {
+        (self.bytes, self.message)
+    }
+
     /// The bytes of one of its nodes, without copying.
     #[must_use]
     pub fn raw(&self, node: &Node) -> Bytes {

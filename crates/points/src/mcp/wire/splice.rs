@@ -8,6 +8,9 @@ use countersign_effects::json::{Node, Value};
 /// The prefix of members of `_meta` that only the gateway writes.
 pub const OURS: &str = "countersign/";
 
+/// Bytes to replace, and by what.
+pub type Edit = (std::ops::Range<usize>, String);
+
 /// `input` with the bytes of `span` replaced.
 #[must_use]
 pub fn replace(input: &[u8], span: &std::ops::Range<usize>, with: &[u8]) -> Vec<u8> {
@@ -19,12 +22,18 @@ pub fn replace(input: &[u8], span: &std::ops::Range<usize>, with: &[u8]) -> Vec<
 /// The bytes of the object `node` of `input` with `members` (name, raw JSON) put into its `_meta`; `None` where
 /// `node` is no object.
 ///
-/// Names are ours and need no escaping. A `_meta` that is no object is replaced whole. Members of `_meta` that an
-/// upstream named like ours are overwritten: by our value, or by `null`.
+/// Names are ours and need no escaping. A `_meta` that is no object is replaced whole. A member that is there already
+/// gets our value, and what an upstream put under [`OURS`] besides becomes `null`.
 #[must_use]
 pub fn with_meta(input: &[u8], node: &Node, members: &[(&str, &str)]) -> Option<Vec<u8>> {
+    Some(edited(input, &node.span, &meta_edits(node, members)?))
+}
+
+/// The edits of [`with_meta`], in the order of the text.
+#[must_use]
+pub fn meta_edits(node: &Node, members: &[(&str, &str)]) -> Option<Vec<Edit>> {
     let fields = node.as_object()?;
-    let mut edits: Vec<(std::ops::Range<usize>, String)> = Vec::new();
+    let mut edits: Vec<Edit> = Vec::new();
     let start = node.span.start.saturating_add(1);
     match node.get("_meta") {
         None => {
@@ -38,14 +47,17 @@ pub fn with_meta(input: &[u8], node: &Node, members: &[(&str, &str)]) -> Option<
             let comma = if meta.is_empty() || missing.is_empty() { "" } else { "," };
             let inside = span.start.saturating_add(1);
             edits.push((inside..inside, format!("{}{comma}", listed(&missing))));
-            for (key, forged) in meta.iter().filter(|(key, _)| key.starts_with(OURS)) {
-                let value = members.iter().find(|(name, _)| name == key).map_or("null", |(_, value)| value);
-                edits.push((forged.span.clone(), value.to_owned()));
+            for (key, found) in meta {
+                match members.iter().find(|(name, _)| name == key) {
+                    Some((_, value)) => edits.push((found.span.clone(), (*value).to_owned())),
+                    None if key.starts_with(OURS) => edits.push((found.span.clone(), "null".to_owned())),
+                    None => {}
+                }
             }
         }
         Some(other) => edits.push((other.span.clone(), format!("{{{}}}", listed(members)))),
     }
-    Some(edited(input, &node.span, &edits))
+    Some(edits)
 }
 
 fn listed(members: &[(&str, &str)]) -> String {
@@ -53,7 +65,8 @@ fn listed(members: &[(&str, &str)]) -> String {
 }
 
 /// The bytes of `whole` under `edits`, which stand in the order of the text and do not overlap.
-fn edited(input: &[u8], whole: &std::ops::Range<usize>, edits: &[(std::ops::Range<usize>, String)]) -> Vec<u8> {
+#[must_use]
+pub fn edited(input: &[u8], whole: &std::ops::Range<usize>, edits: &[Edit]) -> Vec<u8> {
     let mut out = Vec::with_capacity(whole.len().saturating_add(1024));
     let mut at = whole.start;
     for (span, text) in edits {

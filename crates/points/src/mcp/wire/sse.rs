@@ -24,10 +24,22 @@ pub struct EventTooLong {
 /// A comment, which keeps a quiet stream open.
 pub const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
 
+/// How long a client waits before it opens a lost stream again.
+pub const RETRY: &[u8] = b"retry: 1000\n\n";
+
 /// One `message` event whose data is `data`. Raw line ends, which are white space in JSON, become line feeds.
 #[must_use]
 pub fn encode(data: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(data.len().saturating_add(32));
+    encode_under(None, data)
+}
+
+/// The same under an id, from which a client can go on.
+#[must_use]
+pub fn encode_under(id: Option<u64>, data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(data.len().saturating_add(48));
+    if let Some(id) = id {
+        out.extend_from_slice(format!("id: {id}\n").as_bytes());
+    }
     out.extend_from_slice(b"event: message\ndata: ");
     let mut previous = 0;
     for byte in data {

@@ -6,20 +6,15 @@
 #[cfg(test)]
 mod tests;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use countersign_effects::json::{self, Node};
+use countersign_effects::json;
 use hyper::header::{HeaderName, HeaderValue};
 
 use crate::mcp::execute::link::LinkError;
 use crate::mcp::execute::outbound::{Outbound, reading};
-use crate::mcp::wire::era::META_VERSION;
+use crate::mcp::wire::headers::{META_VERSION, PARAM, encoded, named};
 
 const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const NAME: HeaderName = HeaderName::from_static("mcp-name");
-const PARAM: &str = "mcp-param-";
-const OPEN: &str = "=?base64?";
-const CLOSE: &str = "?=";
 
 /// What one request says in its headers.
 #[derive(Debug)]
@@ -46,31 +41,6 @@ pub(crate) fn mirrored(request: &Outbound, version: &str) -> Result<Mirrored, Li
         others.push((name, plain(value)?));
     }
     Ok(Mirrored { version: plain(own.unwrap_or(version))?, others })
-}
-
-/// What `Mcp-Name` mirrors.
-fn named<'a>(method: &str, params: Option<&'a Node>) -> Option<&'a str> {
-    let member = match method {
-        "tools/call" | "prompts/get" => "name",
-        "resources/read" => "uri",
-        // Extension `io.modelcontextprotocol/tasks`.
-        "tasks/get" | "tasks/update" | "tasks/cancel" => "taskId",
-        _ => return None,
-    };
-    params?.get(member)?.as_str()
-}
-
-/// What cannot stand in a header as it is travels as base64 between marks.
-fn encoded(text: &str) -> String {
-    let edge = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    let bytes = text.as_bytes();
-    let is_marked = text.starts_with(OPEN) && text.ends_with(CLOSE);
-    let is_bare = bytes.iter().all(|byte| matches!(byte, b' '..=b'~'));
-    if is_bare && !edge(bytes.first()) && !edge(bytes.last()) && !is_marked {
-        text.to_owned()
-    } else {
-        format!("{OPEN}{}{CLOSE}", BASE64_STANDARD.encode(text))
-    }
 }
 
 fn plain(text: &str) -> Result<HeaderValue, LinkError> {

@@ -1,0 +1,261 @@
+//! The era with a handshake: sessions, their streams, and what comes in them besides requests
+//! (2025-11-25, `basic/lifecycle` and `basic/transports`).
+//!
+//! A session has a channel of its own to each upstream, opened the way its client opened. It must not know how a request
+//! is carried out.
+
+use std::sync::Arc;
+
+use countersign_effects::json::Node;
+use countersign_model::ReasonCode;
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{HeaderMap, Response, StatusCode};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::asked::Asked;
+use super::body::ReplyBody;
+use super::exchange::NoChannel;
+use super::questions::Matched;
+use super::refusal::{Refusal, empty_response};
+use super::respond::Hearing;
+use super::seat::Seats;
+use super::work::Work;
+use super::{EVENTS_QUEUE, Front, SESSION, Session, checks};
+use crate::Governor;
+use crate::mcp::adapt::hello;
+use crate::mcp::execute::Upstream;
+use crate::mcp::execute::channel::{Channel, ClientHello, Said};
+use crate::mcp::methods::{Exchange, Kind, Method};
+use crate::mcp::wire::era::MODERN;
+use crate::mcp::wire::{
+    Era, Frame, FrameError, INVALID_PARAMS, Id, Message, NOT_STARTED, error_frame, response_frame, sse,
+};
+
+const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
+/// What an upstream hears of a client that does not say who it is.
+const NAMELESS: &[u8] = br#"{"name":"unknown","version":"0"}"#;
+
+impl<G: Governor<Work>> Front<G> {
+    /// Opens a session, and a channel to each upstream that is up. A client that asked for another revision than the
+    /// upstream agreed to sees which it is and may leave.
+    pub(super) async fn initialize(self: &Arc<Self>, asked: Asked) -> Result<Response<ReplyBody>, Refusal> {
+        let Some(client) = client_hello(&asked) else {
+            let detail = "`initialize` needs `protocolVersion` and `capabilities`";
+            let error = FrameError { code: INVALID_PARAMS, ..FrameError::shape(detail) };
+            return Err(asked.refused(&error));
+        };
+        let version = client.version.clone();
+        let seats = Seats::new(Era::Legacy, client, asked.endpoint.upstreams());
+        let session = self.sessions.open(&asked.caller, &asked.endpoint, seats).ok_or_else(|| {
+            let detail = "too many sessions are open; close some with DELETE or try again later";
+            Refusal::http(StatusCode::SERVICE_UNAVAILABLE, ReasonCode::Overloaded, detail)
+        })?;
+        let opened = self.open_channels(&session).await;
+        let result = match (&opened[..], asked.endpoint.is_prefixed()) {
+            ([], _) => {
+                self.sessions.close(&session);
+                return self.unpaired(&asked, None).given(&asked);
+            }
+            ([channel, ..], false) => {
+                let said = channel.hello();
+                hello::alone(said.frame().bytes(), said.result())
+            }
+            (channels, true) => {
+                let hellos: Vec<_> = channels
+                    .iter()
+                    .map(|channel| (channel.upstream().id().clone(), Arc::clone(channel.hello())))
+                    .collect();
+                hello::merged(Era::Legacy, &hellos, &version)
+            }
+        };
+        let frame = response_frame(&asked.id, "result", &result);
+        let mut response = super::respond::finished(Era::Legacy, asked.accepts, frame);
+        let header = HeaderValue::from_str(session.id());
+        let header = header.map_err(|_| Refusal::malformed(Some(&asked.id), "the session id is no header"))?;
+        response.headers_mut().insert(SESSION, header);
+        Ok(response)
+    }
+
+    /// Channels to all upstreams that can be reached now, in their order.
+    async fn open_channels(self: &Arc<Self>, session: &Arc<Session>) -> Vec<Channel> {
+        let mut opening = JoinSet::new();
+        // One that is down would only be opened in words.
+        let up = |upstream: &Upstream| upstream.eras().legacy;
+        let places = session.endpoint.upstreams().iter().enumerate().filter(|(_, upstream)| up(upstream));
+        for (at, _) in places {
+            let (front, session) = (Arc::clone(self), Arc::clone(session));
+            opening.spawn(async move { (at, front.session_channel(&session, at).await) });
+        }
+        let mut opened: Vec<(usize, Channel)> =
+            opening.join_all().await.into_iter().filter_map(|(at, channel)| Some((at, channel?))).collect();
+        opened.sort_by_key(|(at, _)| *at);
+        opened.into_iter().map(|(_, channel)| channel).collect()
+    }
+
+    /// The session's channel to the upstream at a place; none where it cannot be reached now.
+    async fn session_channel(self: &Arc<Self>, session: &Arc<Session>, at: usize) -> Option<Channel> {
+        let upstream = session.endpoint.upstream(at)?.clone();
+        let hearing = Hearing {
+            upstream: upstream.clone(),
+            prefixed: session.endpoint.prefix(at).is_some(),
+            caller: session.owner.clone(),
+            session: Some(Arc::clone(session)),
+            stream: None,
+        };
+        let listen = |said| drop(tokio::spawn(Arc::clone(self).ears(said, hearing)));
+        match session.seats.channel(at, listen).await {
+            Ok(channel) => Some(channel),
+            Err(error) => {
+                tracing::info!(upstream = %upstream.id(), %error, "a client's session with an upstream did not open");
+                None
+            }
+        }
+    }
+
+    /// Listens to what an upstream says outside of requests, for as long as the session lasts.
+    async fn ears(self: Arc<Self>, mut said: mpsc::Receiver<Said>, hearing: Hearing) {
+        let Some(session) = hearing.session.clone() else { return };
+        loop {
+            let heard = tokio::select! {
+                biased;
+                () = session.ended.cancelled() => break,
+                heard = said.recv() => heard,
+            };
+            let Some(heard) = heard else { return };
+            if let Some(event) = self.hear(heard, &hearing) {
+                session.outbox.push(event);
+            }
+        }
+        session.seats.close().await;
+    }
+
+    /// The channel for a request to the upstream at a place.
+    pub(super) async fn channel(self: &Arc<Self>, asked: &Asked, at: usize) -> Result<Channel, NoChannel> {
+        let channel = match (&asked.session, asked.endpoint.upstream(at)) {
+            (Some(session), Some(_)) => self.session_channel(session, at).await,
+            (None, Some(upstream)) if upstream.eras().modern => {
+                let place = self.modern.place(upstream.id());
+                // What is not about a request is heard by the streams that ask for it.
+                match place {
+                    Some(place) => self.modern.seats.channel(place, drop).await.ok(),
+                    None => None,
+                }
+            }
+            _ => None,
+        };
+        channel.ok_or_else(|| self.unpaired(asked, Some(at)))
+    }
+
+    /// Why there is no way to the upstream at a place, or to any.
+    pub(super) fn unpaired(&self, asked: &Asked, at: Option<usize>) -> NoChannel {
+        let upstreams = asked.endpoint.upstreams();
+        let concerned: Vec<_> = match at.and_then(|at| upstreams.get(at)) {
+            Some(upstream) => vec![upstream],
+            None => upstreams.iter().collect(),
+        };
+        let other = concerned.iter().find(|upstream| {
+            let eras = upstream.eras();
+            match asked.era {
+                Era::Legacy => eras.modern && !eras.legacy,
+                Era::Modern => eras.legacy && !eras.modern,
+            }
+        });
+        if let Some(upstream) = other {
+            return NoChannel::Refused(super::modern::other_era(asked, upstream));
+        }
+        let names: Vec<String> = concerned.iter().map(|upstream| format!("`{}`", upstream.id())).collect();
+        let text = format!("{} ({})", ReasonCode::UpstreamUnavailable.sentence(), names.join(", "));
+        NoChannel::Answer(error_frame(Some(&asked.id), NOT_STARTED, &text, None))
+    }
+
+    /// A message without an answer. What is not on the list is dropped: it has no id to be refused under.
+    pub(super) async fn notice(&self, session: Option<&Arc<Session>>, frame: &Frame) -> Response<ReplyBody> {
+        let accepted = empty_response(StatusCode::ACCEPTED);
+        let (Message::Notification { method, params }, Some(session)) = (frame.message(), session) else {
+            return accepted;
+        };
+        match Method::of(method).map(|method| method.kind) {
+            Some(Kind::Exchange(Exchange::Cancelled)) => {
+                let id = params.as_ref().and_then(|params| params.get("requestId"));
+                let id = id.and_then(|id| Id::read(id, frame.bytes()).ok());
+                let known = id.is_some_and(|id| session.cancel(id.key()));
+                tracing::debug!(known, "a client cancelled a request");
+            }
+            Some(Kind::Exchange(Exchange::Forwarded)) => session.seats.tell(frame.bytes()).await,
+            _ => {}
+        }
+        accepted
+    }
+
+    /// An answer of the client to a question.
+    pub(super) fn answered(session: &Session, frame: Frame) -> Result<Response<ReplyBody>, Refusal> {
+        match session.questions.answer(frame) {
+            // One that comes too late is no fault of the client's.
+            Matched::Now | Matched::Late => Ok(empty_response(StatusCode::ACCEPTED)),
+            Matched::Never => Err(Refusal::malformed(None, "this session was asked nothing under this id")),
+        }
+    }
+
+    /// A stream of what the session hears outside of its requests, from the event that the client names, or from what no
+    /// stream has taken.
+    pub(super) fn listen(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        headers: &HeaderMap,
+    ) -> Result<Response<ReplyBody>, Refusal> {
+        let last = match checks::single(headers, &LAST_EVENT)?.map(str::parse::<u64>) {
+            None => None,
+            Some(Ok(id)) => Some(id),
+            Some(Err(_)) => return Err(Refusal::malformed(None, "`last-event-id` is none of this session's")),
+        };
+        let place = Arc::clone(&session.streams).try_acquire_owned().map_err(|_| {
+            let detail = "this session listens on as many streams as it may";
+            Refusal::http(StatusCode::TOO_MANY_REQUESTS, ReasonCode::Overloaded, detail)
+        })?;
+        let (events, body) = mpsc::channel(EVENTS_QUEUE);
+        let (session, shutdown) = (Arc::clone(session), self.shutdown.clone());
+        let mut listener = session.outbox.listen(last);
+        tokio::spawn(async move {
+            let mut heard = events.try_send(bytes::Bytes::from_static(sse::RETRY)).is_ok();
+            while heard {
+                heard = tokio::select! {
+                    () = session.ended.cancelled() => false,
+                    () = shutdown.cancelled() => false,
+                    () = events.closed() => false,
+                    (id, event) = session.outbox.next(&mut listener) => {
+                        events.send(sse::encode_under(Some(id), &event).into()).await.is_ok()
+                    }
+                };
+            }
+            session.outbox.leave(&listener);
+            drop(place);
+        });
+        Ok(self.events(body))
+    }
+}
+
+/// How a client opened; none where something that must be there is not.
+fn client_hello(asked: &Asked) -> Option<ClientHello> {
+    let version = asked.params.get("protocolVersion").and_then(Node::as_str)?.to_owned();
+    let capabilities = asked.params.get("capabilities").filter(|node| node.as_object().is_some())?;
+    let client = asked.params.get("clientInfo").filter(|node| node.as_object().is_some());
+    let client = client.map_or_else(|| NAMELESS.to_vec(), |node| asked.params.slice(node).to_vec());
+    Some(ClientHello {
+        version,
+        capabilities: hello::offered(capabilities, asked.params.input()).into(),
+        client: client.into(),
+    })
+}
+
+/// Refuses `initialize` where no upstream has a handshake, in words that name what it could speak instead.
+pub(super) fn without_handshake(asked: &Asked) -> Refusal {
+    let error = FrameError {
+        code: INVALID_PARAMS,
+        reason: ReasonCode::Unsupported,
+        detail: format!("this upstream has no handshake; it speaks {}", MODERN.join(", ")),
+    };
+    let requested = asked.params.get("protocolVersion").and_then(Node::as_str).unwrap_or_default();
+    let data = serde_json::json!({ "supported": MODERN, "requested": requested }).to_string();
+    Refusal::rpc_with(StatusCode::OK, Some(&asked.id), &error, &data)
+}

@@ -1,0 +1,125 @@
+//! The era without a handshake: every request says for itself what it speaks, and its headers say it again
+//! (2026-07-28, `basic` and `basic/transports/streamable-http`).
+//!
+//! It must not know sessions: there are none. It does not cover what a method does.
+
+use countersign_model::ReasonCode;
+use countersign_model::id::UpstreamId;
+use hyper::StatusCode;
+use serde_json::json;
+
+use super::act::mismatch;
+use super::asked::Asked;
+use super::legacy::without_handshake;
+use super::refusal::Refusal;
+use super::seat::Seats;
+use crate::mcp::adapt::hello;
+use crate::mcp::execute::Upstream;
+use crate::mcp::execute::channel::ClientHello;
+use crate::mcp::wire::era::{LATEST_MODERN, MODERN};
+use crate::mcp::wire::headers::{self, Meta};
+use crate::mcp::wire::{Era, FrameError, INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_CAPABILITY, UNSUPPORTED_VERSION};
+
+/// The extension for tasks.
+const TASKS: &str = "io.modelcontextprotocol/tasks";
+
+/// The channels that all requests of the modern era share: one to each upstream.
+pub(super) struct Modern {
+    ids: Vec<UpstreamId>,
+    pub(super) seats: Seats,
+}
+
+impl Modern {
+    pub(super) fn new(upstreams: &[Upstream]) -> Self {
+        let client = ClientHello {
+            version: LATEST_MODERN.to_owned(),
+            capabilities: b"{}"[..].into(),
+            client: format!(r#"{{"name":"countersign","version":"{}"}}"#, env!("CARGO_PKG_VERSION")).into(),
+        };
+        Self {
+            ids: upstreams.iter().map(|upstream| upstream.id().clone()).collect(),
+            seats: Seats::new(Era::Modern, client, upstreams),
+        }
+    }
+
+    /// The place of an upstream among the seats.
+    pub(super) fn place(&self, upstream: &UpstreamId) -> Option<usize> {
+        self.ids.iter().position(|id| id == upstream)
+    }
+}
+
+/// Checks what every request of this era must say, in its body and again in its headers.
+///
+/// # Errors
+/// In this order: `_meta` is not complete, headers and body differ, the revision is not served.
+pub(super) fn check(asked: &Asked) -> Result<(), Refusal> {
+    let meta = Meta::read(asked.params.node())
+        .map_err(|detail| asked.refused(&FrameError { code: INVALID_PARAMS, ..FrameError::shape(detail) }))?;
+    let differ = |detail: &str| asked.refused(&mismatch(detail));
+    if let Some(wrong) = asked.mirroring.wrong() {
+        return Err(differ(wrong));
+    }
+    let mirrors = asked.mirroring.mirrors();
+    match mirrors.version {
+        None => return Err(differ("the header `mcp-protocol-version` is missing")),
+        Some(version) if version != meta.version => {
+            return Err(differ("the header `mcp-protocol-version` and `_meta` name different revisions"));
+        }
+        Some(_) => {}
+    }
+    if !MODERN.contains(&meta.version) {
+        return Err(unsupported(asked, &hello_versions(asked)));
+    }
+    headers::compare(&mirrors, &asked.method, asked.params.node()).map_err(|detail| differ(&detail))
+}
+
+/// Refuses a request about a task of a client that does not say that it speaks tasks (extension
+/// `io.modelcontextprotocol/tasks`). With a handshake a client need not.
+pub(super) fn check_speaks_tasks(asked: &Asked) -> Result<(), Refusal> {
+    let declared = Meta::read(asked.params.node()).ok().and_then(|meta| meta.capabilities.get("extensions"));
+    if asked.era == Era::Legacy || declared.is_some_and(|extensions| extensions.get(TASKS).is_some()) {
+        return Ok(());
+    }
+    let error = FrameError {
+        code: MISSING_CAPABILITY,
+        ..FrameError::shape(format!("this request needs the client capability `{TASKS}`, which it does not declare"))
+    };
+    let data = json!({ "requiredCapabilities": { "extensions": { TASKS: {} } } }).to_string();
+    Err(Refusal::rpc_with(StatusCode::BAD_REQUEST, Some(&asked.id), &error, &data))
+}
+
+/// What the upstream of an endpoint would say that it speaks, as far as that is served here.
+fn hello_versions(asked: &Asked) -> Vec<String> {
+    let only = asked.endpoint.upstream(0).filter(|_| !asked.endpoint.is_prefixed());
+    let hello = only.and_then(|upstream| upstream.hello(Era::Modern));
+    hello::versions(hello.as_deref())
+}
+
+fn unsupported(asked: &Asked, supported: &[String]) -> Refusal {
+    let requested = asked.mirroring.mirrors().version.unwrap_or_default().to_owned();
+    let error = FrameError {
+        code: UNSUPPORTED_VERSION,
+        reason: ReasonCode::Unsupported,
+        detail: format!("this revision is not served; {} are", supported.join(", ")),
+    };
+    let data = json!({ "supported": supported, "requested": requested }).to_string();
+    Refusal::rpc_with(StatusCode::BAD_REQUEST, Some(&asked.id), &error, &data)
+}
+
+/// Refuses a request towards an upstream that speaks the other era only.
+pub(super) fn other_era(asked: &Asked, upstream: &Upstream) -> Refusal {
+    match asked.era {
+        Era::Legacy => without_handshake(asked),
+        // What a server with a handshake answers: a client of both eras opens with `initialize` then.
+        Era::Modern if asked.method == "server/discover" => {
+            let detail =
+                format!("upstream `{}` speaks revisions with a handshake: open with `initialize`", upstream.id());
+            let error = FrameError { code: METHOD_NOT_FOUND, reason: ReasonCode::Unsupported, detail };
+            Refusal::rpc(StatusCode::BAD_REQUEST, Some(&asked.id), &error)
+        }
+        Era::Modern => {
+            let spoken = upstream.hello(Era::Legacy).map(|hello| hello.version().to_owned());
+            unsupported(asked, &spoken.into_iter().collect::<Vec<_>>())
+        }
+    }
+}

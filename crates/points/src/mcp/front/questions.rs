@@ -1,0 +1,290 @@
+//! Questions of upstreams to a client: sampling, elicitation, roots.
+//!
+//! Handing one over is an action and goes through the governor; a client that does not offer the capability never sees
+//! one. It goes out under an id of ours, its answer is taken once, from the session that was asked, within a time limit;
+//! whatever else happens to it, the upstream gets an error. It must not know what a question says. It does not cover
+//! the modern era, where an upstream asks in its results.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use countersign_effects::json::{Limits, Node, parse};
+use countersign_gate::call::{Answer, Call, Executed};
+use countersign_model::action::Point;
+use countersign_model::record::Claimed;
+use countersign_model::{Caller, Reason, ReasonCode};
+use tokio::sync::{mpsc, oneshot};
+
+use super::session::Session;
+use super::work::Work;
+use crate::Governor;
+use crate::mcp::adapt;
+use crate::mcp::execute::channel::{Answered, Question};
+use crate::mcp::execute::leave::{InFlight, Leave};
+use crate::mcp::execute::outbound;
+use crate::mcp::execute::{Reply, Upstream};
+use crate::mcp::methods::{Method, as_tool};
+use crate::mcp::wire::{DENIED, METHOD_NOT_FOUND, NOT_STARTED, PENDING};
+use crate::mcp::wire::{Frame, Message, Outcome, notification_frame, quoted, request_frame};
+
+/// Questions that may wait for one session's answers.
+const PENDING_MAX: usize = 16;
+
+/// Questions of one session that wait for answers, by our ids.
+#[derive(Default)]
+pub(crate) struct Pending {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    asked: u64,
+    waiting: BTreeMap<u64, oneshot::Sender<Reply>>,
+}
+
+/// What became of an answer of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Matched {
+    /// It answers a question that waited.
+    Now,
+    /// It answers one that no longer waits.
+    Late,
+    /// It answers nothing that this session was asked.
+    Never,
+}
+
+impl Pending {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An id for a question, and where its answer comes out; none where too many wait.
+    fn expect(&self) -> Option<(u64, oneshot::Receiver<Reply>)> {
+        let mut state = self.state();
+        if state.waiting.len() >= PENDING_MAX {
+            return None;
+        }
+        state.asked = state.asked.saturating_add(1);
+        let id = state.asked;
+        let (answer, answered) = oneshot::channel();
+        state.waiting.insert(id, answer);
+        Some((id, answered))
+    }
+
+    fn forget(&self, id: u64) {
+        self.state().waiting.remove(&id);
+    }
+
+    /// Takes an answer of the client.
+    pub(crate) fn answer(&self, frame: Frame) -> Matched {
+        let Message::Response { id: Some(id), .. } = frame.message() else { return Matched::Never };
+        let Some(id) = id.as_u64() else { return Matched::Never };
+        let mut state = self.state();
+        let waiting = state.waiting.remove(&id);
+        let was_asked = id > 0 && id <= state.asked;
+        drop(state);
+        match (waiting, Reply::of(frame)) {
+            (Some(waiting), Some(reply)) => match waiting.send(reply) {
+                Ok(()) => Matched::Now,
+                Err(_) => Matched::Late,
+            },
+            _ if was_asked => Matched::Late,
+            _ => Matched::Never,
+        }
+    }
+}
+
+/// Where a question goes: the stream of the request that it came up in, or else what the session hears besides.
+#[derive(Clone)]
+pub(crate) struct Outlet {
+    pub(crate) session: Arc<Session>,
+    pub(crate) stream: Option<mpsc::Sender<Bytes>>,
+}
+
+impl Outlet {
+    /// Sends a frame; `false` where nobody hears it.
+    fn send(&self, frame: Vec<u8>) -> bool {
+        let frame = Bytes::from(frame);
+        if let Some(stream) = &self.stream
+            && stream.try_send(frame.clone()).is_ok()
+        {
+            return true;
+        }
+        if !self.session.outbox.is_heard() {
+            return false;
+        }
+        self.session.outbox.push(frame);
+        true
+    }
+}
+
+/// A question on its way to the client, waiting for its permit.
+pub struct Handing {
+    outlet: Outlet,
+    upstream: Upstream,
+    method: &'static str,
+    params: Option<Bytes>,
+    within: Duration,
+}
+
+impl Handing {
+    /// Hands the question over and waits for the answer.
+    pub(crate) async fn carry_out<L: Leave>(&self, leave: L) -> Executed<Reply> {
+        if leave.upstream() != self.upstream.id() {
+            return outbound::not_started("the permit is for another upstream");
+        }
+        let pending = &self.outlet.session.questions;
+        let Some((id, answer)) = pending.expect() else {
+            return outbound::not_started("too many questions wait for this client's answers");
+        };
+        let redacts = leave.redacts();
+        let executed = match leave.begin(Arc::new(|| ())) {
+            Ok(effect) => self.ask(&effect, id, answer).await,
+            Err(stop) => outbound::not_started(stop.as_str()),
+        };
+        pending.forget(id);
+        if redacts { outbound::redacted(executed) } else { executed }
+    }
+
+    async fn ask<F: InFlight>(&self, effect: &F, id: u64, answer: oneshot::Receiver<Reply>) -> Executed<Reply> {
+        let frame = request_frame(id, self.method, self.params.as_deref());
+        let sent = frame.len();
+        if !self.outlet.send(frame) {
+            return outbound::not_started("the client listens to no questions");
+        }
+        let why = tokio::select! {
+            biased;
+            stop = effect.stopped() => stop.as_str(),
+            answered = answer => match answered {
+                Ok(reply) => return outbound::answered(reply, sent),
+                Err(_) => "the session ended before the client answered",
+            },
+            () = self.outlet.session.ended.cancelled() => "the session ended before the client answered",
+            () = tokio::time::sleep(self.within) => "the client did not answer in time",
+        };
+        let params = format!(r#"{{"requestId":{id},"reason":{}}}"#, quoted(why));
+        self.outlet.send(notification_frame("notifications/cancelled", Some(&params)));
+        outbound::unknown(why, sent)
+    }
+}
+
+impl std::fmt::Debug for Handing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Handing({}, {})", self.upstream.id(), self.method)
+    }
+}
+
+/// Takes a question of `upstream` through the governor, to the client and back. Runs to its end whoever waits.
+pub(crate) async fn handle<G: Governor<Work>>(
+    governor: G,
+    (upstream, caller): (Upstream, Caller),
+    outlet: Outlet,
+    mut question: Question,
+    within: Duration,
+) {
+    let offered = match offered(&outlet.session, question.frame()) {
+        Ok(offered) => offered,
+        Err(detail) => {
+            let reason = Reason::because(ReasonCode::Unsupported, &detail);
+            governor.refuse(Point::Mcp, Some(caller.principal), reason).await;
+            return question.answer(error(METHOD_NOT_FOUND, "this client offers no such method"));
+        }
+    };
+    let Offered { method, params } = offered;
+    let Some((tool, manifest)) = as_tool(method) else { return };
+    let call = Call {
+        caller,
+        point: Point::Mcp,
+        upstream: upstream.id().clone(),
+        tool,
+        manifest: Some(manifest),
+        flagged: None,
+        arguments: params.as_ref().map_or_else(|| b"{}".to_vec(), judged),
+        meta: Vec::new(),
+        cancel: outlet.session.ended.child_token(),
+        claimed: Claimed::default(),
+        continues: None,
+        input: Vec::new(),
+    };
+    let cancel = call.cancel.clone();
+    let handing = Handing { outlet, upstream, method, params, within };
+    let governing = governor.govern(call, Arc::new(Work::Question(handing)));
+    tokio::pin!(governing);
+    let answer = tokio::select! {
+        answer = governing.as_mut() => answer,
+        () = question.withdrawn() => {
+            cancel.cancel();
+            governing.await
+        }
+    };
+    question.answer(answered(answer));
+}
+
+struct Offered {
+    method: &'static str,
+    params: Option<Bytes>,
+}
+
+/// The question, if the client said that it takes such ones.
+fn offered(session: &Session, frame: &Frame) -> Result<Offered, String> {
+    let Message::Request { method, params, .. } = frame.message() else {
+        return Err("an upstream's question is no request".to_owned());
+    };
+    let asked = Method::question(method).ok_or_else(|| {
+        let shown: String = method.escape_default().take(80).collect();
+        format!("an upstream asked `{shown}`, which is no question that passes")
+    })?;
+    let capability = match asked.name {
+        "sampling/createMessage" => "sampling",
+        "elicitation/create" => "elicitation",
+        _ => "roots",
+    };
+    let raw = &session.seats.client().capabilities;
+    let declared = parse(raw, &Limits::default()).ok();
+    let declared = declared.as_ref().and_then(|all| all.get(capability));
+    if !declared.is_some_and(|declared| takes(declared, asked.name, params.as_ref())) {
+        return Err(format!("an upstream asked `{}`, which the client does not offer", asked.name));
+    }
+    Ok(Offered { method: asked.name, params: params.as_ref().map(|params| frame.raw(params)) })
+}
+
+/// Whether the client takes this kind of elicitation. Without a word it takes forms (2025-11-25, `client/elicitation`).
+fn takes(declared: &Node, method: &str, params: Option<&Node>) -> bool {
+    let Some(members) = declared.as_object() else { return false };
+    if method != "elicitation/create" {
+        return true;
+    }
+    let mode = params.and_then(|params| params.get("mode")).map_or(Some("form"), Node::as_str);
+    match mode {
+        Some("form") => members.is_empty() || declared.get("form").is_some(),
+        Some(mode) => declared.get(mode).is_some_and(|node| node.as_object().is_some()),
+        None => false,
+    }
+}
+
+/// What is judged of a question: its parameters without `_meta`.
+fn judged(params: &Bytes) -> Vec<u8> {
+    match parse(params, &Limits { nodes_max: usize::MAX, depth_max: 128, bytes_max: usize::MAX }) {
+        Ok(node) => adapt::without_meta(&node, params),
+        // It was read before, so this cannot be; what cannot be read is refused by whoever judges it.
+        Err(_) => params.to_vec(),
+    }
+}
+
+fn answered(answer: Answer<Reply>) -> Answered {
+    match answer {
+        Answer::Ran { reply: Some(reply), .. } => match reply.outcome() {
+            Outcome::Result(_) => Answered::Result(reply.raw()),
+            Outcome::Error(_) => Answered::Error(reply.raw()),
+        },
+        Answer::Ran { reply: None, .. } => error(NOT_STARTED, "the client gave no answer"),
+        Answer::Parked { .. } => error(PENDING, "this question waits for a human's consent; ask again later"),
+        Answer::Denied { .. } => error(DENIED, "the policy here does not allow this question"),
+    }
+}
+
+fn error(code: i32, message: &str) -> Answered {
+    Answered::Error(format!(r#"{{"code":{code},"message":{}}}"#, quoted(message)).into())
+}

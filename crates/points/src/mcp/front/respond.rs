@@ -1,0 +1,255 @@
+//! Answering one request: as one message, or as a stream of events once there is something to say before the answer.
+//!
+//! A client that takes events gets one message where the answer is the first thing to come, and events from the first
+//! notification on, or once it has waited for a while, so that its connection stays alive. It must not know how an
+//! answer comes to be.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use countersign_effects::json::{Limits, Node, parse};
+use countersign_model::Caller;
+use hyper::{Response, StatusCode};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::DropGuard;
+
+use super::asked::Asked;
+use super::body::ReplyBody;
+use super::checks::Accepts;
+use super::questions::{self, Outlet};
+use super::refusal::json_response;
+use super::work::Work;
+use super::{EVENTS_QUEUE, Front, Session};
+use crate::Governor;
+use crate::mcp::execute::Upstream;
+use crate::mcp::execute::channel::Said;
+use crate::mcp::methods::{Exchange, Kind, Method, Place};
+use crate::mcp::route::rename::Prefixing;
+use crate::mcp::wire::{
+    Era, Frame, HEADER_MISMATCH, INTERNAL_ERROR, Id, METHOD_NOT_FOUND, MISSING_CAPABILITY, Message,
+    UNSUPPORTED_VERSION, error_frame, splice, sse,
+};
+
+/// What an upstream says on a request's own stream may wait so long to be heard.
+const SAID_QUEUE: usize = 32;
+
+/// Who waits for an answer.
+pub(super) struct Waiting {
+    pub(super) id: Id,
+    pub(super) era: Era,
+    pub(super) accepts: Accepts,
+    /// Cancels what is waited for when nobody waits any more.
+    pub(super) guard: Option<DropGuard>,
+}
+
+impl Waiting {
+    pub(super) fn of(asked: &Asked, guard: Option<DropGuard>) -> Self {
+        Self { id: asked.id.clone(), era: asked.era, accepts: asked.accepts, guard }
+    }
+}
+
+/// What is said before an answer, on its way to the client.
+pub(super) struct Stream {
+    events: mpsc::Receiver<Bytes>,
+    said: mpsc::Receiver<Said>,
+    hearing: Hearing,
+}
+
+/// The other ends of a [`Stream`].
+pub(super) struct Speaking {
+    pub(super) events: mpsc::Sender<Bytes>,
+    pub(super) said: mpsc::Sender<Said>,
+}
+
+/// For whom something is heard.
+#[derive(Clone)]
+pub(super) struct Hearing {
+    /// Who says it.
+    pub(super) upstream: Upstream,
+    /// Whether its names get its prefix.
+    pub(super) prefixed: bool,
+    /// On whose account questions are.
+    pub(super) caller: Caller,
+    /// Where questions go; nowhere in the modern era.
+    pub(super) session: Option<Arc<Session>>,
+    /// The stream of the request, where it is one's.
+    pub(super) stream: Option<mpsc::Sender<Bytes>>,
+}
+
+impl Stream {
+    pub(super) fn open(mut hearing: Hearing) -> (Self, Speaking) {
+        let (events, event_queue) = mpsc::channel(EVENTS_QUEUE);
+        let (said, said_queue) = mpsc::channel(SAID_QUEUE);
+        hearing.stream = Some(events.clone());
+        (Self { events: event_queue, said: said_queue, hearing }, Speaking { events, said })
+    }
+}
+
+impl<G: Governor<Work>> Front<G> {
+    /// Takes in what an upstream says: gives the notification that the client hears, and sees to questions.
+    pub(super) fn hear(self: &Arc<Self>, said: Said, hearing: &Hearing) -> Option<Bytes> {
+        match said {
+            Said::Notification(frame) if !self.passes(&frame, hearing) => None,
+            Said::Notification(frame) if hearing.prefixed => Some(renamed(&frame, hearing.upstream.id())),
+            Said::Notification(frame) => Some(frame.bytes().clone()),
+            Said::Question(question) => {
+                // Without a session nobody could answer: dropping it refuses it to the upstream.
+                let session = Arc::clone(hearing.session.as_ref()?);
+                let outlet = Outlet { session, stream: hearing.stream.clone() };
+                let whose = (hearing.upstream.clone(), hearing.caller.clone());
+                let within = self.config.limits.question_timeout;
+                tokio::spawn(questions::handle(self.governor.clone(), whose, outlet, question, within));
+                None
+            }
+        }
+    }
+
+    /// Whether a notification of an upstream is on the list, and about no task of another's.
+    fn passes(&self, frame: &Frame, hearing: &Hearing) -> bool {
+        let Message::Notification { method, params } = frame.message() else { return false };
+        let Some(known) = Method::of(method).filter(|known| known.kind == Kind::Exchange(Exchange::Said)) else {
+            tracing::debug!(upstream = %hearing.upstream.id(), "a notification that is on no list was dropped");
+            return false;
+        };
+        if known.place != Place::Task {
+            return true;
+        }
+        let task = params.as_ref().and_then(|params| params.get("taskId")).and_then(Node::as_str).unwrap_or_default();
+        self.tasks.is_of(hearing.upstream.id(), task, &hearing.caller.principal)
+    }
+
+    /// Answers once `done` comes, after what comes before it.
+    pub(super) async fn respond(
+        self: &Arc<Self>,
+        waiting: Waiting,
+        stream: Option<Stream>,
+        mut done: oneshot::Receiver<Vec<u8>>,
+    ) -> Response<ReplyBody> {
+        let id = &waiting.id;
+        let lost = error_frame(Some(id), INTERNAL_ERROR, "the answer is lost; what happened is in the record", None);
+        let Some(mut stream) = stream else {
+            let frame = done.await.unwrap_or(lost);
+            return finished(waiting.era, waiting.accepts, frame);
+        };
+        let quiet = tokio::time::sleep(self.config.limits.keep_alive);
+        tokio::pin!(quiet);
+        let first = loop {
+            tokio::select! {
+                biased;
+                Some(event) = stream.events.recv() => break Some(event),
+                Some(said) = stream.said.recv() => {
+                    if let Some(event) = self.hear(said, &stream.hearing) {
+                        break Some(event);
+                    }
+                }
+                answer = &mut done => return finished(waiting.era, waiting.accepts, answer.unwrap_or(lost)),
+                () = quiet.as_mut() => break None,
+            }
+        };
+        let (events, body) = mpsc::channel(EVENTS_QUEUE);
+        let pump = Arc::clone(self).pump((stream, first), (done, lost), events, waiting.guard);
+        tokio::spawn(pump);
+        self.events(body)
+    }
+
+    /// What is said first, then the answer, then the end of the stream. A client that goes away ends it at once.
+    async fn pump(
+        self: Arc<Self>,
+        (mut stream, first): (Stream, Option<Bytes>),
+        (mut done, lost): (oneshot::Receiver<Vec<u8>>, Vec<u8>),
+        events: mpsc::Sender<Bytes>,
+        guard: Option<DropGuard>,
+    ) {
+        let mut next = first;
+        loop {
+            if let Some(event) = next.take()
+                && events.send(sse::encode(&event).into()).await.is_err()
+            {
+                return;
+            }
+            tokio::select! {
+                biased;
+                Some(event) = stream.events.recv() => next = Some(event),
+                Some(said) = stream.said.recv() => next = self.hear(said, &stream.hearing),
+                answer = &mut done => {
+                    // The client may have gone: then nobody needs the answer.
+                    let _ = events.send(sse::encode(&answer.unwrap_or(lost)).into()).await;
+                    break;
+                }
+                () = events.closed() => break,
+            }
+        }
+        drop(guard);
+    }
+}
+
+/// A notification with its upstream's prefix before its names.
+pub(super) fn renamed(frame: &Frame, upstream: &countersign_model::id::UpstreamId) -> Bytes {
+    let Message::Notification { method, params } = frame.message() else { return frame.bytes().clone() };
+    let edits = Prefixing::of(upstream).notification(method, params.as_ref()).edits();
+    splice::edited(frame.bytes(), &(0..frame.bytes().len()), &edits).into()
+}
+
+/// Runs `work` to its end whoever still waits for it; `after` runs even where it panics.
+pub(super) fn run(
+    work: impl Future<Output = Vec<u8>> + Send + 'static,
+    after: impl FnOnce() + Send + 'static,
+) -> oneshot::Receiver<Vec<u8>> {
+    let (done, receiver) = oneshot::channel();
+    let work = tokio::spawn(work);
+    tokio::spawn(async move {
+        let ended = work.await;
+        after();
+        match ended {
+            // Nobody may wait any more: the record has it.
+            Ok(frame) => drop(done.send(frame)),
+            Err(error) => tracing::error!(%error, "a request ended without an answer"),
+        }
+    });
+    receiver
+}
+
+/// An answer in one piece, as JSON wherever the client takes it.
+pub(super) fn finished(era: Era, accepts: Accepts, frame: Vec<u8>) -> Response<ReplyBody> {
+    let status = if era == Era::Modern { status_of(&frame) } else { StatusCode::OK };
+    if accepts.json {
+        return json_response(status, frame);
+    }
+    let mut response = json_response(status, sse::encode(&frame));
+    let kind = hyper::header::HeaderValue::from_static("text/event-stream");
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, kind);
+    response
+}
+
+/// The status of an answer of the modern era (2026-07-28, `basic/transports/streamable-http` and the schema's errors).
+fn status_of(frame: &[u8]) -> StatusCode {
+    let limits = Limits { bytes_max: usize::MAX, depth_max: 128, nodes_max: usize::MAX };
+    // Results, which may be long, are not read again.
+    let head = frame.get(..frame.len().min(512)).unwrap_or_default();
+    if !head.windows(8).any(|part| part == b"\"error\":") {
+        return StatusCode::OK;
+    }
+    let code = parse(frame, &limits).ok().and_then(|node| {
+        let code = node.get("error")?.get("code")?.as_number(frame)?.parse::<i32>();
+        code.ok()
+    });
+    match code {
+        Some(METHOD_NOT_FOUND) => StatusCode::NOT_FOUND,
+        Some(HEADER_MISMATCH | MISSING_CAPABILITY | UNSUPPORTED_VERSION) => StatusCode::BAD_REQUEST,
+        _ => StatusCode::OK,
+    }
+}
+
+/// Whether a notification is of this method.
+pub(super) fn is_notification(frame: &Frame, wanted: &str) -> bool {
+    matches!(frame.message(), Message::Notification { method, .. } if method == wanted)
+}
+
+/// The parameters of a notification.
+pub(super) fn params_of(frame: &Frame) -> Option<&Node> {
+    match frame.message() {
+        Message::Notification { params, .. } => params.as_ref(),
+        Message::Request { .. } | Message::Response { .. } => None,
+    }
+}

@@ -1,0 +1,59 @@
+//! Which task was handed to whom: nobody asks for another's.
+//!
+//! Kept in memory and bounded; what is forgotten, or was handed out before a restart, can no longer be asked for. It
+//! must not know what a task does.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use countersign_model::Principal;
+use countersign_model::id::UpstreamId;
+
+use super::session::is_same;
+
+/// Tasks that are remembered.
+const TASKS_MAX: usize = 10_000;
+/// The longest id of a task.
+const ID_BYTES_MAX: usize = 512;
+
+/// An upstream and its own id of a task.
+type Key = (UpstreamId, String);
+
+/// All tasks that were handed out.
+#[derive(Default)]
+pub(crate) struct Tasks {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    owners: BTreeMap<Key, Principal>,
+    order: VecDeque<Key>,
+}
+
+impl Tasks {
+    /// Remembers whose a task is. The first owner stays: an upstream that hands out an id twice gives nothing away.
+    pub(crate) fn own(&self, upstream: &UpstreamId, task: &str, owner: &Principal) {
+        if task.len() > ID_BYTES_MAX {
+            return;
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (upstream.clone(), task.to_owned());
+        if state.owners.contains_key(&key) {
+            return;
+        }
+        while state.owners.len() >= TASKS_MAX {
+            let Some(oldest) = state.order.pop_front() else { break };
+            state.owners.remove(&oldest);
+        }
+        state.order.push_back(key.clone());
+        state.owners.insert(key, owner.clone());
+    }
+
+    /// Whether `caller` was handed this task.
+    pub(crate) fn is_of(&self, upstream: &UpstreamId, task: &str, caller: &Principal) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let owner = state.owners.get(&(upstream.clone(), task.to_owned()));
+        owner.is_some_and(|owner| is_same(owner, caller))
+    }
+}
