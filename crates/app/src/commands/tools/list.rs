@@ -84,7 +84,7 @@ impl<'a> Shown<'a> {
             files.iter().map(|(file, pin)| (file.display().to_string(), format!("{ALGORITHM}{}", hex(pin)))).collect();
         json!({
             "upstream": self.upstream.id.as_str(),
-            "transport": match self.upstream.transport { Transport::Stdio { .. } => "stdio", _ => "http" },
+            "transport": match self.upstream.reach.transport { Transport::Stdio { .. } => "stdio", _ => "http" },
             "gateway": self.state, "has_list": self.has_list, "error": self.unreached,
             "server": {"name": self.server.name, "version": self.server.version},
             "pin": program.as_ref().map(|pin| format!("{ALGORITHM}{}", hex(pin))), "pin_files": pinned,
