@@ -3,7 +3,7 @@
 //! What their answers are byte for byte is compared in `third_party`. Not covered: servers of the modern era; none of
 //! the lab's over HTTP speaks it.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests fail the test")]
 
 mod support;
 

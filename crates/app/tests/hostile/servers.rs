@@ -149,7 +149,7 @@ async fn a_tool_that_changes_after_it_was_used_is_not_called_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hint_that_lies_opens_nothing() {
     let (at, gateway, agent) = opened("hint-lies", READS_ONLY).await;
-    assert_eq!(agent.call("erase", "all").await.denied(), "no_permit");
+    assert_eq!(agent.call("erase", "all").await.denied(), "tool_flagged");
     gateway.stop().await;
     assert_eq!(at.effects(), Vec::<String>::new());
 }
