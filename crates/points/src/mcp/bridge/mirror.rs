@@ -6,17 +6,14 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use countersign_effects::json::{Node, Value};
+use countersign_effects::json::Node;
 use hyper::header::{HeaderName, HeaderValue};
 
-const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
-const METHOD: HeaderName = HeaderName::from_static("mcp-method");
-const NAME: HeaderName = HeaderName::from_static("mcp-name");
-pub(super) const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
-const ANNOTATION: &str = "x-mcp-header";
-const PARAM: &str = "mcp-param-";
+use crate::mcp::wire::headers::{self, Annotation, META_VERSION};
+
+const METHOD: HeaderName = HeaderName::from_static(headers::METHOD);
+const NAME: HeaderName = HeaderName::from_static(headers::NAME);
+pub(super) const VERSION: HeaderName = HeaderName::from_static(headers::VERSION);
 /// Tools whose annotations are remembered.
 const TOOLS_MAX: usize = 10_000;
 /// Annotations of one tool.
@@ -31,31 +28,15 @@ pub(super) type Pair = (HeaderName, HeaderValue);
 pub(super) fn of(method: &str, params: Option<&Node>) -> Vec<Pair> {
     let meta = params.and_then(|params| params.get("_meta"));
     let version = meta.and_then(|meta| meta.get(META_VERSION)).and_then(Node::as_str);
-    let named = match method {
-        "tools/call" | "prompts/get" => Some("name"),
-        "resources/read" => Some("uri"),
-        _ => None,
-    };
-    let name = named.and_then(|member| params?.get(member)).and_then(Node::as_str);
-    let version = version.and_then(|version| HeaderValue::from_str(version).ok());
-    let found = [(VERSION, version), (METHOD, HeaderValue::from_str(method).ok()), (NAME, name.and_then(encoded))];
-    found.into_iter().filter_map(|(header, value)| Some((header, value?))).collect()
-}
-
-/// A text as a header's value: as it is where it can stand so, else in base64 between marks.
-fn encoded(text: &str) -> Option<HeaderValue> {
-    let is_plain = text.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte));
-    let is_marked = text.starts_with("=?base64?") && text.ends_with("?=");
-    if is_plain && !is_marked && text.trim() == text {
-        return HeaderValue::from_str(text).ok();
-    }
-    HeaderValue::from_str(&format!("=?base64?{}?=", STANDARD.encode(text))).ok()
+    let name = headers::named(method, params).map(headers::encoded);
+    let found = [(VERSION, version.map(str::to_owned)), (METHOD, Some(method.to_owned())), (NAME, name)];
+    found.into_iter().filter_map(|(header, value)| Some((header, HeaderValue::from_str(&value?).ok()?))).collect()
 }
 
 /// Which arguments of which tools have to stand in headers.
 #[derive(Default)]
 pub(super) struct Annotated {
-    tools: BTreeMap<String, Vec<(Vec<String>, HeaderName)>>,
+    tools: BTreeMap<String, Vec<Annotation>>,
 }
 
 impl Annotated {
@@ -80,29 +61,23 @@ impl Annotated {
         let name = params.and_then(|params| params.get("name")).and_then(Node::as_str).unwrap_or_default();
         let Some(arguments) = params.and_then(|params| params.get("arguments")) else { return Vec::new() };
         let annotated = self.tools.get(name).map(Vec::as_slice).unwrap_or_default();
-        let value = |path: &[String]| {
-            let found = path.iter().try_fold(arguments, |node, name| node.get(name))?;
-            match &found.value {
-                Value::String(text) => encoded(text),
-                Value::Number | Value::Bool(_) => HeaderValue::from_bytes(found.raw(body)).ok(),
-                Value::Null | Value::Array(_) | Value::Object(_) => None,
-            }
-        };
-        annotated.iter().filter_map(|(path, header)| Some((header.clone(), value(path)?))).collect()
+        let pair = |(header, value): (String, String)| Some((header.parse().ok()?, value.parse().ok()?));
+        headers::params(annotated, (Some(arguments), body)).into_iter().filter_map(pair).collect()
     }
 }
 
-/// Annotated properties that are reached through `properties` alone.
-fn annotations(schema: &Node, path: &mut Vec<String>, out: &mut Vec<(Vec<String>, HeaderName)>) {
+/// Annotated properties that are reached through `properties` alone. A tool whose annotations are not valid is the
+/// gateway's to refuse, so this is more lenient than [`headers::annotations`].
+fn annotations(schema: &Node, path: &mut Vec<String>, out: &mut Vec<Annotation>) {
     if path.len() >= DEPTH_MAX {
         return;
     }
     for (name, property) in schema.get("properties").and_then(Node::as_object).unwrap_or_default() {
         path.push(name.clone());
-        let header = property.get(ANNOTATION).and_then(Node::as_str);
-        let header = header.and_then(|name| HeaderName::from_bytes(format!("{PARAM}{name}").as_bytes()).ok());
+        let header = property.get(headers::ANNOTATION).and_then(Node::as_str);
+        let header = header.and_then(|name| format!("{}{name}", headers::PARAM).parse::<HeaderName>().ok());
         if let Some(header) = header.filter(|_| out.len() < PARAMS_MAX) {
-            out.push((path.clone(), header));
+            out.push(Annotation { header: header.as_str().to_owned(), path: path.clone() });
         }
         annotations(property, path, out);
         path.pop();

@@ -326,6 +326,7 @@ async fn modern_messages_mirror_their_headers() {
             "2026-07-28 tools/call =?base64?IHNxbA==?= - - - - -",
         ),
         ("tools/list", "", "2026-07-28 tools/list - - - - - -"),
+        ("tasks/get", r#","taskId":"t-1""#, "2026-07-28 tasks/get t-1 - - - - -"),
         (
             "tools/call",
             r#","name":"sql","arguments":{"region":"us west","n":-7,"off":true,"in":{"deep":"d"},"list":[{"no":1}]}"#,

@@ -11,10 +11,10 @@ use hyper::header::{HeaderName, HeaderValue};
 
 use crate::mcp::execute::link::LinkError;
 use crate::mcp::execute::outbound::{Outbound, reading};
-use crate::mcp::wire::headers::{META_VERSION, PARAM, encoded, named};
+use crate::mcp::wire::headers::{self, META_VERSION, PARAM, encoded, named};
 
-const METHOD: HeaderName = HeaderName::from_static("mcp-method");
-const NAME: HeaderName = HeaderName::from_static("mcp-name");
+const METHOD: HeaderName = HeaderName::from_static(headers::METHOD);
+const NAME: HeaderName = HeaderName::from_static(headers::NAME);
 
 /// What one request says in its headers.
 #[derive(Debug)]
