@@ -62,6 +62,9 @@ pub use survey::{Survey, survey};
 const CHANGES_QUEUE: usize = 16;
 /// How long a shutdown waits for the supervisor to have killed its child.
 const CLOSING: Duration = Duration::from_secs(2);
+/// How long an upstream may take to say whether a session has a stream of its own. One that says it with its first
+/// event alone is not waited for.
+const ATTENDED_WITHIN: Duration = Duration::from_millis(500);
 
 /// One upstream, kept up. Clones are handles of the same.
 #[derive(Clone)]
@@ -338,7 +341,8 @@ impl Upstream {
         tokio::spawn(channel::part(link.clone(), place));
         match shaken {
             Ok(hello) => {
-                link.attend();
+                // What a call makes the upstream say may come on that stream: then it has to be there.
+                let _ = tokio::time::timeout(ATTENDED_WITHIN, link.attend()).await;
                 Ok(Channel::own(self.clone(), Arc::new(hello), (link, shown)))
             }
             Err(error) => {

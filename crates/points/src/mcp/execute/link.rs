@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use countersign_gate::call::Executed;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::audience::Member;
@@ -109,11 +110,14 @@ impl Link {
         }
     }
 
-    /// Listens to what the upstream says outside of requests, where that needs a stream of its own.
-    pub(crate) fn attend(&self) {
+    /// Listens to what the upstream says outside of requests, where that needs a stream of its own. What comes out ends
+    /// once the upstream has answered whether it offers one.
+    pub(crate) fn attend(&self) -> oneshot::Receiver<()> {
+        let (answered, is_answered) = oneshot::channel();
         if let Self::Http(http) = self {
-            tokio::spawn(Arc::clone(http).attend());
+            tokio::spawn(Arc::clone(http).attend(answered));
         }
+        is_answered
     }
 
     pub(crate) fn closed(&self) -> &CancellationToken {

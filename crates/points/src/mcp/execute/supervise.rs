@@ -79,7 +79,7 @@ pub(super) async fn shake(
                 (Err(_), Err(error)) => Err(error),
                 (legacy, modern) => {
                     if let Some(leg) = &legacy.as_ref().ok() {
-                        leg.link.attend();
+                        drop(leg.link.attend());
                     }
                     Ok(Live { site: Some(site), legacy: legacy.ok(), modern: modern.ok() })
                 }

@@ -67,6 +67,19 @@ impl Outbox {
         !self.state().streams.is_empty()
     }
 
+    /// Waits until a stream is open.
+    pub(crate) async fn heard(&self) {
+        loop {
+            let news = self.news.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
+            if self.is_heard() {
+                return;
+            }
+            news.await;
+        }
+    }
+
     /// Opens a stream that goes on after the event with the id `last`, or with what no stream has taken.
     pub(crate) fn listen(&self, last: Option<u64>) -> Listener {
         let mut state = self.state();
@@ -74,6 +87,8 @@ impl Outbox {
         let stream = state.opened;
         state.streams.push(stream);
         let after = last.unwrap_or(state.taken).min(state.newest);
+        drop(state);
+        self.news.notify_waiters();
         Listener { stream, after }
     }
 

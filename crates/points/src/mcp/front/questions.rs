@@ -31,6 +31,8 @@ use crate::mcp::wire::{Frame, Message, Outcome, notification_frame, quoted, requ
 
 /// Questions that may wait for one session's answers.
 const PENDING_MAX: usize = 16;
+/// How long a client may take to open the stream that it listens on: it opens one when its session is open already.
+const LISTENING_WITHIN: Duration = Duration::from_secs(5);
 
 /// Questions of one session that wait for answers, by our ids.
 #[derive(Default)]
@@ -104,6 +106,14 @@ pub(crate) struct Outlet {
 }
 
 impl Outlet {
+    /// Waits for a moment until there is somebody to hear a question; `false` where nobody comes.
+    async fn is_heard(&self) -> bool {
+        if self.stream.as_ref().is_some_and(|stream| !stream.is_closed()) {
+            return true;
+        }
+        tokio::time::timeout(LISTENING_WITHIN, self.session.outbox.heard()).await.is_ok()
+    }
+
     /// Sends a frame; `false` where nobody hears it.
     fn send(&self, frame: Vec<u8>) -> bool {
         let frame = Bytes::from(frame);
@@ -151,7 +161,13 @@ impl Handing {
     async fn ask<F: InFlight>(&self, effect: &F, id: u64, answer: oneshot::Receiver<Reply>) -> Executed<Reply> {
         let frame = request_frame(id, self.method, self.params.as_deref());
         let sent = frame.len();
-        if !self.outlet.send(frame) {
+        let heard = tokio::select! {
+            biased;
+            stop = effect.stopped() => return outbound::not_started(stop.as_str()),
+            () = self.outlet.session.ended.cancelled() => false,
+            heard = self.outlet.is_heard() => heard,
+        };
+        if !heard || !self.outlet.send(frame) {
             return outbound::not_started("the client listens to no questions");
         }
         let why = tokio::select! {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
+use tokio::sync::oneshot;
 
 use super::cut::Cutter;
 use super::dial::Conn;
@@ -77,16 +78,17 @@ impl HttpLink {
     }
 
     /// Listens to the session's own stream until the session is over; an upstream need not offer one.
-    pub(crate) async fn attend(self: Arc<Self>) {
+    /// Drops `answered` once it is known whether it does.
+    pub(crate) async fn attend(self: Arc<Self>, answered: oneshot::Sender<()>) {
         let limits = &self.site.limits;
-        let (mut last, mut wait) = (None, limits.backoff_min);
+        let (mut last, mut wait, mut answered) = (None, limits.backoff_min, Some(answered));
         // A question that came on one connection may be answered during the next.
         let hearing = Hearing::new(&self, self.heading(), None);
         loop {
             let ended = tokio::select! {
                 biased;
                 () = self.closed.cancelled() => return,
-                ended = self.attend_once(&mut last, &hearing) => ended,
+                ended = self.attend_once(&mut last, &mut answered, &hearing) => ended,
             };
             let pause = match ended {
                 Ended::NotOffered => return,
@@ -107,12 +109,19 @@ impl HttpLink {
         }
     }
 
-    async fn attend_once(&self, last: &mut Option<String>, hearing: &Hearing) -> Ended {
+    async fn attend_once(
+        &self,
+        last: &mut Option<String>,
+        answered: &mut Option<oneshot::Sender<()>>,
+        hearing: &Hearing,
+    ) -> Ended {
         let mut broke = Ended::Broke { heard: false, retry: None };
         let heading = self.heading();
         let Ok(built) = heading.stream(self.site.dialer.url(), last.as_deref()) else { return Ended::NotOffered };
         let Ok(mut conn) = self.site.dialer.take().await else { return broke };
-        let Ok(response) = conn.sender.send_request(built).await else { return broke };
+        let response = conn.sender.send_request(built).await;
+        drop(answered.take());
+        let Ok(response) = response else { return broke };
         if response.status() == StatusCode::NOT_FOUND && heading.session.is_some() {
             return Ended::Lost;
         }

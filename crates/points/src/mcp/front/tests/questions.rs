@@ -151,3 +151,28 @@ async fn an_unanswered_question_ends() {
     let late = world.answer("alice", &session, &question["id"], r#""result":{}"#).await;
     assert_eq!(status(&late), "202", "too late is no fault of the client's");
 }
+
+#[tokio::test]
+async fn a_client_may_open_its_stream_after_the_call() {
+    let world = std::sync::Arc::new(world(|_| ()).await);
+    let session = world.open_with("alice", ELICITS).await;
+    // It takes no events in the answer to a call, so it hears questions on the session's stream alone.
+    let (text, auth) = (call("1", "elicit"), "Authorization: Bearer alice\r\n");
+    let head = format!("{auth}Content-Type: application/json\r\nAccept: application/json\r\n{session}");
+    let head = world.head("POST", &format!("{head}Content-Length: {}\r\n\r\n", text.len()));
+    let calling = tokio::spawn({
+        let world = std::sync::Arc::clone(&world);
+        async move { world.raw(&format!("{head}{text}")).await }
+    });
+    while world.governor.calls.lock().unwrap().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    let head = world.head("GET", &format!("{auth}Accept: text/event-stream\r\n{session}\r\n"));
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let heard = until(&mut stream, "elicitation/create").await;
+    let data = heard.lines().find_map(|line| line.strip_prefix("data: ").filter(|data| !data.is_empty())).unwrap();
+    let question: Value = serde_json::from_str(data).unwrap();
+    world.answer("alice", &session, &question["id"], r#""result":{"action":"decline"}"#).await;
+    assert!(calling.await.unwrap().contains(r#""action":"decline""#));
+}
