@@ -29,7 +29,8 @@ use crate::mcp::execute::channel::{Channel, ClientHello, Said};
 use crate::mcp::methods::{Exchange, Kind, Method};
 use crate::mcp::wire::era::MODERN;
 use crate::mcp::wire::{
-    Era, Frame, FrameError, INVALID_PARAMS, Id, Message, NOT_STARTED, error_frame, response_frame, sse,
+    Era, Frame, FrameError, INVALID_PARAMS, Id, Message, NOT_STARTED, error_frame, notification_frame, response_frame,
+    sse,
 };
 
 const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
@@ -182,10 +183,23 @@ impl<G: Governor<Work>> Front<G> {
                 let known = id.is_some_and(|id| session.cancel(id.key()));
                 tracing::debug!(known, "a client cancelled a request");
             }
-            Some(Kind::Exchange(Exchange::Forwarded)) => session.seats.tell(frame.bytes()).await,
+            Some(Kind::Exchange(Exchange::Forwarded)) => self.forward(session, method).await,
             _ => {}
         }
         accepted
+    }
+
+    /// Tells the session's upstreams, in our own words: nothing of a client's goes there unjudged. A client that leaves
+    /// meanwhile does not end a write half way.
+    async fn forward(&self, session: &Arc<Session>, method: &str) {
+        let Ok(place) = Arc::clone(&self.calls).try_acquire_owned() else { return };
+        let (session, frame) = (Arc::clone(session), notification_frame(method, None));
+        let told = tokio::spawn(async move {
+            session.seats.tell(&frame).await;
+            drop(place);
+        });
+        let told = told.await.is_ok();
+        tracing::debug!(told, method, "a client's notification went on");
     }
 
     /// An answer of the client to a question.

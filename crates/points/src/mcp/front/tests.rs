@@ -378,10 +378,12 @@ async fn malformed_messages_are_recorded_and_go_nowhere() {
     assert_eq!((status(&answer), &body(&answer)["error"]["code"]), ("200", &(-32601).into()));
     assert!(answer.contains("not governed by this version"));
     assert_eq!(world.refused().last().unwrap(), &(Some("alice".to_owned()), ReasonCode::Unsupported));
-    let notification = r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#;
+    let notification =
+        r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed","x":"unjudged","params":{"y":0}}"#;
     assert_eq!(status(&world.post("alice", &session, notification).await), "202");
     assert!(world.seen.with("resources").is_empty());
     assert_eq!(world.seen.with("roots").len(), 1, "an upstream may know that the client's roots changed");
+    assert!(world.seen.with("unjudged").is_empty(), "and hears it in our words");
     world.nothing_happened();
 }
 

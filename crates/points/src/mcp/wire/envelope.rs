@@ -201,6 +201,38 @@ impl Frame {
     }
 }
 
+/// The members that say what a message is.
+const ENVELOPE: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
+/// The parameters that say what it is about, in any method.
+const PARAMS: [&str; 10] =
+    ["name", "arguments", "uri", "ref", "cursor", "taskId", "task", "requestState", "inputResponses", "_meta"];
+
+/// Refuses a key that some parsers take for another: they fold its case as Unicode does, or end it at a NUL. What they
+/// would read is not what was judged.
+fn check_keys(members: &[(String, Node)], known: &[&str]) -> Result<(), FrameError> {
+    let folded = |text: &str| -> String {
+        let letters = text.chars().filter(|letter| *letter != '\0');
+        letters
+            .map(|letter| match letter {
+                // The two letters beyond ASCII that fold to one in it.
+                '\u{17f}' => 's',
+                '\u{212a}' => 'k',
+                other => other.to_ascii_lowercase(),
+            })
+            .collect()
+    };
+    for (key, _) in members.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
+        let read = folded(key);
+        if let Some(like) = known.iter().find(|known| known.eq_ignore_ascii_case(&read)) {
+            let shown: String = key.escape_default().take(40).collect();
+            return Err(FrameError::shape(format!(
+                "`{shown}` could be read as `{like}`: spell it so, or leave it out"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// The members of the envelope that say what a message is.
 #[derive(Default)]
 struct Members {
@@ -218,6 +250,7 @@ fn read_message(root: Node, input: &[u8]) -> Result<Message, FrameError> {
         Value::Array(_) => return Err(FrameError::shape("batches are not accepted: send one message at a time")),
         _ => return Err(FrameError::shape("a message is a JSON object")),
     };
+    check_keys(&listed, &ENVELOPE)?;
     let mut members = Members::default();
     for (key, node) in listed {
         match key.as_str() {
@@ -249,8 +282,8 @@ fn read_call(method: &Node, params: Option<Node>, id: Option<Node>, input: &[u8]
         Some(name) if !name.is_empty() && name.len() <= METHOD_BYTES_MAX => name.to_owned(),
         _ => return Err(FrameError::shape(format!("`method` is a string of 1 to {METHOD_BYTES_MAX} bytes"))),
     };
-    if params.as_ref().is_some_and(|params| params.as_object().is_none()) {
-        return Err(FrameError::shape("`params` must be an object"));
+    if let Some(params) = &params {
+        check_keys(params.as_object().ok_or_else(|| FrameError::shape("`params` must be an object"))?, &PARAMS)?;
     }
     match id {
         Some(id) => Ok(Message::Request { id: Id::read(&id, input)?, method, params }),

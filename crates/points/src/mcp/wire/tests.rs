@@ -20,6 +20,26 @@ fn refused(text: &str, code: i32) {
     }
 }
 
+/// What a parser that folds case, or ends a key at a NUL, would read in place of what was judged.
+#[test]
+fn members_that_could_be_read_as_others_are_refused() {
+    let notice = r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed","params":{"x":1}"#;
+    for member in ["METHOD", "Id", "PARAMS", "param\u{17f}", "result\0", "\0method", "Error", "JSONRPC"] {
+        refused(&format!(r#"{notice},"{}":"tools/call"}}"#, member.replace('\0', "\\u0000")), INVALID_REQUEST);
+    }
+    for member in ["NAME", "taskID", "TASKID", "Arguments", "ta\u{17f}k", "tas\u{212a}", "_META", "Uri", "requeststate"]
+    {
+        refused(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{{"{member}":"x"}}}}"#), INVALID_REQUEST);
+    }
+    // What is merely unknown passes, and what is inside of arguments is the tool's own.
+    for params in [r#"{"names":1,"titel":2,"idx":3}"#, r#"{"arguments":{"Name":1,"NAME":2}}"#] {
+        assert!(
+            read(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{params},"ids":1}}"#)).is_ok(),
+            "{params}"
+        );
+    }
+}
+
 #[test]
 fn a_stream_says_where_it_can_be_resumed() {
     for (stream, id, retry) in [
