@@ -78,7 +78,7 @@ impl Gate {
         };
         let Decided { call: seq, record, pending, leaf } = decided;
         if matches!(record.body, Body::Denial(_) | Body::Waiting(_)) {
-            self.0.refusals.denied(&call.caller.principal);
+            self.0.refusals.denied(&call);
         }
         let committed = match pending.await {
             Ok(committed) => committed,

@@ -2,15 +2,17 @@
 //!
 //! The first few of a second get a record each; the rest of that second are counted and recorded
 //! as one when the second is over, per point, caller and reason. An agent whose calls were denied, or parked again, too
-//! often within a second is refused unasked for the rest of it, and that is counted too. It can only refuse: nothing
-//! here allows a call, holds a budget or touches another agent. A second ends with the tick.
+//! often within a second is refused unasked for the rest of it, and that is counted too; so is an upstream whose
+//! questions were, for they are not the agent's doing. It can only refuse: nothing here allows a call, holds a budget or
+//! touches another agent. A second ends with the tick.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use countersign_kernel::Event;
 use countersign_model::action::Point;
-use countersign_model::id::{AgentId, TenantId};
+use countersign_model::id::{AgentId, TenantId, UpstreamId};
+use countersign_model::method::QUESTIONS;
 use countersign_model::{Body, Principal, Reason, ReasonCode};
 use countersign_receipt::{ReceiptProof, Role};
 
@@ -29,11 +31,30 @@ const KINDS_MAX: usize = 256;
 /// Calls that are being decided when the bound is met still get their records, so a second leaves at most this many and
 /// those in flight.
 pub const DENIALS_MAX: u64 = 64;
-/// Agents whose denials are counted at a time. Tokens name agents, so only an operator can make this many.
-const AGENTS_MAX: usize = 4_096;
+/// Those whose denials are counted at a time. Tokens name agents and the configuration upstreams, so only an operator can
+/// make this many.
+const SOURCES_MAX: usize = 4_096;
 
 /// An agent's name means nothing outside of its tenant.
 type Agent = (TenantId, AgentId);
+
+/// Whose doing a call is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    Agent(Agent),
+    /// It asks the client something; the agent only stands for the client.
+    Upstream(UpstreamId),
+}
+
+impl Source {
+    fn of(call: &Call) -> Self {
+        if QUESTIONS.contains(&call.tool.as_str()) {
+            return Self::Upstream(call.upstream.clone());
+        }
+        Self::Agent(agent(&call.caller.principal))
+    }
+}
+
 type Kind = (Point, Option<Agent>, ReasonCode);
 
 #[derive(Default)]
@@ -45,7 +66,7 @@ pub(crate) struct Refusals {
 struct Counted {
     singles: u64,
     kinds: BTreeMap<Kind, (Option<Principal>, Reason, u64)>,
-    denials: BTreeMap<Agent, u64>,
+    denials: BTreeMap<Source, u64>,
 }
 
 /// Refusals of one kind that were counted.
@@ -95,18 +116,19 @@ impl Refusals {
         self.inner().add(alike);
     }
 
-    /// A call of this agent was denied, or parked again, on a record of its own.
-    pub(crate) fn denied(&self, principal: &Principal) {
+    /// This call was denied, or parked again, on a record of its own.
+    pub(crate) fn denied(&self, call: &Call) {
         let mut inner = self.inner();
-        let agent = agent(principal);
-        if inner.denials.len() < AGENTS_MAX || inner.denials.contains_key(&agent) {
-            let count = inner.denials.entry(agent).or_default();
+        let source = Source::of(call);
+        if inner.denials.len() < SOURCES_MAX || inner.denials.contains_key(&source) {
+            let count = inner.denials.entry(source).or_default();
             *count = count.saturating_add(1);
         }
     }
 
-    fn floods(&self, principal: &Principal) -> bool {
-        self.inner().denials.get(&agent(principal)).is_some_and(|count| *count > DENIALS_MAX)
+    fn floods(&self, call: &Call) -> bool {
+        let inner = self.inner();
+        !inner.denials.is_empty() && inner.denials.get(&Source::of(call)).is_some_and(|count| *count > DENIALS_MAX)
     }
 
     /// The second is over: what was only counted in it.
@@ -162,14 +184,14 @@ impl Gate {
         refusals
     }
 
-    /// Refuses a call of an agent that was denied too often in this second: unasked, and only counted.
+    /// Refuses a call whose source was denied too often in this second: unasked, and only counted.
     pub(crate) fn refuse_flood<R>(&self, call: &Call) -> Option<Answer<R>> {
-        let principal = &call.caller.principal;
-        if !self.0.refusals.floods(principal) {
+        if !self.0.refusals.floods(call) {
             return None;
         }
+        let principal = Some(call.caller.principal.clone());
         let reason = Reason::plain(ReasonCode::TooManyDenials);
-        let alike = Alike { point: call.point, principal: Some(principal.clone()), reason: reason.clone(), count: 1 };
+        let alike = Alike { point: call.point, principal, reason: reason.clone(), count: 1 };
         self.0.refusals.count(alike);
         Some(Answer::Denied { reasons: vec![reason], receipt: None })
     }

@@ -144,3 +144,15 @@ fn counts_that_cannot_be_written_are_kept_and_do_not_close_the_gate() {
     assert_eq!(refused_on_record(&again, &coder.principal).0, tally.flood);
     again.gate.close().unwrap();
 }
+
+#[test]
+fn an_upstream_that_asks_without_end_is_refused_and_the_agent_is_not() {
+    let world = World::under(Rules::capped(2));
+    let question = || world.wait(world.begin(world.framed("roots/list", "{}"))).unwrap();
+    for _ in 0..=DENIALS_MAX {
+        assert!(matches!(question(), Answer::Denied { receipt: Some(_), .. }), "denied on its own merits");
+    }
+    assert!(matches!(question(), Answer::Denied { receipt: None, .. }), "then unasked");
+    assert!(runs(&world.call(READ)), "what an upstream asks is not the agent's doing");
+    world.gate.close().unwrap();
+}
