@@ -4,6 +4,7 @@
 //! permit, effect, durable outcome, receipt. Each step's failure is a denial with a reason; none skips a step. What comes after
 //! the caller went away still runs to its outcome, in a task of its own.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -212,16 +213,24 @@ impl Gate {
         Ok(Decided { call, record, pending, leaf })
     }
 
-    /// Asks the policy engine on a thread of its own, within a bound: a hanging evaluation is a denial.
+    /// Asks the policy engine within a bound: a late answer is a denial. One that might hang has a thread of its own; for
+    /// one that cannot, a thread costs more than the answer.
     async fn evaluate(&self, policy: Digest, request: EvaluationRequest) -> Evaluation {
         let Some(policy) = self.0.policies.of(&policy) else {
             return missing(&policy);
         };
+        let late = || Evaluation { timed_out: true, ..Evaluation::unanswered([]) };
+        let failed = || Evaluation::unanswered(["the policy engine failed".to_owned()]);
+        if policy.is_bounded() {
+            let begun = self.clock().monotonic_ms();
+            let answered = catch_unwind(AssertUnwindSafe(|| policy.evaluate(&request)));
+            let took_ms = self.clock().monotonic_ms().saturating_sub(begun);
+            return if took_ms > self.evaluation_ms() { late() } else { answered.unwrap_or_else(|_| failed()) };
+        }
         let task = tokio::task::spawn_blocking(move || policy.evaluate(&request));
         match tokio::time::timeout(Duration::from_millis(self.evaluation_ms()), task).await {
-            Ok(Ok(evaluation)) => evaluation,
-            Ok(Err(_)) => Evaluation::unanswered(["the policy engine failed".to_owned()]),
-            Err(_) => Evaluation { timed_out: true, ..Evaluation::unanswered([]) },
+            Ok(answered) => answered.unwrap_or_else(|_| failed()),
+            Err(_) => late(),
         }
     }
 

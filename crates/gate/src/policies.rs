@@ -22,6 +22,11 @@ pub trait Evaluate: Send + Sync + 'static {
     /// A pure function of the request and the bundle.
     fn evaluate(&self, request: &EvaluationRequest) -> Evaluation;
 
+    /// Whether every answer surely ends soon, so that it needs no thread of its own. Whoever does not know says no.
+    fn is_bounded(&self) -> bool {
+        false
+    }
+
     /// The ids of the patterns that match the tool's name, `UPSTREAM/TOOL`, or texts of the arguments with their places.
     fn matched(&self, tool: &str, texts: &[(String, &str)]) -> BTreeSet<String>;
 
@@ -34,6 +39,10 @@ pub trait Evaluate: Send + Sync + 'static {
 impl Evaluate for countersign_kernel::policy::Bundle {
     fn evaluate(&self, request: &EvaluationRequest) -> Evaluation {
         Self::evaluate(self, request)
+    }
+
+    fn is_bounded(&self) -> bool {
+        Self::is_bounded(self)
     }
 
     fn matched(&self, tool: &str, texts: &[(String, &str)]) -> BTreeSet<String> {

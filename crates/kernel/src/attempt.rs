@@ -148,7 +148,7 @@ impl Kernel {
     pub(crate) fn decide_at_once(&self, seq: Seq, draft: &Draft) -> Option<Record> {
         match judge(&draft.attempt, self.state.now) {
             Judgement::Ask => None,
-            _ => self.decided(seq, draft.clone()),
+            judgement => Some(self.decided(seq, draft.clone(), judgement)),
         }
     }
 
@@ -156,24 +156,26 @@ impl Kernel {
     pub(crate) fn decide(&self, seq: Seq, mut draft: Draft, evaluation: Evaluation) -> Record {
         self.refresh(&mut draft);
         draft.attempt.inputs.evaluation = Some(evaluation);
-        // With an answer there is always a decision; a denial is the safe reading of "always".
-        self.decided(seq, draft.clone()).unwrap_or_else(|| {
-            let reason = Reason::because(ReasonCode::Internal, "an answered call was not decided");
-            self.record(seq, Body::Denial(Box::new(denial(draft.attempt, reason))))
-        })
+        let judgement = judge(&draft.attempt, self.state.now);
+        self.decided(seq, draft, judgement)
     }
 
     /// The record of a call whose caller went away.
-    pub(crate) fn decide_abandoned(&self, seq: Seq, mut draft: Draft) -> Option<Record> {
+    pub(crate) fn decide_abandoned(&self, seq: Seq, mut draft: Draft) -> Record {
         self.refresh(&mut draft);
         draft.attempt.inputs.standing.abandoned = true;
-        self.decided(seq, draft)
+        let judgement = judge(&draft.attempt, self.state.now);
+        self.decided(seq, draft, judgement)
     }
 
-    fn decided(&self, seq: Seq, draft: Draft) -> Option<Record> {
+    fn decided(&self, seq: Seq, draft: Draft, judgement: Judgement) -> Record {
         let Draft { mut attempt, payload, nonce } = draft;
-        let body = match judge(&attempt, self.state.now) {
-            Judgement::Ask => return None,
+        let body = match judgement {
+            // With an answer there is always a decision; a denial is the safe reading of "always".
+            Judgement::Ask => {
+                let reason = Reason::because(ReasonCode::Internal, "an answered call was not decided");
+                Body::Denial(Box::new(denial(attempt, reason)))
+            }
             Judgement::Deny { reason } => Body::Denial(Box::new(denial(attempt, reason))),
             Judgement::Allow { reason, ticket, verdict } => {
                 attempt.verdict = verdict;
@@ -200,7 +202,7 @@ impl Kernel {
                 }))
             }
         };
-        Some(within_bounds(self.record(seq, body)))
+        within_bounds(self.record(seq, body))
     }
 
     /// A record of now.

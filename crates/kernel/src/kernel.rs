@@ -96,9 +96,8 @@ impl Kernel {
             Event::Abandoned { call } => {
                 if let Some(draft) = self.asked.remove(call) {
                     let payload = draft.payload.clone();
-                    if let Some(record) = self.decide_abandoned(seq, draft) {
-                        self.append_decision(record, payload, out);
-                    }
+                    let record = self.decide_abandoned(seq, draft);
+                    self.append_decision(record, payload, out);
                 }
             }
             _ => {}

@@ -350,7 +350,7 @@ impl<'a> Replay<'a> {
     fn decide(&self, leaf: &Leaf, draft: Draft, recorded: &Attempt) -> Option<Record> {
         let seq = leaf.record.seq;
         match &recorded.inputs.evaluation {
-            _ if recorded.inputs.standing.abandoned => self.kernel.decide_abandoned(seq, draft),
+            _ if recorded.inputs.standing.abandoned => Some(self.kernel.decide_abandoned(seq, draft)),
             None => self.kernel.decide_at_once(seq, &draft),
             // That an evaluation took too long is an event; it cannot be asked again.
             Some(late) if late.timed_out => Some(self.kernel.decide(seq, draft, late.clone())),

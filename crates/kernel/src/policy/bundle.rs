@@ -84,6 +84,12 @@ impl Bundle {
         self.0.hash
     }
 
+    /// Whether every question is answered in time that grows with the rules about it and no faster: Cedar has no loops.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        self.0.rego.is_none()
+    }
+
     /// The patterns that texts of calls are compared with.
     #[must_use]
     pub fn patterns(&self) -> &PatternSet {
