@@ -63,6 +63,8 @@ pub(crate) struct Config {
     pub(crate) socket: Option<PathBuf>,
     /// Methods that pass besides those of the protocol, as actions.
     pub(crate) methods: Vec<String>,
+    /// Extensions whose methods those are, and which clients may hear of.
+    pub(crate) extensions: Vec<String>,
     /// Hosts that a `Host` header may name besides loopback.
     pub(crate) hosts: Vec<String>,
     /// Origins that a browser may come from.
@@ -212,6 +214,7 @@ impl Config {
             listen: checked_listen(&raw.listen)?,
             socket: front::checked_socket(raw.socket.as_deref(), folder)?,
             methods: front::checked_methods(raw.methods)?,
+            extensions: front::checked_extensions(raw.extensions)?,
             hosts: raw.hosts,
             origins: raw.origins,
             meta: raw.meta,

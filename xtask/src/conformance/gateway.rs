@@ -20,7 +20,11 @@ const POLICY: &str = "@id(\"the-suite-may-do-anything\")\npermit (principal, act
 /// Methods and what they do, bound as tools are. Tools of the suite stay unbound: opaque, and permitted all the same.
 const TOOLS: &str = r#"{ "resources/read": { effect: read }, "resources/subscribe": { effect: read },
   "prompts/get": { effect: read }, "completion/complete": { effect: read }, "tasks/update": { effect: write },
-  "sampling/createMessage": { effect: outbound }, "elicitation/create": { effect: outbound }, "roots/list": { effect: read } }"#;
+  "sampling/createMessage": { effect: outbound }, "elicitation/create": { effect: outbound }, "roots/list": { effect: read },
+  "skills/list": { effect: read }, "skills/get": { effect: read }, "resources/directory/read": { effect: read } }"#;
+/// An extension that the gateway knows nothing of, let through as an operator would: by its methods and its name.
+const EXTENSION: &str =
+    "methods: [skills/list, skills/get, resources/directory/read]\nextensions: [io.modelcontextprotocol/skills]\n";
 
 /// An installation that nobody runs in; it is copied.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -60,7 +64,7 @@ impl Installation {
             None => format!("url: http://127.0.0.1:{}/mcp", self.upstream),
         };
         Ok(format!(
-            "version: 1\ntenant: default\n{origin}\nlisten: 127.0.0.1:0\norigins: [\"http://127.0.0.1:{}\"]\npolicy: [policy.cedar]\n\
+            "version: 1\ntenant: default\n{origin}\nlisten: 127.0.0.1:0\norigins: [\"http://127.0.0.1:{}\"]\n{EXTENSION}policy: [policy.cedar]\n\
              agents:\n  - {{ id: {AGENT}, groups: [agents] }}\n\
              upstreams:\n  - id: suite\n    target: suite\n    environment: production\n    \
              {upstream}\n    tools: {}\nbudgets: []\n",

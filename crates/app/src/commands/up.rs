@@ -175,6 +175,7 @@ fn front(config: &Config) -> Result<FrontConfig> {
         .with_hosts(&config.hosts)?
         .with_origins(&config.origins)?
         .with_methods(&config.methods)
+        .with_extensions(&config.extensions)
         .with_meta_allow(&config.meta)
         .with_approvals(config.approvals.clone());
     Ok(match &config.socket {

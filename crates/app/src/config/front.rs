@@ -1,11 +1,11 @@
-//! What the configuration says of the door for agents: its socket, further methods, and how several upstreams share it.
+//! What the configuration says of the door for agents: its socket, further methods and extensions, and how several upstreams share it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use countersign_model::id::ToolName;
-use countersign_points::mcp::methods::Method;
+use countersign_points::mcp::methods::{EXTENSIONS, Method};
 use countersign_points::mcp::route::is_prefix;
 
 use super::Upstream;
@@ -43,6 +43,22 @@ pub(super) fn checked_methods(methods: Vec<String>) -> Result<Vec<String>> {
         }
     }
     Ok(methods)
+}
+
+/// Extensions of upstreams that clients hear of. A name is a prefix and a word (2026-07-28, `basic`, "`_meta`").
+pub(super) fn checked_extensions(extensions: Vec<String>) -> Result<Vec<String>> {
+    let is_plain = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+    };
+    for extension in &extensions {
+        if !extension.split_once('/').is_some_and(|(prefix, word)| is_plain(prefix) && is_plain(word)) {
+            bail!("`extensions` lists `{}`; write `PREFIX/NAME`, as its upstream does", extension.escape_default());
+        }
+        if EXTENSIONS.contains(&extension.as_str()) {
+            bail!("`extensions` lists `{extension}`, which passes in any case; leave it out");
+        }
+    }
+    Ok(extensions)
 }
 
 /// The Unix socket for agents, beside the configuration unless its path is absolute.

@@ -15,6 +15,8 @@ pub(super) struct Config {
     #[serde(default)]
     pub(super) methods: Vec<String>,
     #[serde(default)]
+    pub(super) extensions: Vec<String>,
+    #[serde(default)]
     pub(super) hosts: Vec<String>,
     #[serde(default)]
     pub(super) origins: Vec<String>,

@@ -108,6 +108,10 @@ fn the_door_for_agents_is_what_it_says() {
     check("version: 1", "version: 1\nsocket: ''", "`socket` is empty");
     check("version: 1", "version: 1\nmethods: [com.example/do]", "ok ");
     check("version: 1", "version: 1\nmethods: ['a b']", "in `methods`");
+    check("version: 1", "version: 1\nextensions: [io.modelcontextprotocol/skills]", "ok ");
+    check("version: 1", "version: 1\nextensions: [skills]", "write `PREFIX/NAME`");
+    check("version: 1", "version: 1\nextensions: [a/b c]", "write `PREFIX/NAME`");
+    check("version: 1", "version: 1\nextensions: [io.modelcontextprotocol/ui]", "passes in any case");
     for known in ["tools/call", "ping", "resources/read", "notifications/message"] {
         check(
             "version: 1",

@@ -430,6 +430,7 @@ pub struct FrontConfig {
     pub(crate) listen: SocketAddr,
     pub(crate) socket: Option<PathBuf>,
     pub(crate) methods: Vec<String>,
+    pub(crate) extensions: Vec<String>,
     pub(crate) origins: Vec<String>,
     pub(crate) hosts: Vec<String>,
     pub(crate) meta_allow: Vec<String>,
@@ -445,6 +446,7 @@ impl FrontConfig {
             listen,
             socket: None,
             methods: Vec::new(),
+            extensions: Vec::new(),
             origins: Vec::new(),
             hosts: Vec::new(),
             meta_allow: Vec::new(),
@@ -518,6 +520,13 @@ impl FrontConfig {
     #[must_use]
     pub fn with_methods(mut self, methods: &[String]) -> Self {
         self.methods = methods.to_vec();
+        self
+    }
+
+    /// Lets clients of one upstream hear of these extensions of it, besides those of which each method is known.
+    #[must_use]
+    pub fn with_extensions(mut self, extensions: &[String]) -> Self {
+        self.extensions = extensions.to_vec();
         self
     }
 

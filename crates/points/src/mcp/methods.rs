@@ -146,6 +146,10 @@ pub struct Method {
     pub place: Place,
 }
 
+/// Extensions that clients hear of in any case: tasks, whose methods are on the list, and pages for users, which are read and
+/// call like anything else.
+pub const EXTENSIONS: [&str; 2] = ["io.modelcontextprotocol/tasks", "io.modelcontextprotocol/ui"];
+
 const BOTH: (bool, bool) = (true, true);
 const LEGACY: (bool, bool) = (true, false);
 const MODERN: (bool, bool) = (false, true);

@@ -9,24 +9,24 @@ use serde_json::{Map, Value, json};
 
 use super::forced_private;
 use crate::mcp::execute::Hello;
+use crate::mcp::methods::EXTENSIONS;
 use crate::mcp::wire::era::{self, LATEST_LEGACY, MODERN};
 use crate::mcp::wire::splice::Edit;
 use crate::mcp::wire::{Era, quoted, splice};
 
 /// The capabilities of an upstream that are governed here, whole.
 const GOVERNED: [&str; 6] = ["tools", "prompts", "resources", "completions", "logging", "tasks"];
-/// Its extensions that are: tasks by their ids, and pages for users, which are read and call like anything else.
-const EXTENSIONS: [&str; 2] = ["io.modelcontextprotocol/tasks", "io.modelcontextprotocol/ui"];
 /// What a client may offer that no upstream hears of: an upstream that starts tasks at a client could not be followed.
 const KEPT_BACK: &str = "tasks";
 
-/// The upstream's own result, raw but for `capabilities` and what must not be promised beyond them.
-pub(crate) fn alone(input: &[u8], result: &Node) -> Vec<u8> {
+/// The upstream's own result, raw but for `capabilities` and what must not be promised beyond them. `extensions` are those
+/// that the operator lets pass besides.
+pub(crate) fn alone(input: &[u8], result: &Node, extensions: &[String]) -> Vec<u8> {
     let mut edits: Vec<Edit> = forced_private(result).into_iter().collect();
     if let Some(capabilities) = result.get("capabilities") {
-        let is_whole = |(key, node): &(String, Node)| is_governed(key, node);
+        let is_whole = |(key, node): &(String, Node)| is_governed(key, node, extensions);
         if !capabilities.as_object().unwrap_or_default().iter().all(is_whole) {
-            edits.push((capabilities.span.clone(), governed(capabilities, input)));
+            edits.push((capabilities.span.clone(), governed(capabilities, input, extensions)));
         }
     }
     if let Some(versions) = result.get("supportedVersions") {
@@ -36,23 +36,26 @@ pub(crate) fn alone(input: &[u8], result: &Node) -> Vec<u8> {
     splice::edited(input, &result.span, &edits)
 }
 
-fn is_governed(key: &str, node: &Node) -> bool {
-    let known = |(name, _): &(String, Node)| EXTENSIONS.contains(&name.as_str());
+fn is_governed(key: &str, node: &Node, extensions: &[String]) -> bool {
     match key {
-        "extensions" => node.as_object().unwrap_or_default().iter().all(known),
+        "extensions" => node.as_object().unwrap_or_default().iter().all(|(name, _)| is_heard_of(name, extensions)),
         _ => GOVERNED.contains(&key),
     }
 }
 
+fn is_heard_of(extension: &str, listed: &[String]) -> bool {
+    EXTENSIONS.contains(&extension) || listed.iter().any(|name| name == extension)
+}
+
 /// The governed capabilities, each as it stood.
-fn governed(capabilities: &Node, input: &[u8]) -> String {
+fn governed(capabilities: &Node, input: &[u8], extensions: &[String]) -> String {
     let mut kept = Vec::new();
     for (key, node) in capabilities.as_object().unwrap_or_default() {
         if GOVERNED.contains(&key.as_str()) {
             kept.push(member(key, node.raw(input)));
         } else if key == "extensions" {
             let members = node.as_object().unwrap_or_default().iter();
-            let members = members.filter(|(name, _)| EXTENSIONS.contains(&name.as_str()));
+            let members = members.filter(|(name, _)| is_heard_of(name, extensions));
             let inner: Vec<String> = members.map(|(name, node)| member(name, node.raw(input))).collect();
             kept.push(format!(r#""extensions":{{{}}}"#, inner.join(",")));
         }
@@ -88,7 +91,8 @@ pub(crate) fn merged(era: Era, hellos: &[(UpstreamId, Arc<Hello>)], asked: &str)
     let mut instructions = Vec::new();
     for (id, hello) in hellos {
         let input = hello.frame().bytes();
-        let kept = hello.capabilities().map(|node| governed(node, input)).unwrap_or_default();
+        // What the operator lists passes at the endpoint of its upstream alone: its methods name none.
+        let kept = hello.capabilities().map(|node| governed(node, input, &[])).unwrap_or_default();
         if let Ok(kept) = serde_json::from_str(&kept) {
             unite(&mut capabilities, kept);
         }

@@ -203,9 +203,9 @@ impl<G: Governor<Work>> Front<G> {
     pub(super) async fn discover(self: &Arc<Self>, asked: Asked) -> Result<Response<ReplyBody>, Refusal> {
         if !asked.endpoint.is_prefixed() {
             return self
-                .pass(asked, 0, |_, passed| match passed.reply.outcome() {
+                .pass(asked, 0, |front, passed| match passed.reply.outcome() {
                     Outcome::Result(result) => {
-                        let own = hello::alone(passed.reply.frame().bytes(), result);
+                        let own = hello::alone(passed.reply.frame().bytes(), result, &front.config.extensions);
                         response_frame(&passed.id, "result", &own)
                     }
                     Outcome::Error(_) => response_frame(&passed.id, "error", &passed.reply.raw()),

@@ -60,7 +60,7 @@ impl<G: Governor<Work>> Front<G> {
             }
             ([channel, ..], false) => {
                 let said = channel.hello();
-                hello::alone(said.frame().bytes(), said.result())
+                hello::alone(said.frame().bytes(), said.result(), &self.config.extensions)
             }
             (channels, true) => {
                 let hellos: Vec<_> = channels

@@ -178,6 +178,23 @@ async fn a_method_passes_as_an_action_where_it_is_listed() {
 }
 
 #[tokio::test]
+async fn an_extension_is_heard_of_where_it_is_listed_and_its_upstream_is_alone() {
+    let own = json!({ "io.modelcontextprotocol/tasks": {}, "com.example/own": {} });
+    let known = json!({ "io.modelcontextprotocol/tasks": {} });
+    let listed = ["com.example/own".to_owned()];
+    for (extensions, others, expected) in [(&listed[..], 0, &own), (&[], 0, &known), (&listed[..], 1, &known)] {
+        let config = FrontConfig::new("127.0.0.1:0".parse().unwrap()).with_extensions(extensions);
+        let mut upstreams = vec![script::upstream("crm", EraChoice::Legacy).await];
+        if others > 0 {
+            upstreams.push(script::upstream("files", EraChoice::Legacy).await);
+        }
+        let world = World::behind(config, upstreams).await;
+        let opened = body(&world.post("alice", "", super::INITIALIZE).await);
+        assert_eq!(&opened["result"]["capabilities"]["extensions"], expected, "{extensions:?}, {others}");
+    }
+}
+
+#[tokio::test]
 async fn a_socket_lets_in_tokens_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("front.sock");
