@@ -11,6 +11,7 @@
 //! Greek, Armenian and fullwidth forms, after Unicode TS 39).
 
 pub mod letters;
+pub mod neighbour;
 mod signs;
 
 #[cfg(test)]
@@ -36,7 +37,7 @@ pub enum Sign {
     Instruction,
     /// Places where secrets lie.
     Secret,
-    /// The name of another upstream's tool, or one that reads like it.
+    /// A name that passes for another upstream's tool, or a text that speaks of one: see [`neighbour`].
     Shadow,
     /// An annotation that contradicts the name, or another annotation.
     Contradiction,
@@ -89,16 +90,6 @@ pub fn of_tool(definition: &Node) -> Vec<Flag> {
 #[must_use]
 pub fn of_text(text: &str) -> Vec<Flag> {
     in_text("", text)
-}
-
-/// Whether a tool's name is, or reads like, one of `others` (upstream and tool): a caller could take one for the other.
-#[must_use]
-pub fn shadows<'a>(name: &str, others: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<Flag> {
-    let own = skeleton(name);
-    let (upstream, tool) = others.into_iter().find(|(_, tool)| skeleton(tool) == own)?;
-    let how = if tool == name { "has the name of" } else { "reads like" };
-    let what = format!("`{}` {how} the tool `{}` of upstream `{}`", shown(name), shown(tool), shown(upstream));
-    Some(Flag { sign: Sign::Shadow, place: String::new(), what })
 }
 
 /// What a name reads like: names with the same skeleton are taken for each other. Letters that look alike are one, case

@@ -60,7 +60,7 @@ async fn diff(name: &str, context: &Context) -> Result<Exit> {
     let upstream = named(&config, name)?;
     let before = accepted(&config.folder, &upstream.id)?;
     let now = asked(&config, upstream).await?;
-    let shown = show::Shown::of(upstream, before.as_ref(), &now, &show::taken(&config, &upstream.id));
+    let shown = show::Shown::of(upstream, before.as_ref(), &now, &show::neighbours(&config, &upstream.id));
     context.out.result(&shown.json(), &shown.text());
     Ok(if shown.differs() { Exit::Failed } else { Exit::Done })
 }
@@ -85,7 +85,7 @@ async fn accept(name: &str, only: &[String], yes: bool, context: &Context) -> Re
         );
         return Ok(Exit::Done);
     }
-    let shown = show::Shown::of(upstream, before.as_ref(), &next, &show::taken(&config, &upstream.id));
+    let shown = show::Shown::of(upstream, before.as_ref(), &next, &show::neighbours(&config, &upstream.id));
     if !context.out.json {
         context.out.result(&json!({}), &shown.text());
     }

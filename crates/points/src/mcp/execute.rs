@@ -34,6 +34,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use countersign_effects::names::neighbour::Mentions;
 use countersign_gate::call::{Execute, Executed};
 use countersign_gate::permit::Permit;
 use countersign_model::Digest;
@@ -184,6 +185,8 @@ pub(crate) struct Listed {
     pub(crate) output_schema: bool,
     /// What looks wrong in its definition, by the words of [`countersign_effects::names::Sign`]; none where nothing does.
     pub(crate) flagged: Option<Arc<str>>,
+    /// The tools of any upstream that its definition speaks of; none where it speaks of none.
+    pub(crate) mentions: Option<Arc<Mentions>>,
     /// The headers that its schema asks for; none where it asks for what cannot be.
     pub(crate) mirrors: Option<Arc<[Annotation]>>,
 }
@@ -271,6 +274,11 @@ impl Upstream {
     /// What is known of a tool in either era. What a call is judged by is [`Channel::listed`].
     pub(crate) fn listed(&self, tool: &ToolName) -> Option<Listed> {
         self.listed_in(Era::Legacy, tool).or_else(|| self.listed_in(Era::Modern, tool))
+    }
+
+    /// Its tools as the gateway was shown them last. Swapped whole, so the same list is the same pointer.
+    pub(crate) fn tools(&self, era: Era) -> Arc<BTreeMap<ToolName, Listed>> {
+        self.shared.tools(era)
     }
 
     fn listed_in(&self, era: Era, tool: &ToolName) -> Option<Listed> {

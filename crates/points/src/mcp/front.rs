@@ -15,6 +15,7 @@ mod exchange;
 mod follow;
 mod legacy;
 mod modern;
+mod neighbours;
 mod outbox;
 mod post;
 mod questions;
@@ -46,6 +47,7 @@ use super::wire::Era;
 use crate::Governor;
 use body::{EventBody, ReplyBody};
 use modern::Modern;
+use neighbours::Neighbours;
 use refusal::{Refusal, empty_response, json_response};
 use session::{Session, Sessions};
 use tasks::Tasks;
@@ -70,6 +72,7 @@ struct Front<G> {
     endpoints: Endpoints,
     sessions: Sessions,
     modern: Modern,
+    neighbours: Neighbours,
     tasks: Tasks,
     /// Calls that may still begin, over all sessions.
     calls: Arc<Semaphore>,
@@ -87,10 +90,22 @@ impl<G: Governor<Work>> Server<G> {
         let calls = Arc::new(Semaphore::new(config.limits.calls_max));
         let follows = Arc::new(Semaphore::new(config.limits.follows_max));
         let (modern, shutdown) = (Modern::new(&upstreams), CancellationToken::new());
+        let neighbours = Neighbours::new(&upstreams);
         let endpoints = Endpoints::new(upstreams);
         let tasks = Tasks::default();
         Self {
-            front: Arc::new(Front { config, governor, endpoints, sessions, modern, tasks, calls, follows, shutdown }),
+            front: Arc::new(Front {
+                config,
+                governor,
+                endpoints,
+                sessions,
+                modern,
+                neighbours,
+                tasks,
+                calls,
+                follows,
+                shutdown,
+            }),
         }
     }
 }

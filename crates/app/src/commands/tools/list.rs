@@ -137,7 +137,7 @@ impl Known<'_> {
     fn rows(&self, upstream: &Upstream, before: Option<&Lock>, now: Option<&Lock>) -> Vec<Row> {
         let none = Lock { server: Server::default(), tools: BTreeMap::new() };
         let there = now.or(before).unwrap_or(&none);
-        let taken = show::taken(self.config, &upstream.id);
+        let neighbours = show::neighbours(self.config, &upstream.id);
         let mut rows: Vec<Row> = compared(before, there)
             .into_iter()
             .map(|Compared { tool, state, .. }| {
@@ -146,7 +146,8 @@ impl Known<'_> {
                     state => state.as_str(),
                 };
                 let definition = there.tools.get(&tool);
-                let flags = definition.map(|definition| show::flags(&tool, definition, &taken)).unwrap_or_default();
+                let flags =
+                    definition.map(|definition| show::flags(&tool, definition, &neighbours)).unwrap_or_default();
                 Row { flags, ..self.row(upstream, before, tool, state) }
             })
             .collect();

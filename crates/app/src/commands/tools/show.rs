@@ -2,8 +2,9 @@
 //!
 //! Text of an upstream is shown with everything that a terminal would obey as escapes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use countersign_effects::names::neighbour::{Mentions, Neighbour};
 use countersign_effects::names::{self, Flag};
 use countersign_model::id::{ToolName, UpstreamId};
 use countersign_model::preview::visible;
@@ -37,33 +38,29 @@ pub(super) struct Judged {
     flags: Vec<Flag>,
 }
 
-/// Tools of other upstreams, by name.
-pub(super) fn taken(config: &Config, of: &UpstreamId) -> BTreeMap<ToolName, UpstreamId> {
+/// The other upstreams, with the tools that are bound or accepted; the gateway knows what they list besides.
+pub(super) fn neighbours(config: &Config, of: &UpstreamId) -> Vec<Neighbour> {
     let others = config.upstreams.iter().filter(|upstream| upstream.id != *of);
-    let names = others.flat_map(|upstream| {
+    let all = others.map(|upstream| {
         let accepted = super::accepted(&config.folder, &upstream.id).ok().flatten();
         let accepted = accepted.map(|lock| lock.tools.into_keys().collect::<Vec<_>>()).unwrap_or_default();
-        upstream.tools.keys().cloned().chain(accepted).map(|tool| (tool, upstream.id.clone()))
+        let tools: BTreeSet<&ToolName> = upstream.tools.keys().chain(&accepted).collect();
+        Neighbour::new(upstream.id.as_str(), tools.into_iter().map(ToolName::as_str))
     });
-    names.collect()
+    all.collect()
 }
 
 impl<'a> Shown<'a> {
     /// What differs between the list and what is said now.
-    pub(super) fn of(
-        upstream: &'a Upstream,
-        before: Option<&Lock>,
-        now: &Lock,
-        taken: &BTreeMap<ToolName, UpstreamId>,
-    ) -> Self {
+    pub(super) fn of(upstream: &'a Upstream, before: Option<&Lock>, now: &Lock, neighbours: &[Neighbour]) -> Self {
         let judged = compared(before, now).into_iter().map(|compared| {
             let definition = now.tools.get(&compared.tool).filter(|_| compared.state != State::Accepted);
             let old = before.and_then(|lock| lock.tools.get(&compared.tool));
             Judged {
-                flags: definition.map(|definition| flags(&compared.tool, definition, taken)).unwrap_or_default(),
+                flags: definition.map(|definition| flags(&compared.tool, definition, neighbours)).unwrap_or_default(),
                 description: definition.and_then(|definition| definition.text("description")),
                 remarks: definition
-                    .map(|definition| remarks(&compared.tool, definition, old, taken))
+                    .map(|definition| remarks(&compared.tool, definition, old, neighbours))
                     .unwrap_or_default(),
                 compared,
             }
@@ -145,29 +142,25 @@ impl Judged {
 }
 
 /// What looks wrong in what is new of a tool.
-fn remarks(
-    tool: &ToolName,
-    now: &Definition,
-    old: Option<&Definition>,
-    taken: &BTreeMap<ToolName, UpstreamId>,
-) -> Vec<String> {
-    let of = |definition: &Definition| definition.node().map(|node| suspect::remarks(&node)).unwrap_or_default();
+fn remarks(tool: &ToolName, now: &Definition, old: Option<&Definition>, neighbours: &[Neighbour]) -> Vec<String> {
+    let of = |definition: &Definition| {
+        let mut all = definition.node().map(|node| suspect::remarks(&node)).unwrap_or_default();
+        all.extend(shadow(tool, definition, neighbours).map(|flag| flag.to_string()));
+        all
+    };
     let known: BTreeSet<String> = old.map(of).unwrap_or_default().into_iter().collect();
-    let mut found: Vec<String> = of(now).into_iter().filter(|remark| !known.contains(remark)).collect();
-    if old.is_none() {
-        found.extend(shadow(tool, taken).map(|flag| flag.to_string()));
-    }
-    found
+    of(now).into_iter().filter(|remark| !known.contains(remark)).collect()
 }
 
-/// What holds a tool back: what looks wrong in its definition, and whose name it takes.
-pub(super) fn flags(tool: &ToolName, definition: &Definition, taken: &BTreeMap<ToolName, UpstreamId>) -> Vec<Flag> {
+/// What holds a tool back: what looks wrong in its definition, by itself and beside the tools of others.
+pub(super) fn flags(tool: &ToolName, definition: &Definition, neighbours: &[Neighbour]) -> Vec<Flag> {
     let own = definition.node().map(|node| names::of_tool(&node)).unwrap_or_default();
-    own.into_iter().chain(shadow(tool, taken)).collect()
+    own.into_iter().chain(shadow(tool, definition, neighbours)).collect()
 }
 
-fn shadow(tool: &ToolName, taken: &BTreeMap<ToolName, UpstreamId>) -> Option<Flag> {
-    names::shadows(tool.as_str(), taken.iter().map(|(tool, upstream)| (upstream.as_str(), tool.as_str())))
+fn shadow(tool: &ToolName, definition: &Definition, neighbours: &[Neighbour]) -> Option<Flag> {
+    let mentions = definition.node().map(|node| Mentions::of(&node)).unwrap_or_default();
+    neighbours.iter().find_map(|other| other.shadowed(tool.as_str(), &mentions))
 }
 
 fn parsed(value: Option<&String>) -> Value {

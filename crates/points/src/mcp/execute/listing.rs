@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use countersign_effects::json::Node;
 use countersign_effects::names;
+use countersign_effects::names::neighbour::Mentions;
 use countersign_model::Digest;
 use countersign_model::id::ToolName;
 
@@ -193,6 +194,7 @@ fn listed(definitions: BTreeMap<ToolName, Definition>) -> BTreeMap<ToolName, Lis
         manifest: manifest(&definition.raw),
         output_schema: definition.output_schema,
         flagged: definition.flagged,
+        mentions: definition.mentions,
         mirrors: definition.mirrors,
     };
     definitions.into_iter().map(|(name, definition)| (name, known(definition))).collect()
@@ -209,6 +211,7 @@ pub(super) struct Definition {
     pub(super) raw: Bytes,
     output_schema: bool,
     flagged: Option<Arc<str>>,
+    mentions: Option<Arc<Mentions>>,
     mirrors: Option<Arc<[Annotation]>>,
 }
 
@@ -272,6 +275,7 @@ fn read_page(reply: &Reply, tools: &mut BTreeMap<ToolName, Definition>) -> Resul
             raw: reply.frame().raw(tool),
             output_schema: tool.get("outputSchema").is_some(),
             flagged: signs(tool),
+            mentions: Some(Mentions::of(tool)).filter(|mentions| !mentions.is_empty()).map(Arc::new),
             mirrors: mirrors.ok().map(Arc::from),
         };
         if let Some(_twice) = tools.insert(name.clone(), definition) {

@@ -103,7 +103,8 @@ impl<G: Governor<Work>> Front<G> {
             param_headers = headers::params(mirrors, arguments);
         }
         let manifest = listed.as_ref().map(|listed| listed.manifest);
-        let flagged = listed.and_then(|listed| listed.flagged.map(|signs| signs.to_string()));
+        let upstream = channel.upstream().id();
+        let flagged = listed.and_then(|listed| self.neighbours.signs(upstream, &judged.tool, &listed));
         Ok(Act { params, judged, channel, manifest, flagged, form, param_headers })
     }
 

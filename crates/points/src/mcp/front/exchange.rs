@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use countersign_effects::json::Node;
 use countersign_effects::names;
+use countersign_effects::names::neighbour::Mentions;
 use countersign_model::id::{ToolName, UpstreamId};
 use countersign_model::{Caller, ReasonCode};
 use hyper::{Response, StatusCode};
@@ -82,7 +83,7 @@ impl<G: Governor<Work>> Front<G> {
                 tool.is_some_and(|tool| {
                     let known = (&tool, manifest(item.raw(input)));
                     // What looks wrong is held back until a human accepts the very definition.
-                    let is_held = !names::of_tool(item).is_empty() && !self.governor.accepted(upstream, known);
+                    let is_held = self.is_flagged(upstream, &tool, item) && !self.governor.accepted(upstream, known);
                     !is_held && self.governor.lists(caller, upstream, known)
                 })
             }
@@ -93,6 +94,12 @@ impl<G: Governor<Work>> Front<G> {
             Listing::Prompts | Listing::Resources | Listing::Templates => as_tool(listing.serves())
                 .is_some_and(|(tool, manifest)| self.governor.lists(caller, upstream, (&tool, manifest))),
         }
+    }
+
+    /// Whether something looks wrong in a tool, by itself or beside the tools of other upstreams.
+    fn is_flagged(&self, upstream: &UpstreamId, tool: &ToolName, definition: &Node) -> bool {
+        let beside = || self.neighbours.is_shadow(upstream, tool, Some(&Mentions::of(definition)));
+        !names::of_tool(definition).is_empty() || (!self.neighbours.is_alone() && beside())
     }
 
     /// One page of several upstreams. One that is down, or does not know the method, is left out.

@@ -37,6 +37,8 @@ struct Scripted {
     upstreams: Arc<Mutex<Vec<String>>>,
     /// Actions that are denied besides, by their tool and a part of their arguments.
     denied: Arc<Mutex<Vec<(String, String)>>>,
+    /// What looked wrong in the tool of each call.
+    flagged: Arc<Mutex<Vec<Option<String>>>>,
 }
 
 mod events;
@@ -77,6 +79,7 @@ impl Governor<Work> for Scripted {
         let tool = call.tool.as_str().to_owned();
         self.upstreams.lock().unwrap().push(call.upstream.to_string());
         self.claims.lock().unwrap().push(call.claimed);
+        self.flagged.lock().unwrap().push(call.flagged);
         let arguments = String::from_utf8_lossy(&call.arguments).into_owned();
         let is_denied = self.denied.lock().unwrap().iter().any(|(of, part)| *of == tool && arguments.contains(part));
         self.calls.lock().unwrap().push((tool.clone(), call.arguments, call.meta, call.manifest.is_some()));

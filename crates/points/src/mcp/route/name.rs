@@ -4,10 +4,9 @@
 //! prefix, whatever follows. Nothing is guessed: a name without a known prefix belongs to nobody. It must not know
 //! which upstreams there are.
 
+use countersign_effects::names::neighbour::BETWEEN;
 use countersign_model::id::UpstreamId;
 
-/// Between the id of an upstream and the name of a tool, a prompt or a task.
-pub(crate) const BETWEEN: &str = "__";
 /// Between the id of an upstream and a URI.
 pub(crate) const BEFORE_URI: &str = "+";
 /// The longest id that can be a prefix.
