@@ -48,7 +48,15 @@ impl Gate {
                 caller
             }
         };
-        if caller.expires <= now {
+        self.standing(&caller).map(|()| caller)
+    }
+
+    /// Whether the caller's token still opens anything: what was opened with it must end with it.
+    ///
+    /// # Errors
+    /// The reason why it does not: it expired, or was revoked.
+    pub fn standing(&self, caller: &Caller) -> Result<(), Reason> {
+        if caller.expires <= self.now() {
             return Err(Reason::plain(ReasonCode::TokenExpired));
         }
         let blocks = caller.narrowed.as_ref().map(|narrowed| narrowed.blocks.as_slice()).unwrap_or_default();
@@ -56,6 +64,6 @@ impl Gate {
         if kernel.is_cut_off(blocks) || kernel.is_revoked(&caller.principal.session) {
             return Err(Reason::because(ReasonCode::TokenInvalid, "the token was revoked"));
         }
-        Ok(caller)
+        Ok(())
     }
 }

@@ -20,6 +20,9 @@ pub trait Governor<E: Execute>: Clone + Send + Sync + 'static {
     /// The reason why the token opens nothing.
     fn identify(&self, token: &str) -> Result<Caller, Reason>;
 
+    /// Whether a token that was presented before still opens anything: a stream that was opened with it ends with it.
+    fn stands(&self, caller: &Caller) -> bool;
+
     /// Whether the caller may ever call `tool` of `upstream` as `manifest` defines it: what it never may is not listed for
     /// it, and neither is what changed since somebody looked at it. A call is always decided on its own.
     fn lists(&self, caller: &Caller, upstream: &UpstreamId, tool: (&ToolName, Digest)) -> bool;
@@ -62,6 +65,10 @@ pub trait Governor<E: Execute>: Clone + Send + Sync + 'static {
 impl<E: Execute> Governor<E> for Gate {
     fn identify(&self, token: &str) -> Result<Caller, Reason> {
         Self::identify(self, token)
+    }
+
+    fn stands(&self, caller: &Caller) -> bool {
+        self.standing(caller).is_ok()
     }
 
     fn lists(&self, caller: &Caller, upstream: &UpstreamId, (tool, manifest): (&ToolName, Digest)) -> bool {

@@ -65,6 +65,10 @@ impl Governor<Work> for Deny {
         Ok(Caller { principal, expires: TimeMs(u64::MAX), narrowed: None })
     }
 
+    fn stands(&self, _: &Caller) -> bool {
+        true
+    }
+
     fn lists(&self, _: &Caller, _: &UpstreamId, _: (&ToolName, Digest)) -> bool {
         true
     }

@@ -37,6 +37,10 @@ impl Governor<Work> for Everyone {
         Ok(Caller { principal, expires: TimeMs(u64::MAX), narrowed: None })
     }
 
+    fn stands(&self, _: &Caller) -> bool {
+        true
+    }
+
     fn lists(&self, _: &Caller, _: &UpstreamId, _: (&ToolName, Digest)) -> bool {
         true
     }

@@ -159,7 +159,7 @@ impl<G: Governor<Work>> Front<G> {
         let session = self.session(&request, &caller, endpoint)?;
         if method == Method::GET {
             checks::acceptable(checks::accepts(request.headers()).events, "a GET must accept `text/event-stream`")?;
-            return self.listen(&session, request.headers());
+            return self.listen((caller, &session), request.headers());
         }
         self.sessions.close(&session);
         Ok(empty_response(StatusCode::NO_CONTENT))

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use countersign_effects::json::{Limits, Node};
@@ -41,7 +42,7 @@ use crate::mcp::wire::{
 /// Resources that one stream can be about.
 const RESOURCES_MAX: usize = 64;
 /// How long upstreams may take to acknowledge.
-const ACKNOWLEDGED_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(10);
 /// What an upstream says on a stream may wait so long to be heard.
 const SAID_QUEUE: usize = 32;
 
@@ -152,7 +153,14 @@ impl<G: Governor<Work>> Front<G> {
             return missing.map_or_else(|| Ok(finished(asked.era, asked.accepts, frame)), |none| none.given(&asked));
         }
         let (events, body) = mpsc::channel(EVENTS_QUEUE);
-        let stream = Following { id: asked.id.clone(), events, ended: self.shutdown.child_token() };
+        let (governor, caller) = (self.governor.clone(), asked.caller.clone());
+        let stream = Following {
+            id: asked.id.clone(),
+            events,
+            ended: self.shutdown.child_token(),
+            stands: Box::new(move || governor.stands(&caller)),
+            looked_after: self.config.limits.keep_alive,
+        };
         tokio::spawn(stream.run(parts, place));
         Ok(self.events(body))
     }
@@ -224,10 +232,14 @@ struct Following {
     id: Id,
     events: mpsc::Sender<Bytes>,
     ended: CancellationToken,
+    /// Whether the token that opened it still opens anything; asked before each event, and after this time without one.
+    stands: Box<dyn Fn() -> bool + Send + Sync>,
+    looked_after: Duration,
 }
 
 impl Following {
-    /// Runs until the client goes, the gateway stops, or an upstream's part ends: then the client opens it anew.
+    /// Runs until the client goes, its token is no more, the gateway stops, or an upstream's part ends: then the client opens
+    /// it anew.
     async fn run(self, parts: Vec<Part>, place: OwnedSemaphorePermit) {
         let (came, mut coming) = mpsc::channel(EVENTS_QUEUE);
         let (all, is_alone) = (parts.len(), parts.len() == 1 && parts.first().is_some_and(|part| !part.prefixed));
@@ -247,8 +259,14 @@ impl Following {
                     break;
                 }
                 () = &mut late, if !is_open => break,
+                () = tokio::time::sleep(self.looked_after) => {
+                    if (self.stands)() { continue } else { break }
+                }
                 came = coming.recv() => came,
             };
+            if !(self.stands)() {
+                break;
+            }
             match came {
                 Some(Came::Acknowledged(filter)) => {
                     acknowledged = acknowledged.saturating_add(1);

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use countersign_effects::json::Node;
-use countersign_model::ReasonCode;
+use countersign_model::{Caller, ReasonCode};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
 use tokio::sync::mpsc;
@@ -212,10 +212,10 @@ impl<G: Governor<Work>> Front<G> {
     }
 
     /// A stream of what the session hears outside of its requests, from the event that the client names, or from what no
-    /// stream has taken.
+    /// stream has taken. It ends with the token that opened it.
     pub(super) fn listen(
         self: &Arc<Self>,
-        session: &Arc<Session>,
+        (caller, session): (Caller, &Arc<Session>),
         headers: &HeaderMap,
     ) -> Result<Response<ReplyBody>, Refusal> {
         let last = match checks::single(headers, &LAST_EVENT)?.map(str::parse::<u64>) {
@@ -228,18 +228,18 @@ impl<G: Governor<Work>> Front<G> {
             Refusal::http(StatusCode::TOO_MANY_REQUESTS, ReasonCode::Overloaded, detail)
         })?;
         let (events, body) = mpsc::channel(EVENTS_QUEUE);
-        let (session, shutdown) = (Arc::clone(session), self.shutdown.clone());
+        let (front, session) = (Arc::clone(self), Arc::clone(session));
         let mut listener = session.outbox.listen(last);
         tokio::spawn(async move {
             let mut heard = events.try_send(bytes::Bytes::from_static(sse::RETRY)).is_ok();
             while heard {
                 heard = tokio::select! {
                     () = session.ended.cancelled() => false,
-                    () = shutdown.cancelled() => false,
+                    () = front.shutdown.cancelled() => false,
                     () = events.closed() => false,
-                    (id, event) = session.outbox.next(&mut listener) => {
-                        events.send(sse::encode_under(Some(id), &event).into()).await.is_ok()
-                    }
+                    () = tokio::time::sleep(front.config.limits.keep_alive) => front.governor.stands(&caller),
+                    (id, event) = session.outbox.next(&mut listener) => front.governor.stands(&caller)
+                        && events.send(sse::encode_under(Some(id), &event).into()).await.is_ok(),
                 };
             }
             session.outbox.leave(&listener);

@@ -39,6 +39,8 @@ struct Scripted {
     denied: Arc<Mutex<Vec<(String, String)>>>,
     /// What looked wrong in the tool of each call.
     flagged: Arc<Mutex<Vec<Option<String>>>>,
+    /// Agents whose tokens were revoked.
+    gone: Arc<Mutex<Vec<String>>>,
 }
 
 mod events;
@@ -68,6 +70,10 @@ impl Governor<Work> for Scripted {
             "expired" => Err(Reason::plain(ReasonCode::TokenExpired)),
             _ => Err(Reason::plain(ReasonCode::TokenInvalid)),
         }
+    }
+
+    fn stands(&self, caller: &Caller) -> bool {
+        !self.gone.lock().unwrap().contains(&caller.principal.agent.to_string())
     }
 
     fn lists(&self, caller: &Caller, upstream: &UpstreamId, (tool, _): (&ToolName, Digest)) -> bool {

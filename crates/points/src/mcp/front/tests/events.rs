@@ -60,6 +60,20 @@ async fn a_lost_stream_goes_on_where_it_was() {
 }
 
 #[tokio::test]
+async fn a_stream_ends_with_the_token_that_opened_it() {
+    let world = world().await;
+    let session = world.open("alice").await;
+    let (mut stream, _) = listen(&world, &session, "", "retry: ").await;
+    world.governor.gone.lock().unwrap().push("alice".to_owned());
+    // Everybody is told of this.
+    let bob = world.open("bob").await;
+    world.post("bob", &bob, &call("1", "changed")).await;
+    let mut rest = String::new();
+    tokio::time::timeout(Duration::from_secs(5), stream.read_to_string(&mut rest)).await.unwrap().unwrap();
+    assert!(!rest.contains("list_changed"), "{rest}");
+}
+
+#[tokio::test]
 async fn what_is_on_no_list_or_anothers_is_not_passed_on() {
     let world = world().await;
     let session = world.open("alice").await;

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::{World, body, script, status};
-use crate::mcp::config::{EraChoice, FrontConfig};
+use crate::mcp::config::{EraChoice, FrontConfig, Limits};
 
 const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
 
@@ -272,6 +272,20 @@ async fn a_stream_of_changes_holds_what_was_asked_for_and_allowed() {
         let answer = world.modern("alice", "subscriptions/listen", None, wrong).await;
         assert_eq!((status(&answer), &body(&answer)["error"]["code"]), ("400", &(-32602).into()), "{wrong}");
     }
+}
+
+#[tokio::test]
+async fn a_stream_of_changes_ends_with_the_token_that_opened_it() {
+    let limits = Limits { keep_alive: std::time::Duration::from_millis(20), ..Limits::default() };
+    let config = FrontConfig::new("127.0.0.1:0".parse().unwrap()).with_limits(limits);
+    let world = World::behind(config, vec![script::upstream("crm", EraChoice::Modern).await]).await;
+    let asked = request("subscriptions/listen", &params(r#""notifications":{"toolsListChanged":true}"#));
+    let text = posted(&world, "alice", &headers("subscriptions/listen", None), &asked);
+    let (mut stream, _) = stream(&world, "alice", &text, |heard| heard.contains("tools/list_changed")).await;
+    world.governor.gone.lock().unwrap().push("alice".to_owned());
+    let mut rest = String::new();
+    tokio::time::timeout(std::time::Duration::from_secs(5), stream.read_to_string(&mut rest)).await.unwrap().unwrap();
+    world.seen.wait("notifications/cancelled").await;
 }
 
 /// A world whose client says this of itself.
