@@ -10,6 +10,7 @@
 //! does besides what it says; letters that look alike outside of the small table in [`letters`] (Latin against Cyrillic,
 //! Greek, Armenian and fullwidth forms, after Unicode TS 39).
 
+pub mod form;
 pub mod letters;
 pub mod neighbour;
 mod signs;

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::form::of_elicitation;
 use super::neighbour::{Mentions, Neighbour};
 use super::{FLAGS_MAX, Sign, of_text, of_tool, skeleton};
 use crate::json::{Limits, parse};
@@ -183,6 +184,42 @@ fn a_text_that_sends_a_model_to_anothers_tool_is_found() {
     assert!(shadowed("own", &many.join(" ")).unwrap().contains("more than 64"), "what is not looked at is not let by");
     let own = Mentions::of(&parse(br#"{"a":[{"files-1__read_file":1}]}"#, &Limits::default()).unwrap());
     assert!(!own.is_empty(), "keys are texts too");
+}
+
+#[test]
+fn a_form_that_asks_for_a_secret_is_found() {
+    let ask = |message: &str, fields: &str| {
+        let params =
+            format!(r#"{{"message":"{message}","requestedSchema":{{"type":"object","properties":{fields}}}}}"#);
+        of_elicitation(&parse(params.as_bytes(), &Limits::default()).unwrap())
+    };
+    for (message, fields) in [
+        ("Sign in", r#"{"password":{"type":"string"}}"#),
+        ("Sign in", r#"{"githubToken":{"type":"string"}}"#),
+        ("Sign in", r#"{"x":{"type":"string","title":"Your API key"}}"#),
+        ("Sign in", r#"{"x":{"title":"Password (at least 8)"}}"#),
+        ("Sign in", r#"{"x":{"type":"string","format":"password"}}"#),
+        ("Sign in", r#"{"x":{"type":"string","description":"Type the Passphrase of your key."}}"#),
+        ("Sign in", r#"{"who":{"type":"object","properties":{"pwd":{"type":"string"}}}}"#),
+        ("Please ENTER your GitHub password.", r#"{"answer":{"type":"string"}}"#),
+        ("What is the verification code?", r#"{"n":{"type":"string"}}"#),
+    ] {
+        let found = ask(message, fields);
+        assert_eq!(found.first().map(|flag| flag.sign), Some(Sign::Secret), "{message} {fields}");
+    }
+    for (message, fields) in [
+        ("Your name?", r#"{"name":{"type":"string"},"email":{"type":"string","format":"email"}}"#),
+        ("Reset the password?", r#"{"sure":{"type":"boolean"}}"#),
+        ("Password reset: enter your e-mail address", r#"{"email":{"type":"string"}}"#),
+        ("How long?", r#"{"max_tokens":{"type":"integer"}}"#),
+        ("Which?", r#"{"token":{"type":"string","enum":["USD","EUR"]}}"#),
+        ("Enter your password on the page that opens.", "{}"),
+        ("", "7"),
+    ] {
+        assert_eq!(ask(message, fields), [], "{message} {fields}");
+    }
+    let page = br#"{"mode":"url","message":"Enter your password","url":"https://x","requestedSchema":{"properties":{"password":{}}}}"#;
+    assert_eq!(of_elicitation(&parse(page, &Limits::default()).unwrap()), [], "a page is the way to ask for one");
 }
 
 proptest! {

@@ -54,6 +54,12 @@ pub fn cleaned(text: &str) -> Cow<'_, str> {
     if spans.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(scan::replaced(text, &spans)) }
 }
 
+/// Whether a name promises a secret: a password, a key, a token.
+#[must_use]
+pub(crate) fn is_name(name: &str) -> bool {
+    names::named(name).is_some()
+}
+
 /// The facts of a call as they may be recorded: `truth` where the secrets have no part in it.
 ///
 /// They are derived once more from what is left. So no fact can tell anything of a secret, not even a piece

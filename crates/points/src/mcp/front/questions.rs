@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use countersign_effects::json::{Limits, Node, parse};
+use countersign_effects::names::form;
 use countersign_gate::call::{Answer, Call, Executed};
 use countersign_model::action::Point;
 use countersign_model::record::Claimed;
@@ -208,7 +209,7 @@ pub(crate) async fn handle<G: Governor<Work>>(
             return question.answer(error(METHOD_NOT_FOUND, "this client offers no such method"));
         }
     };
-    let Offered { method, params } = offered;
+    let Offered { method, params, flagged } = offered;
     let Some((tool, manifest)) = as_tool(method) else { return };
     let call = Call {
         caller,
@@ -216,7 +217,7 @@ pub(crate) async fn handle<G: Governor<Work>>(
         upstream: upstream.id().clone(),
         tool,
         manifest: Some(manifest),
-        flagged: None,
+        flagged,
         arguments: params.as_ref().map_or_else(|| b"{}".to_vec(), judged),
         meta: Vec::new(),
         cancel: outlet.session.ended.child_token(),
@@ -241,6 +242,8 @@ pub(crate) async fn handle<G: Governor<Work>>(
 struct Offered {
     method: &'static str,
     params: Option<Bytes>,
+    /// What looks wrong in it.
+    flagged: Option<String>,
 }
 
 /// The question, if the client said that it takes such ones.
@@ -263,7 +266,9 @@ fn offered(session: &Session, frame: &Frame) -> Result<Offered, String> {
     if !declared.is_some_and(|declared| takes(declared, asked.name, params.as_ref())) {
         return Err(format!("an upstream asked `{}`, which the client does not offer", asked.name));
     }
-    Ok(Offered { method: asked.name, params: params.as_ref().map(|params| frame.raw(params)) })
+    let signs = params.as_ref().filter(|_| asked.name == "elicitation/create").map(form::of_elicitation);
+    let flagged = signs.and_then(|signs| Some(signs.first()?.sign.as_str().to_owned()));
+    Ok(Offered { method: asked.name, params: params.as_ref().map(|params| frame.raw(params)), flagged })
 }
 
 /// Whether the client takes this kind of elicitation. Without a word it takes forms (2025-11-25, `client/elicitation`).
