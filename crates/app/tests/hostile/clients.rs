@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::support::human::Human;
 use super::support::log::Entry;
 use super::support::{Installation, Setup};
-use super::wire::{Answer, request, send};
+use super::wire::{Answer, Talk, request, send};
 
 /// More refusals in one second than this are counted in one record; the kit looks for each.
 const PACE: Duration = Duration::from_millis(45);
@@ -297,7 +297,7 @@ async fn refused(cases: &'static [Case]) {
     let issued = at.owner(&["token", "issue", "beta"]);
     at.owner(&["token", "revoke", issued["session"].as_str().unwrap()]);
     let revoked = issued["token"].as_str().unwrap().trim().to_owned();
-    let session = |token: &str| open(&authority, token);
+    let session = |token: &str| Talk::open(&authority, token, ("/mcp", "{}")).session;
     let ground = Ground {
         session: session(&token),
         other_session: session(&other),
@@ -313,20 +313,6 @@ async fn refused(cases: &'static [Case]) {
     assert_eq!(wrong, Vec::<String>::new());
     assert_eq!(at.effects(), Vec::<String>::new(), "something reached the upstream");
     on_record(cases, &at.records());
-}
-
-/// Opens a protocol session.
-fn open(authority: &str, token: &str) -> String {
-    let hello = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"kit","version":"1"}}}"#;
-    let headers = [
-        format!("host: {authority}"),
-        "accept: application/json, text/event-stream".to_owned(),
-        "content-type: application/json".to_owned(),
-        format!("authorization: Bearer {token}"),
-    ];
-    let Answer { text, .. } = send(authority, &request("POST /mcp", &headers, hello.as_bytes()));
-    let line = text.lines().find_map(|line| line.strip_prefix("mcp-session-id: "));
-    line.unwrap_or_else(|| panic!("no session: {text}")).trim().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,12 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests fail the test")]
 
 mod clients;
+mod mirrors;
+mod neighbours;
+mod questions;
 mod servers;
+mod sessions;
 #[path = "../support/mod.rs"]
 mod support;
+mod web;
 mod wire;
