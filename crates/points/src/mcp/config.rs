@@ -383,6 +383,8 @@ pub struct Limits {
     pub sessions_max: usize,
     /// Protocol sessions at once of one caller; the one idle longest makes room.
     pub sessions_per_caller_max: usize,
+    /// How long a protocol session stays that nobody uses and nobody listens in.
+    pub session_idle: Duration,
     /// Calls in flight of one protocol session.
     pub calls_per_session_max: usize,
     /// Calls in flight over all sessions.
@@ -411,6 +413,7 @@ impl Default for Limits {
             connections_max: 1024,
             sessions_max: 1024,
             sessions_per_caller_max: 64,
+            session_idle: Duration::from_secs(60 * 60),
             calls_per_session_max: 64,
             calls_max: 1024,
             streams_per_session_max: 4,

@@ -48,7 +48,8 @@ impl<G: Governor<Work>> Front<G> {
         };
         let version = client.version.clone();
         let seats = Seats::new(Era::Legacy, client, asked.endpoint.upstreams());
-        let session = self.sessions.open(&asked.caller, &asked.endpoint, seats).ok_or_else(|| {
+        let session = self.sessions.open(&asked.caller, (&asked.endpoint, seats), |owner| self.governor.stands(owner));
+        let session = session.ok_or_else(|| {
             let detail = "too many sessions are open; close some with DELETE or try again later";
             Refusal::http(StatusCode::SERVICE_UNAVAILABLE, ReasonCode::Overloaded, detail)
         })?;

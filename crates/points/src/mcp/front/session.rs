@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use countersign_model::{Caller, Principal};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::outbox::Outbox;
@@ -38,8 +40,8 @@ pub(crate) struct Session {
     pub(crate) streams: Arc<Semaphore>,
     /// Cancelled when the session is over.
     pub(crate) ended: CancellationToken,
-    /// The tick of its last use.
-    used: AtomicU64,
+    /// When it was used last, in microseconds since there are sessions.
+    used_us: AtomicU64,
 }
 
 /// Why a request may not be in flight.
@@ -89,6 +91,11 @@ impl Session {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
+    /// Whether nothing was asked in it since `before_us`, and nobody listens.
+    fn is_left(&self, before_us: u64) -> bool {
+        self.used_us.load(Ordering::Relaxed) < before_us && self.is_idle() && !self.outbox.is_heard()
+    }
+
     fn is_of(&self, caller: &Principal) -> bool {
         is_same(&self.owner.principal, caller)
     }
@@ -102,7 +109,8 @@ pub(crate) fn is_same(one: &Principal, other: &Principal) -> bool {
 /// All protocol sessions. Bounded in all and for each caller.
 pub(crate) struct Sessions {
     open: Mutex<BTreeMap<String, Arc<Session>>>,
-    tick: AtomicU64,
+    since: Instant,
+    idle_max: Duration,
     sessions_max: usize,
     per_caller_max: usize,
     calls_max: usize,
@@ -113,7 +121,8 @@ impl Sessions {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             open: Mutex::new(BTreeMap::new()),
-            tick: AtomicU64::new(0),
+            since: Instant::now(),
+            idle_max: limits.session_idle,
             sessions_max: limits.sessions_max,
             per_caller_max: limits.sessions_per_caller_max,
             calls_max: limits.calls_per_session_max,
@@ -122,14 +131,21 @@ impl Sessions {
     }
 
     /// Opens a session for `owner`. A caller at its bound loses its own idle session that was used longest ago, never
-    /// someone else's. `None` where there is no room or no randomness.
-    pub(crate) fn open(&self, owner: &Caller, endpoint: &Arc<Endpoint>, seats: Seats) -> Option<Arc<Session>> {
+    /// someone else's, unless that one's token does not stand any more, or nobody has used it for long. `None` where there
+    /// is no room or no randomness.
+    pub(crate) fn open(
+        &self,
+        owner: &Caller,
+        (endpoint, seats): (&Arc<Endpoint>, Seats),
+        stands: impl Fn(&Caller) -> bool,
+    ) -> Option<Arc<Session>> {
         let id = random_id()?;
+        self.forget_left(stands);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let own = open.values().filter(|session| session.is_of(&owner.principal));
         if own.clone().count() >= self.per_caller_max || open.len() >= self.sessions_max {
             let oldest =
-                own.filter(|session| session.is_idle()).min_by_key(|session| session.used.load(Ordering::Relaxed));
+                own.filter(|session| session.is_idle()).min_by_key(|session| session.used_us.load(Ordering::Relaxed));
             let oldest = oldest.map(|session| session.id.clone())?;
             if let Some(session) = open.remove(&oldest) {
                 session.ended.cancel();
@@ -146,7 +162,7 @@ impl Sessions {
             in_flight_max: self.calls_max,
             streams: Arc::new(Semaphore::new(self.streams_max)),
             ended: CancellationToken::new(),
-            used: AtomicU64::new(self.tick.fetch_add(1, Ordering::Relaxed)),
+            used_us: AtomicU64::new(self.now_us()),
         });
         open.insert(id, Arc::clone(&session));
         Some(session)
@@ -158,8 +174,21 @@ impl Sessions {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let here = |session: &&Arc<Session>| session.is_of(caller) && Arc::ptr_eq(&session.endpoint, endpoint);
         let session = open.get(id).filter(here)?;
-        session.used.store(self.tick.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        session.used_us.store(self.now_us(), Ordering::Relaxed);
         Some(Arc::clone(session))
+    }
+
+    /// Ends what nobody can use any more, or nobody does.
+    fn forget_left(&self, stands: impl Fn(&Caller) -> bool) {
+        let before_us = self.now_us().saturating_sub(u64::try_from(self.idle_max.as_micros()).unwrap_or(u64::MAX));
+        let all: Vec<_> = self.open.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for session in all.iter().filter(|session| session.is_left(before_us) || !stands(&session.owner)) {
+            self.close(session);
+        }
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Ends a session: its listening streams close, its calls go on, and its channels close behind them.

@@ -565,6 +565,25 @@ async fn a_caller_makes_room_for_itself_only() {
 }
 
 #[tokio::test]
+async fn sessions_that_nobody_can_use_or_does_make_room() {
+    let world = World::limited(|limits| limits.sessions_max = 1).await;
+    world.open("bob").await;
+    let refused = world.post("alice", "", INITIALIZE).await;
+    assert_eq!(status(&refused), "503", "bob's is his");
+    world.governor.gone.lock().unwrap().push("bob".to_owned());
+    world.open("alice").await;
+
+    let world = World::limited(|limits| {
+        limits.sessions_max = 1;
+        limits.session_idle = std::time::Duration::ZERO;
+    })
+    .await;
+    let left = world.open("bob").await;
+    world.open("alice").await;
+    assert_eq!(status(&world.post("bob", &left, r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).await), "404");
+}
+
+#[tokio::test]
 async fn too_many_calls_are_denied_and_recorded() {
     let world = World::limited(|limits| limits.calls_per_session_max = 1).await;
     let session = world.open("alice").await;
