@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use countersign_kernel::identity::{TokenKey, TokenPublic, verify};
-use countersign_model::{Caller, Digest, Reason, ReasonCode};
+use countersign_model::{Caller, Digest, Principal, Reason, ReasonCode};
 
 use crate::Gate;
 
@@ -65,5 +65,11 @@ impl Gate {
             return Err(Reason::because(ReasonCode::TokenInvalid, "the token was revoked"));
         }
         Ok(())
+    }
+
+    /// Resolves once a kill covers the caller, at once where one does.
+    pub async fn killed(&self, principal: &Principal) {
+        let epoch = self.switch().epoch();
+        self.switch().killed(principal, epoch).await;
     }
 }

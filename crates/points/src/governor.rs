@@ -23,6 +23,11 @@ pub trait Governor<E: Execute>: Clone + Send + Sync + 'static {
     /// Whether a token that was presented before still opens anything: a stream that was opened with it ends with it.
     fn stands(&self, caller: &Caller) -> bool;
 
+    /// Resolves once a kill covers the caller, at once where one does. A governor without a kill switch has none.
+    fn killed(&self, _caller: &Caller) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
     /// Whether the caller may ever call `tool` of `upstream` as `manifest` defines it: what it never may is not listed for
     /// it, and neither is what changed since somebody looked at it. A call is always decided on its own.
     fn lists(&self, caller: &Caller, upstream: &UpstreamId, tool: (&ToolName, Digest)) -> bool;
@@ -69,6 +74,10 @@ impl<E: Execute> Governor<E> for Gate {
 
     fn stands(&self, caller: &Caller) -> bool {
         self.standing(caller).is_ok()
+    }
+
+    fn killed(&self, caller: &Caller) -> impl Future<Output = ()> + Send {
+        Self::killed(self, &caller.principal)
     }
 
     fn lists(&self, caller: &Caller, upstream: &UpstreamId, (tool, manifest): (&ToolName, Digest)) -> bool {

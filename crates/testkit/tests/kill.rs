@@ -250,3 +250,38 @@ fn orders_that_no_human_signed_are_on_record_every_one_even_when_the_gate_closes
     };
     assert_eq!(next.records().iter().map(|stored| count(&stored.record.body)).sum::<u64>(), TRIES);
 }
+
+/// What stays open asks this again and again: the token was checked once.
+#[test]
+fn a_caller_that_was_let_in_stands_until_its_token_ends_or_is_revoked() {
+    let world = World::new();
+    let (_, revoked) = world.token_of("coder");
+    assert!(world.gate.standing(&world.caller).is_ok() && world.gate.standing(&revoked).is_ok());
+    world.command(Deed::RevokeToken { session: revoked.principal.session.clone() }).unwrap();
+    assert_eq!(world.gate.standing(&revoked).unwrap_err().code, ReasonCode::TokenInvalid);
+    assert!(world.gate.standing(&world.caller).is_ok(), "another token");
+    let left = world.caller.expires.0 - world.gate.now().0;
+    world.stage.clock.advance_ms(left - 1);
+    assert!(world.gate.standing(&world.caller).is_ok());
+    world.stage.clock.advance_ms(1);
+    assert_eq!(world.gate.standing(&world.caller).unwrap_err().code, ReasonCode::TokenExpired);
+}
+
+#[test]
+fn who_waits_hears_of_a_kill_that_covers_it_and_of_no_other() {
+    let world = World::new();
+    let gate = world.gate.clone();
+    let principal = world.caller.principal.clone();
+    let waiting = world.stage.runtime.spawn(async move { gate.killed(&principal).await });
+    assert_eq!(world.kill(&KillScope::Agent(id("other"))).cancelled, 0);
+    world.wait(async { tokio::time::sleep(Duration::from_millis(50)).await });
+    assert!(!waiting.is_finished());
+    assert_eq!(
+        world.kill(&KillScope::Agent(world.caller.principal.agent.clone())).cancelled,
+        0,
+        "nothing was in flight"
+    );
+    world.wait(waiting).unwrap();
+    // Whoever comes later hears of it at once.
+    world.wait(world.gate.killed(&world.caller.principal));
+}

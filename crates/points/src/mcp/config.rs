@@ -393,6 +393,12 @@ pub struct Limits {
     pub streams_per_session_max: usize,
     /// Streams of changes at once, of all clients without a handshake.
     pub follows_max: usize,
+    /// Resources in those streams at once, over all callers. Each is an action in flight, so calls need room beside them.
+    pub followed_max: usize,
+    /// Resources in those streams at once of one token.
+    pub followed_per_caller_max: usize,
+    /// How long an upstream may take to acknowledge such a stream.
+    pub acknowledge_timeout: Duration,
     /// How long a client may take to answer a question of an upstream.
     pub question_timeout: Duration,
     /// How long a client may take for the headers of a request; also the longest idle time of a connection.
@@ -418,6 +424,9 @@ impl Default for Limits {
             calls_max: 1024,
             streams_per_session_max: 4,
             follows_max: 1024,
+            followed_max: 512,
+            followed_per_caller_max: 64,
+            acknowledge_timeout: Duration::from_secs(10),
             question_timeout: Duration::from_secs(300),
             header_read_timeout: Duration::from_secs(30),
             body_read_timeout: Duration::from_secs(10),

@@ -11,6 +11,7 @@ mod board;
 pub(crate) mod channel;
 mod ears;
 pub(crate) mod http;
+pub(crate) mod joint;
 pub(crate) mod leave;
 pub(crate) mod link;
 mod listing;

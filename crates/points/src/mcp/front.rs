@@ -46,6 +46,7 @@ use super::route::{Endpoint, Endpoints};
 use super::wire::Era;
 use crate::Governor;
 use body::{EventBody, ReplyBody};
+use follow::Places;
 use modern::Modern;
 use neighbours::Neighbours;
 use refusal::{Refusal, empty_response, json_response};
@@ -53,10 +54,13 @@ use session::{Session, Sessions};
 use tasks::Tasks;
 
 pub use doors::Doors;
+pub use follow::Followed;
 pub use questions::Handing;
 pub use work::Work;
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+/// Why a stream ends with its token.
+const SPENT: &str = "the token that opened this stream opens nothing any more";
 /// Events that one stream may be behind.
 const EVENTS_QUEUE: usize = 64;
 
@@ -78,6 +82,8 @@ struct Front<G> {
     calls: Arc<Semaphore>,
     /// Streams of changes that may still be opened, of clients without a handshake.
     follows: Arc<Semaphore>,
+    /// Resources that may still be in one of them.
+    followed: Places,
     shutdown: CancellationToken,
 }
 
@@ -89,6 +95,7 @@ impl<G: Governor<Work>> Server<G> {
         let sessions = Sessions::new(&config.limits);
         let calls = Arc::new(Semaphore::new(config.limits.calls_max));
         let follows = Arc::new(Semaphore::new(config.limits.follows_max));
+        let followed = Places::new(&config.limits);
         let (modern, shutdown) = (Modern::new(&upstreams), CancellationToken::new());
         let neighbours = Neighbours::new(&upstreams);
         let endpoints = Endpoints::new(upstreams);
@@ -104,6 +111,7 @@ impl<G: Governor<Work>> Server<G> {
                 tasks,
                 calls,
                 follows,
+                followed,
                 shutdown,
             }),
         }
@@ -180,6 +188,23 @@ impl<G: Governor<Work>> Front<G> {
             let detail = "this session is not open for this token: open a new one with `initialize`";
             Refusal::http(StatusCode::NOT_FOUND, ReasonCode::Malformed, detail)
         })
+    }
+
+    /// Resolves once nothing may be said to the caller any more, with why: a kill covers it, or its token is of no more use,
+    /// which is looked at as often as a quiet stream gets a comment.
+    async fn cut_off(&self, caller: &Caller) -> &'static str {
+        let killed = self.governor.killed(caller);
+        tokio::pin!(killed);
+        loop {
+            if !self.governor.stands(caller) {
+                return SPENT;
+            }
+            tokio::select! {
+                biased;
+                () = &mut killed => return ReasonCode::Killed.sentence(),
+                () = tokio::time::sleep(self.config.limits.keep_alive) => {}
+            }
+        }
     }
 
     /// A stream of events.

@@ -10,7 +10,7 @@ use countersign_gate::permit::{Cut, Effect, Permit, Stop};
 use countersign_model::id::UpstreamId;
 
 /// Leave to carry out one action, once. See [`Permit`].
-pub(crate) trait Leave: Send {
+pub(crate) trait Leave: Send + 'static {
     /// What it becomes when it begins.
     type InFlight: InFlight;
 
@@ -21,7 +21,7 @@ pub(crate) trait Leave: Send {
 }
 
 /// An effect in flight, until it is dropped. See [`Effect`].
-pub(crate) trait InFlight: Send + Sync {
+pub(crate) trait InFlight: Send + Sync + 'static {
     fn credential(&self) -> Option<&Credential>;
     fn stopped(&self) -> impl Future<Output = Stop> + Send;
 }

@@ -5,17 +5,21 @@
 //! is carried out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use countersign_effects::json::Node;
 use countersign_model::{Caller, ReasonCode};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use super::asked::Asked;
 use super::body::ReplyBody;
 use super::exchange::NoChannel;
+use super::outbox::Listener;
 use super::questions::Matched;
 use super::refusal::{Refusal, empty_response};
 use super::respond::Hearing;
@@ -115,13 +119,22 @@ impl<G: Governor<Work>> Front<G> {
         }
     }
 
-    /// Listens to what an upstream says outside of requests, for as long as the session lasts.
+    /// Listens to what an upstream says outside of requests, for as long as the session lasts, and the session no longer
+    /// than the token that opened it: what it hears is on that token's account.
     async fn ears(self: Arc<Self>, mut said: mpsc::Receiver<Said>, hearing: Hearing) {
         let Some(session) = hearing.session.clone() else { return };
+        let mut looks = tokio::time::interval(self.config.limits.keep_alive.max(Duration::from_millis(1)));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let heard = tokio::select! {
                 biased;
                 () = session.ended.cancelled() => break,
+                _ = looks.tick() => {
+                    if !self.governor.stands(&session.owner) {
+                        self.sessions.close(&session);
+                    }
+                    continue;
+                }
                 heard = said.recv() => heard,
             };
             let Some(heard) = heard else { return };
@@ -213,7 +226,7 @@ impl<G: Governor<Work>> Front<G> {
     }
 
     /// A stream of what the session hears outside of its requests, from the event that the client names, or from what no
-    /// stream has taken. It ends with the token that opened it.
+    /// stream has taken. It ends with the session, and when nothing may be said to the caller any more.
     pub(super) fn listen(
         self: &Arc<Self>,
         (caller, session): (Caller, &Arc<Session>),
@@ -229,24 +242,35 @@ impl<G: Governor<Work>> Front<G> {
             Refusal::http(StatusCode::TOO_MANY_REQUESTS, ReasonCode::Overloaded, detail)
         })?;
         let (events, body) = mpsc::channel(EVENTS_QUEUE);
-        let (front, session) = (Arc::clone(self), Arc::clone(session));
+        let (session, front) = (Arc::clone(session), Arc::clone(self));
         let mut listener = session.outbox.listen(last);
         tokio::spawn(async move {
-            let mut heard = events.try_send(bytes::Bytes::from_static(sse::RETRY)).is_ok();
-            while heard {
-                heard = tokio::select! {
-                    () = session.ended.cancelled() => false,
-                    () = front.shutdown.cancelled() => false,
-                    () = events.closed() => false,
-                    () = tokio::time::sleep(front.config.limits.keep_alive) => front.governor.stands(&caller),
-                    (id, event) = session.outbox.next(&mut listener) => front.governor.stands(&caller)
-                        && events.send(sse::encode_under(Some(id), &event).into()).await.is_ok(),
-                };
+            // A client that does not read holds up nothing but itself.
+            tokio::select! {
+                biased;
+                why = front.cut_off(&caller) => tracing::info!(why, "a stream of a client was ended"),
+                () = session.ended.cancelled() => {}
+                () = front.shutdown.cancelled() => {}
+                () = events.closed() => {}
+                () = pass_on(&session, (&mut listener, &events), || front.governor.stands(&caller)) => {}
             }
             session.outbox.leave(&listener);
             drop(place);
         });
         Ok(self.events(body))
+    }
+}
+
+/// Passes on what a session hears, until its client goes or its token no longer stands.
+async fn pass_on(
+    session: &Session,
+    (listener, events): (&mut Listener, &mpsc::Sender<Bytes>),
+    stands: impl Fn() -> bool + Send,
+) {
+    let mut heard = events.try_send(Bytes::from_static(sse::RETRY)).is_ok();
+    while heard {
+        let (id, event) = session.outbox.next(listener).await;
+        heard = stands() && events.send(sse::encode_under(Some(id), &event).into()).await.is_ok();
     }
 }
 

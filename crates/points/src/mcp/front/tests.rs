@@ -1,12 +1,13 @@
 //! The door: who is let in, what is refused before anything reaches the upstream, and what an agent gets to see.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use countersign_gate::call::{Answer, Call};
 use countersign_model::action::Point;
 use countersign_model::id::{AgentId, RunId, SessionId, TenantId, TicketId, ToolName, UpstreamId};
-use countersign_model::record::{CLAIM_BYTES_MAX, Claimed};
+use countersign_model::record::{CLAIM_BYTES_MAX, Claimed, Status};
 use countersign_model::unit::TimeMs;
 use countersign_model::{Caller, Digest, Principal, Reason, ReasonCode};
 use countersign_receipt::Receipt;
@@ -41,6 +42,13 @@ struct Scripted {
     flagged: Arc<Mutex<Vec<Option<String>>>>,
     /// Agents whose tokens were revoked.
     gone: Arc<Mutex<Vec<String>>>,
+    /// Actions that are decided once the token is cancelled, by a part of their arguments.
+    slow: Arc<Mutex<Vec<(String, CancellationToken)>>>,
+    /// How actions ended: arguments, status, note.
+    outcomes: Arc<Mutex<Vec<(String, Status, String)>>>,
+    /// Whether permits ask for redaction.
+    redacts: Arc<AtomicBool>,
+    killed: CancellationToken,
 }
 
 mod events;
@@ -48,6 +56,7 @@ mod modern;
 mod questions;
 mod script;
 mod several;
+mod streams;
 
 fn receipt() -> Receipt {
     Receipt { log: "test".to_owned(), proofs: Vec::new() }
@@ -76,6 +85,10 @@ impl Governor<Work> for Scripted {
         !self.gone.lock().unwrap().contains(&caller.principal.agent.to_string())
     }
 
+    async fn killed(&self, _: &Caller) {
+        self.killed.cancelled().await;
+    }
+
     fn lists(&self, caller: &Caller, upstream: &UpstreamId, (tool, _): (&ToolName, Digest)) -> bool {
         assert!(["crm", "files"].contains(&upstream.as_str()));
         !(caller.principal.agent.as_str() == "bob" && ["second-page", "resources/read"].contains(&tool.as_str()))
@@ -89,6 +102,10 @@ impl Governor<Work> for Scripted {
         let arguments = String::from_utf8_lossy(&call.arguments).into_owned();
         let is_denied = self.denied.lock().unwrap().iter().any(|(of, part)| *of == tool && arguments.contains(part));
         self.calls.lock().unwrap().push((tool.clone(), call.arguments, call.meta, call.manifest.is_some()));
+        let slow = self.slow.lock().unwrap().iter().find(|(part, _)| arguments.contains(part)).cloned();
+        if let Some((_, decided)) = slow {
+            decided.cancelled().await;
+        }
         let secret = Reason::because(ReasonCode::PolicyForbid, "policy secret-7 forbids");
         let budget = Reason::because(ReasonCode::BudgetExhausted, "calls per hour: 10 of 10");
         match tool.as_str() {
@@ -102,8 +119,11 @@ impl Governor<Work> for Scripted {
                 receipt: receipt(),
             },
             _ => {
-                let leave = TestLeave { upstream: call.upstream, ..TestLeave::new(call.cancel) };
+                let (killed, redacts) = (self.killed.clone(), self.redacts.load(Ordering::Relaxed));
+                let leave = TestLeave { upstream: call.upstream, killed, redacts, ..TestLeave::new(call.cancel) };
                 let executed = executor.carry_out(leave).await;
+                let note = executed.note.clone().unwrap_or_default();
+                self.outcomes.lock().unwrap().push((arguments, executed.status, note));
                 let receipt = (tool != "unrecorded").then(receipt);
                 Answer::Ran { status: executed.status, reply: executed.reply, note: executed.note, receipt }
             }

@@ -1,4 +1,5 @@
-//! What the governor may let this point do: an action at an upstream, a question to a client, or the opening of a stream.
+//! What the governor may let this point do: an action at an upstream, a question to a client, or the following of a
+//! resource.
 //!
 //! It must not know how any of them is decided.
 
@@ -6,12 +7,11 @@ use std::future::Future;
 
 use countersign_gate::call::{Execute, Executed};
 use countersign_gate::permit::Permit;
-use countersign_model::id::UpstreamId;
-use countersign_model::record::Status;
 
+use super::follow::Followed;
 use super::questions::Handing;
 use crate::mcp::execute::leave::Leave;
-use crate::mcp::execute::{Executor, Reply, outbound};
+use crate::mcp::execute::{Executor, Reply};
 
 /// One action that waits for its permit.
 #[derive(Debug)]
@@ -20,8 +20,8 @@ pub enum Work {
     Action(Executor),
     /// A question of an upstream to the client.
     Question(Handing),
-    /// One resource may be in a stream of changes, which is opened once this is on record.
-    Follow(UpstreamId),
+    /// One resource in a stream of changes, for as long as the stream is open.
+    Follow(Followed),
 }
 
 impl Work {
@@ -29,15 +29,7 @@ impl Work {
         match self {
             Self::Action(executor) => executor.carry_out(leave).await,
             Self::Question(handing) => handing.carry_out(leave).await,
-            Self::Follow(upstream) if leave.upstream() == upstream => match leave.begin(std::sync::Arc::new(|| ())) {
-                Ok(_effect) => Executed {
-                    status: Status::Done,
-                    note: Some("left to the stream of changes".to_owned()),
-                    ..outbound::not_started("")
-                },
-                Err(stop) => outbound::not_started(stop.as_str()),
-            },
-            Self::Follow(_) => outbound::not_started("the permit is for another upstream"),
+            Self::Follow(followed) => followed.carry_out(leave).await,
         }
     }
 }

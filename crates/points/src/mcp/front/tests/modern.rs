@@ -16,16 +16,16 @@ async fn world(era: EraChoice) -> World {
 }
 
 /// Parameters with the `_meta` that a request needs.
-fn params(more: &str) -> String {
+pub(super) fn params(more: &str) -> String {
     if more.is_empty() { format!("{{{META}}}") } else { format!("{{{more},{META}}}") }
 }
 
-fn request(method: &str, params: &str) -> String {
+pub(super) fn request(method: &str, params: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":"m\u0031","method":"{method}","params":{params}}}"#)
 }
 
 /// The headers of a request, and more.
-fn headers(method: &str, name: Option<&str>) -> String {
+pub(super) fn headers(method: &str, name: Option<&str>) -> String {
     let name = name.map(|name| format!("Mcp-Name: {name}\r\n")).unwrap_or_default();
     format!("MCP-Protocol-Version: 2026-07-28\r\nmcp-METHOD:  {method}\t\r\n{name}")
 }
@@ -181,7 +181,7 @@ async fn an_upstream_of_the_other_era_is_named_clearly() {
 }
 
 /// What came on a stream of events.
-fn events(answer: &str) -> Vec<Value> {
+pub(super) fn events(answer: &str) -> Vec<Value> {
     answer
         .lines()
         .filter_map(|line| line.strip_prefix("data: "))
@@ -200,7 +200,12 @@ async fn what_is_said_meanwhile_comes_on_the_requests_own_stream() {
 }
 
 /// Opens a stream and reads until `enough`.
-async fn stream(world: &World, token: &str, text: &str, enough: impl Fn(&str) -> bool) -> (TcpStream, String) {
+pub(super) async fn stream(
+    world: &World,
+    token: &str,
+    text: &str,
+    enough: impl Fn(&str) -> bool,
+) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(world.address).await.unwrap();
     stream.write_all(text.as_bytes()).await.unwrap();
     let (mut heard, mut chunk) = (String::new(), [0; 4096]);
@@ -213,7 +218,7 @@ async fn stream(world: &World, token: &str, text: &str, enough: impl Fn(&str) ->
     (stream, heard)
 }
 
-fn posted(world: &World, token: &str, headers: &str, body: &str) -> String {
+pub(super) fn posted(world: &World, token: &str, headers: &str, body: &str) -> String {
     let head = world.head(
         "POST",
         &format!(

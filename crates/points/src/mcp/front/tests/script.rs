@@ -71,18 +71,42 @@ fn play(message: &Value, server: &str, held: &Mutex<Option<Value>>) -> Vec<Strin
     }
 }
 
-/// Acknowledges, then says more than was asked for.
+/// Acknowledges, then says more than was asked for; what a resource is called says what else it does.
 fn listening(id: &Value, filter: &Value) -> Vec<String> {
     let said = |method: &str, more: &str| {
         format!(
             r#"{{"jsonrpc":"2.0","method":"{method}","params":{{{more}"_meta":{{"io.modelcontextprotocol/subscriptionId":{id},"k":1}}}}}}"#
         )
     };
-    let mut all = vec![said("notifications/subscriptions/acknowledged", &format!(r#""notifications":{filter},"#))];
-    all.push(said("notifications/tools/list_changed", ""));
-    all.push(said("notifications/prompts/list_changed", ""));
-    let updated = filter["resourceSubscriptions"].as_array().cloned().unwrap_or_default();
-    all.extend(updated.iter().map(|uri| said("notifications/resources/updated", &format!(r#""uri":{uri},"#))));
+    let wanted: Vec<Value> = filter["resourceSubscriptions"].as_array().cloned().unwrap_or_default();
+    let names = |name: &str| wanted.iter().any(|uri| uri == name);
+    if names("mem://refused") {
+        return vec![format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32602,"message":"no"}}}}"#)];
+    }
+    let mut agreed = filter.clone();
+    if let Some(agreed) = agreed.get_mut("resourceSubscriptions").and_then(Value::as_array_mut) {
+        agreed.retain(|uri| uri != "mem://unknown");
+    }
+    let acknowledged = said("notifications/subscriptions/acknowledged", &format!(r#""notifications":{agreed},"#));
+    let early = said("notifications/tools/list_changed", r#""early":1,"#);
+    let mut all = if names("mem://mute") || names("mem://twice") { vec![early] } else { Vec::new() };
+    if !names("mem://mute") {
+        all.extend(vec![acknowledged; if names("mem://twice") { 2 } else { 1 }]);
+        all.push(said("notifications/tools/list_changed", ""));
+        all.push(said("notifications/prompts/list_changed", ""));
+    }
+    let updated = |uri: &Value| said("notifications/resources/updated", &format!(r#""uri":{uri},"#));
+    all.extend(wanted.iter().map(updated));
+    if names("mem://flood") {
+        all.extend((0..4_000).map(|_| updated(&"mem://flood".into())));
+    }
+    if names("mem://secret-in-it") {
+        let secret = format!(r#""uri":"mem://secret-in-it","with":"AKI{}","#, "AIOSFODNN7EXAMPLE");
+        all.push(said("notifications/resources/updated", &secret));
+    }
+    if names("mem://over") {
+        all.push(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"complete"}}}}"#));
+    }
     all
 }
 

@@ -1,0 +1,57 @@
+//! How many resources may be followed at once: each is an action in flight, which others need room for too.
+//!
+//! It must not know streams.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use countersign_model::id::SessionId;
+
+use crate::mcp::config::Limits;
+
+/// Places for resources that are followed, in all and of each token.
+pub(in crate::mcp::front) struct Places {
+    taken: Mutex<Taken>,
+    all_max: usize,
+    each_max: usize,
+}
+
+#[derive(Default)]
+struct Taken {
+    all: usize,
+    each: BTreeMap<SessionId, usize>,
+}
+
+impl Places {
+    pub(in crate::mcp::front) fn new(limits: &Limits) -> Self {
+        let (all_max, each_max) = (limits.followed_max, limits.followed_per_caller_max);
+        Self { taken: Mutex::default(), all_max, each_max }
+    }
+
+    /// Takes `count` places for a token, or none at all.
+    pub(super) fn take(&self, token: &SessionId, count: usize) -> bool {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = taken.each.get(token).copied().unwrap_or_default();
+        let fits = |taken: usize, max: usize| taken.checked_add(count).is_some_and(|sum| sum <= max);
+        if !fits(taken.all, self.all_max) || !fits(own, self.each_max) {
+            return false;
+        }
+        taken.all = taken.all.saturating_add(count);
+        if count > 0 {
+            taken.each.insert(token.clone(), own.saturating_add(count));
+        }
+        true
+    }
+
+    /// Gives back what was taken.
+    pub(super) fn give_back(&self, token: &SessionId, count: usize) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.all = taken.all.saturating_sub(count);
+        let left = taken.each.get(token).map(|own| own.saturating_sub(count));
+        match left {
+            Some(0) => drop(taken.each.remove(token)),
+            Some(left) => drop(taken.each.insert(token.clone(), left)),
+            None => {}
+        }
+    }
+}
