@@ -187,6 +187,14 @@ impl<G: Governor<Work>> Front<G> {
 
     async fn own_all(self: &Arc<Self>, asked: Asked) -> Result<Response<ReplyBody>, Refusal> {
         let request = asked.outbound(&asked.params, None)?;
+        let Ok(place) = Arc::clone(&self.calls).try_acquire_owned() else { return Ok(overloaded(&asked)) };
+        let (front, waiting) = (Arc::clone(self), Waiting::of(&asked, None));
+        let done = run(async move { front.own_parts(asked, request).await }, move || drop(place));
+        Ok(self.respond(waiting, None, done).await)
+    }
+
+    /// The answer of all that know it. What was begun goes on whoever waits: a process is shared.
+    async fn own_parts(self: &Arc<Self>, asked: Asked, request: Outbound) -> Vec<u8> {
         let (mut done, mut refused) = (false, None);
         for at in 0..asked.endpoint.upstreams().len() {
             let Ok(channel) = self.channel(&asked, at).await else { continue };
@@ -196,14 +204,13 @@ impl<G: Governor<Work>> Front<G> {
                 Err(_) => {}
             }
         }
-        let frame = match (done, refused) {
+        match (done, refused) {
             (false, Some(error)) => response_frame(&asked.id, "error", &error),
             (false, None) => {
                 error_frame(Some(&asked.id), NOT_STARTED, ReasonCode::UpstreamUnavailable.sentence(), None)
             }
             (true, _) => response_frame(&asked.id, "result", b"{}"),
-        };
-        Ok(finished(asked.era, asked.accepts, frame))
+        }
     }
 
     /// What upstreams say of themselves to a client without a handshake.

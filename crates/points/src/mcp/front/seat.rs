@@ -1,7 +1,9 @@
 //! Seats: a place for one channel to each upstream of an endpoint, filled when it is first needed and again when it was
 //! lost. It must not know what goes through a channel.
 
-use tokio::sync::{Mutex, mpsc};
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, Semaphore, mpsc};
 
 use crate::mcp::execute::Upstream;
 use crate::mcp::execute::channel::{Channel, ClientHello, Said};
@@ -16,6 +18,8 @@ pub(crate) struct Seats {
     era: Era,
     client: ClientHello,
     seats: Vec<Seat>,
+    /// One is told at a time.
+    telling: Arc<Semaphore>,
 }
 
 struct Seat {
@@ -27,7 +31,8 @@ impl Seats {
     /// Empty seats for a client of `era` that opened like `client`.
     pub(crate) fn new(era: Era, client: ClientHello, upstreams: &[Upstream]) -> Self {
         let seat = |upstream: &Upstream| Seat { upstream: upstream.clone(), open: Mutex::new(None) };
-        Self { era, client, seats: upstreams.iter().map(seat).collect() }
+        let telling = Arc::new(Semaphore::new(1));
+        Self { era, client, seats: upstreams.iter().map(seat).collect(), telling }
     }
 
     pub(crate) const fn client(&self) -> &ClientHello {
@@ -52,15 +57,25 @@ impl Seats {
         Ok(channel)
     }
 
-    /// Tells every upstream that has a channel.
+    /// Tells every upstream that has a channel. Once begun that goes on whoever waits for it: a line that is cut off
+    /// half-way would end a process that others share.
     pub(crate) async fn tell(&self, frame: &[u8]) {
+        let Ok(place) = Arc::clone(&self.telling).acquire_owned().await else { return };
+        let mut channels = Vec::new();
         for seat in &self.seats {
-            let channel = seat.open.lock().await.clone();
-            if let Some(channel) = channel.filter(|channel| !channel.closed().is_cancelled())
-                && let Err(error) = channel.notify(frame.to_vec()).await
-            {
-                tracing::debug!(upstream = %seat.upstream.id(), %error, "an upstream could not be told");
+            channels.extend(seat.open.lock().await.clone().filter(|channel| !channel.closed().is_cancelled()));
+        }
+        let frame = frame.to_vec();
+        let telling = tokio::spawn(async move {
+            for channel in channels {
+                if let Err(error) = channel.notify(frame.clone()).await {
+                    tracing::debug!(upstream = %channel.upstream().id(), %error, "an upstream could not be told");
+                }
             }
+            drop(place);
+        });
+        if let Err(error) = telling.await {
+            tracing::error!(%error, "telling the upstreams ended early");
         }
     }
 
