@@ -171,6 +171,16 @@ impl Effect {
             () = over(self.deadline) => Stop::Late,
         }
     }
+
+    /// Like [`Effect::stopped`], but for its caller's own cancellation: resolves when a kill covers it or its time is over.
+    /// For what must be finished in good order although nobody waits for it any more.
+    pub async fn revoked(&self) -> Stop {
+        tokio::select! {
+            biased;
+            () = self.killed.cancelled() => Stop::Killed,
+            () = over(self.deadline) => Stop::Late,
+        }
+    }
 }
 
 impl Drop for Effect {

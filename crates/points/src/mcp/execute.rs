@@ -12,7 +12,9 @@ pub(crate) mod channel;
 mod ears;
 pub(crate) mod http;
 pub(crate) mod joint;
+mod late;
 pub(crate) mod leave;
+mod level;
 pub(crate) mod link;
 mod listing;
 pub(crate) mod outbound;
@@ -46,7 +48,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::{Transport, UpstreamConfig, UpstreamLimits};
 use crate::mcp::wire::Era;
 use crate::mcp::wire::headers::Annotation;
-use audience::Audience;
+use audience::{Audience, Owner};
 use channel::{Channel, ClientHello, Said};
 use ears::{Change, Ears, Shown};
 use http::{HttpLink, Site};
@@ -164,6 +166,11 @@ impl Live {
             (Some(leg), None) | (None, Some(leg)) => leg.link.closed().cancelled().await,
             (None, None) => {}
         }
+    }
+
+    /// Whether one of its links ended by a fault of the upstream.
+    fn is_faulty(&self) -> bool {
+        self.legs().any(|leg| leg.link.closed().is_cancelled() && leg.link.is_faulty())
     }
 
     async fn farewell(&self) {
@@ -309,13 +316,18 @@ impl Upstream {
         said: mpsc::Sender<Said>,
     ) -> Result<Channel, LinkError> {
         match (&self.shared.config.transport, era) {
-            (Transport::Http { .. } | Transport::Sse { .. }, Era::Legacy) => self.open_own(client, said).await,
-            _ => self.share(era, said),
+            (Transport::Http { .. } | Transport::Sse { .. }, Era::Legacy) => {
+                // Whoever waits for it may go away: then the session is opened to the end, and ended in good order.
+                let (upstream, client) = (self.clone(), client.clone());
+                let opening = tokio::spawn(async move { upstream.open_own(&client, said).await });
+                opening.await.unwrap_or(Err(LinkError::Gone))
+            }
+            _ => self.share(era, (said, client.owner.clone())),
         }
     }
 
     /// A share of the link that all have.
-    fn share(&self, era: Era, said: mpsc::Sender<Said>) -> Result<Channel, LinkError> {
+    fn share(&self, era: Era, said: (mpsc::Sender<Said>, Option<Owner>)) -> Result<Channel, LinkError> {
         let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
         let hello = known.of(era).hello.clone();
         let other = match era {

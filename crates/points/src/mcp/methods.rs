@@ -54,7 +54,8 @@ pub enum Exchange {
     Ping,
     /// Passes to the upstream and back, raw, but for what the caller may never use: that is left out.
     List(Listing),
-    /// Passes to the upstream and back; it takes something away from this client alone, or turns its own log up or down.
+    /// Passes to the upstream and back; it takes something away from this client alone, or turns up or down what it
+    /// hears of the log.
     Own,
     /// A stream of changes; the resources in its filter are an action.
     Listen,

@@ -30,6 +30,7 @@ use super::outbound::{self, Outbound, Reply, reading};
 use super::{Hello, Listed, Upstream};
 use crate::mcp::wire::{Era, Frame, Message, quoted};
 
+pub(crate) use super::audience::Owner;
 pub(crate) use super::said::{Answered, Question, Said};
 
 const INITIALIZED: &str = "notifications/initialized";
@@ -43,6 +44,9 @@ pub(crate) struct ClientHello {
     pub(crate) capabilities: Bytes,
     /// Its raw `clientInfo`.
     pub(crate) client: Bytes,
+    /// Whose it is, in a spelling that only that principal has; none where several share it. What a process says of
+    /// one's own calls is no secret to oneself.
+    pub(crate) owner: Option<Owner>,
 }
 
 /// One client session towards one upstream.
@@ -123,6 +127,9 @@ impl Channel {
         {
             // Another client still wants to hear of it, over the same link.
             return empty_reply();
+        }
+        if let (Link::Pipe(_), "logging/setLevel") = (&link, &*request.method) {
+            return super::level::set(self.upstream.audience(), (&link, member), request).await;
         }
         let reply = link.exchange(request, member).await?;
         if request.method == "tools/list" {
@@ -217,7 +224,7 @@ fn uri_of(request: &Outbound) -> Option<String> {
 }
 
 /// An answer of the gateway's own to what it does not pass on.
-fn empty_reply() -> Result<Reply, LinkError> {
+pub(super) fn empty_reply() -> Result<Reply, LinkError> {
     let frame = Frame::read(Bytes::from_static(br#"{"jsonrpc":"2.0","id":0,"result":{}}"#), &reading(64))?;
     Reply::of(frame).ok_or(LinkError::Gone)
 }

@@ -386,20 +386,25 @@ impl HttpLink {
     pub(crate) async fn farewell(&self) {
         let heading = self.heading();
         if heading.session.is_some() && !self.is_lost.load(Ordering::Relaxed) {
-            let told = tokio::time::timeout(REST, self.send(&heading, Method::DELETE, Bytes::new())).await;
+            let told =
+                tokio::time::timeout(REST, self.send(&heading, Method::DELETE, Bytes::new(), &Cutter::default())).await;
             tracing::debug!(ok = matches!(told, Ok(Ok(()))), "ended the session with an upstream");
         }
     }
 
     async fn post(&self, heading: &Heading, frame: Bytes) -> Result<(), LinkError> {
-        self.send(heading, Method::POST, frame).await
+        self.send(heading, Method::POST, frame, &Cutter::default()).await
     }
 
-    async fn send(&self, heading: &Heading, method: Method, frame: Bytes) -> Result<(), LinkError> {
+    async fn send(&self, heading: &Heading, method: Method, frame: Bytes, cutter: &Cutter) -> Result<(), LinkError> {
         let built = heading.request(self.site.dialer.url(), method, frame)?;
         let mut conn = self.site.dialer.take().await?;
+        if !cutter.hold(&conn) {
+            return Err(LinkError::Gone);
+        }
         let response = conn.sender.send_request(built).await.map_err(|_| LinkError::Gone)?;
         let status = response.status();
+        cutter.release();
         self.site.keep(conn, response.into_body());
         if status.is_success() { Ok(()) } else { Err(LinkError::Status(status.as_u16())) }
     }

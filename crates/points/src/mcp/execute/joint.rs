@@ -49,6 +49,7 @@ impl<L: Leave> AnyLeave for L {
 pub(crate) trait AnyInFlight: Send + Sync {
     fn credential(&self) -> Option<&Credential>;
     fn stopped(&self) -> Waiting<'_>;
+    fn revoked(&self) -> Waiting<'_>;
 }
 
 impl<F: InFlight> AnyInFlight for F {
@@ -58,6 +59,10 @@ impl<F: InFlight> AnyInFlight for F {
 
     fn stopped(&self) -> Waiting<'_> {
         Box::pin(InFlight::stopped(self))
+    }
+
+    fn revoked(&self) -> Waiting<'_> {
+        Box::pin(InFlight::revoked(self))
     }
 }
 
@@ -110,6 +115,10 @@ impl InFlight for Together {
 
     fn stopped(&self) -> impl Future<Output = Stop> + Send {
         first(self.0.iter().map(|effect| effect.stopped()).collect())
+    }
+
+    fn revoked(&self) -> impl Future<Output = Stop> + Send {
+        first(self.0.iter().map(|effect| effect.revoked()).collect())
     }
 }
 

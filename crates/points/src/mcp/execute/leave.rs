@@ -24,6 +24,7 @@ pub(crate) trait Leave: Send + 'static {
 pub(crate) trait InFlight: Send + Sync + 'static {
     fn credential(&self) -> Option<&Credential>;
     fn stopped(&self) -> impl Future<Output = Stop> + Send;
+    fn revoked(&self) -> impl Future<Output = Stop> + Send;
 }
 
 impl Leave for Permit {
@@ -53,5 +54,9 @@ impl InFlight for Effect {
 
     fn stopped(&self) -> impl Future<Output = Stop> + Send {
         Self::stopped(self)
+    }
+
+    fn revoked(&self) -> impl Future<Output = Stop> + Send {
+        Self::revoked(self)
     }
 }

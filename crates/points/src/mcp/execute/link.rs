@@ -135,6 +135,15 @@ impl Link {
         }
     }
 
+    /// Whether its end is to be counted against the upstream. What becomes of a server elsewhere is never known to be
+    /// anybody's doing but its own.
+    pub(crate) fn is_faulty(&self) -> bool {
+        match self {
+            Self::Pipe(pipe) => pipe.is_faulty(),
+            Self::Http(_) | Self::Sse(_) => true,
+        }
+    }
+
     pub(crate) fn close(&self) {
         match self {
             Self::Pipe(pipe) => pipe.close(),

@@ -131,6 +131,7 @@ pub(super) async fn shake_hands(link: &Link, offers: &str) -> Result<Hello, Link
         version: LATEST_LEGACY.to_owned(),
         capabilities: Bytes::copy_from_slice(offers.as_bytes()),
         client: own_info().into(),
+        owner: None,
     };
     shake_hands_as(link, &client).await
 }

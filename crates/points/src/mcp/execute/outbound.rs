@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use countersign_effects::json::Limits;
+use countersign_effects::json::{Limits, Node, Value};
 use countersign_effects::secrets;
 use countersign_gate::call::Executed;
 use countersign_gate::permit::Stop;
@@ -16,12 +16,17 @@ use countersign_model::record::Status;
 use tokio::sync::mpsc;
 
 use super::said::Said;
-use crate::mcp::wire::{Frame, Message, Outcome, request_frame, splice};
+use crate::mcp::wire::{Frame, FrameError, Message, Outcome, request_frame, splice};
 
 /// The most values in one message of an upstream.
 const NODES_MAX: usize = 1_000_000;
 /// The deepest nesting of a message of an upstream.
 const DEPTH_MAX: usize = 128;
+
+/// The most values in a message that is no answer, so that one which waits for a slow client holds little.
+const SAID_NODES_MAX: usize = 10_000;
+/// The longest notification, in bytes.
+const NOTIFICATION_BYTES_MAX: usize = 256 * 1024;
 
 /// Longer than any process lives.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -29,6 +34,45 @@ const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How a message of an upstream is read.
 pub(crate) const fn reading(bytes_max: usize) -> Limits {
     Limits { bytes_max, depth_max: DEPTH_MAX, nodes_max: NODES_MAX }
+}
+
+/// A message of an upstream. A notification is read within narrower limits than an answer: it waits in queues, and nobody
+/// asked for it.
+///
+/// # Errors
+/// Refuses what is no message, and notifications over their limits.
+pub(crate) fn read(bytes: Bytes, bytes_max: usize) -> Result<Frame, FrameError> {
+    let frame = Frame::read(bytes, &reading(bytes_max))?;
+    if let Message::Notification { method, .. } = frame.message()
+        && (frame.bytes().len() > NOTIFICATION_BYTES_MAX || !is_small(&frame))
+    {
+        let shown = method.escape_default();
+        let most = format!("{NOTIFICATION_BYTES_MAX} bytes and {SAID_NODES_MAX} values");
+        return Err(FrameError::shape(format!("`{shown}` is too large: a notification has at most {most}")));
+    }
+    Ok(frame)
+}
+
+/// Whether a message that is no answer has as few values as it may have.
+pub(crate) fn is_small(frame: &Frame) -> bool {
+    let (Message::Request { params: Some(params), .. } | Message::Notification { params: Some(params), .. }) =
+        frame.message()
+    else {
+        return true;
+    };
+    let mut left = SAID_NODES_MAX;
+    fits(params, &mut left)
+}
+
+/// Takes the values of `node` from what is left; `false` where that is not enough. Ends early.
+fn fits(node: &Node, left: &mut usize) -> bool {
+    let Some(less) = left.checked_sub(1) else { return false };
+    *left = less;
+    match &node.value {
+        Value::Array(items) => items.iter().all(|item| fits(item, left)),
+        Value::Object(members) => members.iter().all(|(_, member)| fits(member, left)),
+        Value::Null | Value::Bool(_) | Value::Number | Value::String(_) => true,
+    }
 }
 
 /// What a result says it is (2026-07-28, `resultType`); without a word it is complete.

@@ -1,14 +1,18 @@
 //! MCP over a pair of pipes: one writer under a lock, one reader, and the kill discipline between them.
 //!
 //! A call takes the writer's lock first, then begins its effect, then writes: nothing stands between the epoch check
-//! and the first byte. The effect lives until the answer came or the call was stopped. A stop while the line is
-//! partly written kills the peer, for the pipe is corrupt; a stop after it sends one bounded
+//! and the first byte. The effect lives until the answer came or the call was stopped. A kill while the line is
+//! partly written kills the peer, for the pipe is corrupt; so does whoever goes away half-way. A client that cancels then
+//! has its line finished first: the process is not its alone. A stop after the line sends one bounded
 //! `notifications/cancelled`, before the effect is dropped, and nothing after. Late answers are dropped.
 //!
 //! It must not know processes: whoever opens a pipe brings the means to kill its other end. Exchanges that are not
 //! actions (see `mcp`) use the same lock without an effect.
 
-use std::future::Future;
+#[cfg(test)]
+mod tests;
+
+use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,10 +20,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use countersign_gate::call::Executed;
+use countersign_gate::permit::Stop;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{MutexGuard, mpsc, oneshot};
-use tokio::time::Sleep;
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::audience::Member;
 use super::board::{Board, Todo};
@@ -29,7 +34,7 @@ use super::link::LinkError;
 use super::outbound::{self, Halt, Outbound, Reply};
 use crate::mcp::config::UpstreamLimits;
 use crate::mcp::wire::line::{self, LineDecoder};
-use crate::mcp::wire::{Era, Frame, notification_frame};
+use crate::mcp::wire::{Era, notification_frame};
 
 /// How long a stopped call may take to tell the upstream.
 pub(crate) const CANCEL_NOTE: Duration = Duration::from_millis(200);
@@ -52,6 +57,8 @@ pub(crate) struct Pipe {
     is_modern: AtomicBool,
     kill: Kill,
     closed: CancellationToken,
+    /// Whether the other end went away by itself while no client had a request in flight.
+    is_faulty: AtomicBool,
     housekeeping: mpsc::Sender<Vec<u8>>,
     limits: UpstreamLimits,
 }
@@ -70,11 +77,68 @@ struct Expected {
     line: Vec<u8>,
 }
 
-/// How writing a line ended.
-enum Wrote {
+/// When a line that is no action is given up: before its first byte, and once it is begun. One that is cut off half-way
+/// ends the pipe for everybody, so an upstream that is busy gets longer to read the rest.
+#[derive(Clone, Copy)]
+struct Within {
+    begun: Duration,
+    ended: Duration,
+}
+
+/// How writing a line ended, before it was written in full or not.
+enum Wrote<H> {
     All,
-    Stopped { why: Halt, written: usize },
-    Failed { why: String, written: usize },
+    Stopped(H),
+    Failed(String),
+}
+
+/// A line on its way. One that is dropped half-way ends the pipe before anybody else can write: what came next would be
+/// read as its end.
+struct Line<'a> {
+    bytes: &'a [u8],
+    written: usize,
+    torn: Option<DropGuard>,
+    closed: &'a CancellationToken,
+}
+
+impl<'a> Line<'a> {
+    const fn new(bytes: &'a [u8], closed: &'a CancellationToken) -> Self {
+        Self { bytes, written: 0, torn: None, closed }
+    }
+
+    /// Writes the rest, asking before every write whether to stop; a write that is not ready has written nothing.
+    async fn write<H>(&mut self, writer: &mut Writer, halt: impl Future<Output = H>) -> Wrote<H> {
+        tokio::pin!(halt);
+        while let Some(rest) = self.bytes.get(self.written..).filter(|rest| !rest.is_empty()) {
+            let count = tokio::select! {
+                biased;
+                why = &mut halt => return Wrote::Stopped(why),
+                () = self.closed.cancelled() => return Wrote::Failed("the upstream is gone".to_owned()),
+                count = writer.write(rest) => count,
+            };
+            match count {
+                Ok(0) => return Wrote::Failed("the upstream takes no more input".to_owned()),
+                Ok(count) => self.written = self.written.saturating_add(count),
+                Err(error) => return Wrote::Failed(format!("writing to the upstream failed: {error}")),
+            }
+            if self.written < self.bytes.len() && self.torn.is_none() {
+                self.torn = Some(self.closed.clone().drop_guard());
+            }
+        }
+        if let Some(torn) = self.torn.take() {
+            torn.disarm();
+        }
+        Wrote::All
+    }
+}
+
+/// Why a line of an effect is not written or waited for any more.
+async fn halted(stopped: impl Future<Output = Stop>, late: Pin<&mut Sleep>) -> Halt {
+    tokio::select! {
+        biased;
+        stop = stopped => Halt::Stop(stop),
+        () = late => Halt::Late,
+    }
 }
 
 impl Pipe {
@@ -88,6 +152,7 @@ impl Pipe {
             is_modern: AtomicBool::new(false),
             kill: ends.kill,
             closed,
+            is_faulty: AtomicBool::new(false),
             housekeeping,
             limits,
         });
@@ -106,6 +171,20 @@ impl Pipe {
         self.closed.cancel();
         (self.kill)();
         self.board.forget_all();
+    }
+
+    /// Ends it because the other end went away. While a client had a request in flight that is no failure of the
+    /// process: what one client brings about does not take it from the others for good.
+    pub(crate) fn lost(&self) {
+        if !self.closed.is_cancelled() && !self.board.serves_clients() {
+            self.is_faulty.store(true, Ordering::Relaxed);
+        }
+        self.close();
+    }
+
+    /// Whether its end was the process's own doing.
+    pub(crate) fn is_faulty(&self) -> bool {
+        self.is_faulty.load(Ordering::Relaxed)
     }
 
     /// Says which era the upstream speaks, once that is known.
@@ -132,6 +211,10 @@ impl Pipe {
             writer = self.writer.lock() => writer,
             () = &mut late => return outbound::not_started("the upstream takes no input"),
         };
+        // It may have ended between the two.
+        if self.closed.is_cancelled() {
+            return outbound::not_started("the upstream is gone");
+        }
         let Some((id, answer)) = self.board.expect(request, member) else {
             return outbound::not_started("too many requests are in flight towards the upstream");
         };
@@ -156,28 +239,25 @@ impl Pipe {
         effect: &F,
         mut writer: MutexGuard<'_, Writer>,
         (request, expected): (&Outbound, Expected),
-        late: Pin<&mut Sleep>,
+        mut late: Pin<&mut Sleep>,
     ) -> Executed<Reply> {
-        let Expected { id, answer, line } = expected;
-        let halt = async {
-            tokio::select! {
-                biased;
-                stop = effect.stopped() => Halt::Stop(stop),
-                () = late => Halt::Late,
-            }
-        };
-        tokio::pin!(halt);
-        let wrote = write(&mut writer, &line, halt.as_mut()).await;
-        drop(writer);
+        let Expected { id, answer, line: bytes } = expected;
+        let mut line = Line::new(&bytes, &self.closed);
+        let mut wrote = line.write(&mut writer, halted(effect.stopped(), late.as_mut())).await;
+        if matches!(wrote, Wrote::Stopped(Halt::Stop(Stop::Cancelled))) && line.written > 0 {
+            wrote = line.write(&mut writer, halted(effect.revoked(), late.as_mut())).await;
+        }
+        let written = line.written;
+        drop((line, writer));
         match wrote {
-            Wrote::All => self.settle(halt, request, (id, answer), line.len()).await,
-            Wrote::Stopped { why, written: 0 } => outbound::not_started(why.as_str()),
-            Wrote::Stopped { why, written } => {
+            Wrote::All => self.settle(halted(effect.stopped(), late), request, (id, answer), written).await,
+            Wrote::Stopped(why) if written == 0 => outbound::not_started(why.as_str()),
+            Wrote::Stopped(why) => {
                 self.close();
                 outbound::unknown(why.as_str(), written)
             }
-            Wrote::Failed { why, written } => {
-                self.close();
+            Wrote::Failed(why) => {
+                self.lost();
                 if written == 0 { outbound::not_started(&why) } else { outbound::unknown(&why, written) }
             }
         }
@@ -194,7 +274,7 @@ impl Pipe {
         tokio::select! {
             biased;
             why = halt => {
-                self.board.forget(id);
+                self.board.give_up(id);
                 self.note_cancelled(id, why.as_str()).await;
                 outbound::halted(request, why, sent)
             }
@@ -208,12 +288,17 @@ impl Pipe {
     /// One exchange that is not an action.
     pub(crate) async fn exchange(&self, request: &Outbound, member: Member) -> Result<Reply, LinkError> {
         let (id, answer) = self.board.expect(request, member).ok_or(LinkError::Busy)?;
-        let line = line::encode(&request.frame(id));
-        let exchanged = tokio::time::timeout(self.limits.exchange_timeout, async {
-            self.write_plain(&line, self.limits.exchange_timeout).await?;
-            answer.await.map_err(|_| LinkError::Gone)
-        });
-        let reply = exchanged.await.unwrap_or(Err(LinkError::Timeout));
+        let late = Instant::now() + self.limits.exchange_timeout;
+        let reply = match self.say(&request.frame(id), self.patient(), pending()).await {
+            Ok(()) => match tokio::time::timeout_at(late, answer).await {
+                Ok(reply) => reply.map_err(|_| LinkError::Gone),
+                Err(_) => {
+                    self.board.give_up(id);
+                    Err(LinkError::Timeout)
+                }
+            },
+            Err(error) => Err(error),
+        };
         self.board.forget(id);
         reply
     }
@@ -225,8 +310,7 @@ impl Pipe {
         ended: &CancellationToken,
     ) -> Result<Reply, LinkError> {
         let (id, answer) = self.board.expect(request, member).ok_or(LinkError::Busy)?;
-        let line = line::encode(&request.frame(id));
-        let wrote = self.write_plain(&line, self.limits.exchange_timeout).await;
+        let wrote = self.say(&request.frame(id), self.patient(), pending()).await;
         let reply = match wrote {
             Err(error) => Err(error),
             Ok(()) => tokio::select! {
@@ -244,65 +328,100 @@ impl Pipe {
 
     /// Sends a notification that is not an action.
     pub(crate) async fn notify(&self, frame: &[u8]) -> Result<(), LinkError> {
-        self.write_plain(&line::encode(frame), HOUSEKEEPING).await
+        self.say(frame, self.hasty(), pending()).await
     }
 
     async fn note_cancelled(&self, id: u64, why: &str) {
         let params = format!(r#"{{"requestId":{id},"reason":"{why}"}}"#);
         let frame = notification_frame("notifications/cancelled", Some(&params));
-        if self.write_plain(&line::encode(&frame), CANCEL_NOTE).await.is_err() {
+        if self.say(&frame, Within { begun: CANCEL_NOTE, ended: CANCEL_NOTE }, pending()).await.is_err() {
             tracing::debug!(id, "the upstream could not be told of a cancelled request");
         }
     }
 
-    /// Writes a line within a time. A line that is cut off half-way ends the pipe.
-    async fn write_plain(&self, line: &[u8], within: Duration) -> Result<(), LinkError> {
-        let late = tokio::time::sleep(within);
-        tokio::pin!(late);
+    const fn patient(&self) -> Within {
+        Within { begun: self.limits.exchange_timeout, ended: self.limits.call_timeout }
+    }
+
+    const fn hasty(&self) -> Within {
+        Within { begun: HOUSEKEEPING, ended: self.limits.call_timeout }
+    }
+
+    /// Writes a message of no action, unless `over` comes first. A line that is cut off half-way ends the pipe.
+    async fn say(&self, frame: &[u8], within: Within, over: impl Future<Output = ()>) -> Result<(), LinkError> {
+        let bytes = line::encode(frame);
+        let begun = Instant::now();
+        let late = tokio::time::sleep_until(begun + within.begun);
+        tokio::pin!(late, over);
         let mut writer = tokio::select! {
             biased;
             () = self.closed.cancelled() => return Err(LinkError::Gone),
+            () = &mut over => return Err(LinkError::Timeout),
             writer = self.writer.lock() => writer,
             () = &mut late => return Err(LinkError::Timeout),
         };
-        let halt = async {
-            late.await;
-            Halt::Late
-        };
-        match write(&mut writer, line, halt).await {
-            Wrote::All => Ok(()),
-            Wrote::Stopped { written: 0, .. } => Err(LinkError::Timeout),
-            Wrote::Stopped { .. } | Wrote::Failed { .. } => {
-                self.close();
-                Err(LinkError::Gone)
+        // It may have ended between the two.
+        if self.closed.is_cancelled() {
+            return Err(LinkError::Gone);
+        }
+        let mut line = Line::new(&bytes, &self.closed);
+        for until in [begun + within.begun, begun + within.ended] {
+            late.as_mut().reset(until);
+            let halt = async {
+                tokio::select! {
+                    biased;
+                    () = &mut over => true,
+                    () = late.as_mut() => false,
+                }
+            };
+            match line.write(&mut writer, halt).await {
+                Wrote::All => return Ok(()),
+                Wrote::Stopped(_) if line.written == 0 => return Err(LinkError::Timeout),
+                Wrote::Stopped(false) => {}
+                Wrote::Stopped(true) => break,
+                Wrote::Failed(_) => {
+                    self.lost();
+                    return Err(LinkError::Gone);
+                }
             }
         }
+        self.close();
+        Err(LinkError::Gone)
     }
 
     async fn read(self: Arc<Self>, mut reader: Reader) {
         let mut decoder = LineDecoder::new(self.limits.line_bytes_max);
         let mut chunk = vec![0; READ_BYTES];
-        let why = loop {
+        loop {
             let read = tokio::select! {
-                () = self.closed.cancelled() => break "closed".to_owned(),
+                biased;
+                () = self.closed.cancelled() => return self.end("closed"),
                 read = reader.read(&mut chunk) => read,
             };
             let bytes = match read {
-                Ok(0) => break "the upstream closed its output".to_owned(),
+                Ok(0) => break self.lost(),
                 Ok(count) => chunk.get(..count).unwrap_or_default(),
-                Err(error) => break error.to_string(),
+                Err(error) => {
+                    tracing::info!(%error, "the output of an upstream cannot be read");
+                    break self.lost();
+                }
             };
             match decoder.push(bytes) {
                 Ok(lines) => lines.into_iter().for_each(|line| self.take(line)),
-                Err(error) => break error.to_string(),
+                Err(error) => return self.end(&error.to_string()),
             }
-        };
-        tracing::info!(why, "the pipe of an upstream ended");
+        }
+        tracing::info!("an upstream closed its output");
+    }
+
+    /// Ends it for a reason of our own.
+    fn end(&self, why: &str) {
+        tracing::info!(why, "the pipe of an upstream is closed");
         self.close();
     }
 
     fn take(self: &Arc<Self>, line: Bytes) {
-        let frame = match Frame::read(line, &outbound::reading(self.limits.line_bytes_max)) {
+        let frame = match outbound::read(line, self.limits.line_bytes_max) {
             Ok(frame) => frame,
             Err(error) => {
                 tracing::warn!(%error, "a line of the upstream is no message and was dropped");
@@ -318,10 +437,12 @@ impl Pipe {
             Some(Todo::Settle(pending)) => {
                 let pipe = Arc::clone(self);
                 tokio::spawn(async move {
-                    let Some(answer) = pipe.board.settle(pending).await else { return };
-                    if let Err(error) = pipe.write_plain(&line::encode(&answer), HOUSEKEEPING).await {
+                    let Some(outgoing) = pipe.board.settle(pending).await else { return };
+                    let said = pipe.say(&outgoing.frame, pipe.hasty(), outgoing.over.cancelled()).await;
+                    if let Err(error) = &said {
                         tracing::debug!(%error, "the answer to a question of the upstream could not be sent");
                     }
+                    outgoing.sent(said.is_ok());
                 });
             }
         }
@@ -334,28 +455,9 @@ impl Pipe {
                 frame = queue.recv() => frame,
             };
             let Some(frame) = frame else { return };
-            if let Err(error) = self.write_plain(&line::encode(&frame), HOUSEKEEPING).await {
+            if let Err(error) = self.say(&frame, self.hasty(), pending()).await {
                 tracing::debug!(%error, "the upstream's own request could not be answered");
             }
         }
     }
-}
-
-/// Writes all of `line`, asking before every write whether to stop; a write that is not ready has written nothing.
-async fn write(writer: &mut Writer, line: &[u8], halt: impl Future<Output = Halt>) -> Wrote {
-    tokio::pin!(halt);
-    let mut written = 0;
-    while let Some(rest) = line.get(written..).filter(|rest| !rest.is_empty()) {
-        let count = tokio::select! {
-            biased;
-            why = &mut halt => return Wrote::Stopped { why, written },
-            count = writer.write(rest) => count,
-        };
-        match count {
-            Ok(0) => return Wrote::Failed { why: "the upstream takes no more input".to_owned(), written },
-            Ok(count) => written = written.saturating_add(count),
-            Err(error) => return Wrote::Failed { why: format!("writing to the upstream failed: {error}"), written },
-        }
-    }
-    Wrote::All
 }

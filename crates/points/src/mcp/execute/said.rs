@@ -1,7 +1,8 @@
 //! What an upstream says besides answers: notifications, and questions to a client that wait for an answer.
 //!
 //! A question is answered once, refused where nobody takes it, and withdrawn where the upstream cancels it or the
-//! request is over that it belongs to. How many wait at once is bounded, and so is how long. It must not know
+//! request is over that it belongs to. How many wait at once is bounded, and so is how long, and how many bytes they
+//! hold. Whoever answers under a permit waits until the answer is sent: it is a part of the effect. It must not know
 //! transports: whoever hands a question over sends what [`Questions::settle`] gives.
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::outbound;
 use crate::mcp::wire::envelope::Key;
 use crate::mcp::wire::{
     Frame, INTERNAL_ERROR, INVALID_REQUEST, Id, METHOD_NOT_FOUND, Message, error_frame, response_frame,
@@ -19,6 +21,8 @@ use crate::mcp::wire::{
 
 /// Questions that wait at once on one link.
 const QUESTIONS_MAX: usize = 64;
+/// Bytes of the questions that wait at once on one link.
+const QUESTION_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// What an upstream says besides answers and progress.
 #[derive(Debug)]
@@ -33,7 +37,16 @@ pub(crate) enum Said {
 #[derive(Debug)]
 pub(crate) struct Question {
     frame: Frame,
-    answer: oneshot::Sender<Answered>,
+    answer: oneshot::Sender<Given>,
+    gone: CancellationToken,
+}
+
+/// An answer, as it was given.
+#[derive(Debug)]
+struct Given {
+    answered: Answered,
+    over: CancellationToken,
+    sent: Option<oneshot::Sender<bool>>,
 }
 
 /// What a client answered.
@@ -51,29 +64,68 @@ impl Question {
         &self.frame
     }
 
-    /// Resolves when the upstream no longer waits for the answer.
-    pub(crate) async fn withdrawn(&mut self) {
-        self.answer.closed().await;
+    /// Cancelled when the upstream no longer waits for the answer.
+    pub(crate) const fn withdrawn(&self) -> &CancellationToken {
+        &self.gone
     }
 
     /// Answers it, once. An upstream that no longer waits does not hear it.
     pub(crate) fn answer(self, answered: Answered) {
         // Nobody may wait any more.
-        let _ = self.answer.send(answered);
+        let _ = self.answer.send(Given { answered, over: CancellationToken::new(), sent: None });
+    }
+
+    /// Answers it, once, and waits until that is sent; `false` where it was not. Cancelling `over` ends the sending: when
+    /// this has returned after that, no byte of the answer follows.
+    pub(crate) async fn deliver(self, answered: Answered, over: CancellationToken) -> bool {
+        let (sent, is_sent) = oneshot::channel();
+        // Nobody may wait any more: then the other end is dropped.
+        let _ = self.answer.send(Given { answered, over, sent: Some(sent) });
+        is_sent.await.unwrap_or(false)
+    }
+}
+
+/// What is to be sent to an upstream that asked.
+pub(crate) struct Outgoing {
+    pub(crate) frame: Vec<u8>,
+    /// Cancelled when it must not be sent any more.
+    pub(crate) over: CancellationToken,
+    sent: Option<oneshot::Sender<bool>>,
+}
+
+impl Outgoing {
+    fn own(frame: Vec<u8>) -> Self {
+        Self { frame, over: CancellationToken::new(), sent: None }
+    }
+
+    /// Says whether it was sent, once nothing of it is being sent any more.
+    pub(crate) fn sent(self, is_sent: bool) {
+        if let Some(sent) = self.sent {
+            // Nobody may wait any more.
+            let _ = sent.send(is_sent);
+        }
     }
 }
 
 /// The questions of one link that wait for an answer.
 pub(crate) struct Questions {
-    pending: Mutex<BTreeMap<Key, CancellationToken>>,
+    pending: Mutex<BTreeMap<Key, Waiting>>,
     timeout: Duration,
+}
+
+struct Waiting {
+    withdrawn: CancellationToken,
+    bytes: usize,
 }
 
 /// A question that was handed over.
 pub(crate) struct Pending {
     id: Id,
-    answered: oneshot::Receiver<Answered>,
+    answered: oneshot::Receiver<Given>,
     withdrawn: CancellationToken,
+    /// What whoever has the question sees of that. An answer that is being sent is not taken back by the end of what the
+    /// question belongs to, which it may bring about.
+    gone: CancellationToken,
 }
 
 impl Questions {
@@ -100,7 +152,11 @@ impl Questions {
         let Some(to) = to.filter(|to| !to.is_closed()) else {
             return Err(error_frame(Some(id), METHOD_NOT_FOUND, "no client is here to take this request", None));
         };
+        if !outbound::is_small(frame) {
+            return Err(error_frame(Some(id), INVALID_REQUEST, "a request has too many values", None));
+        }
         let withdrawn = scope.child_token();
+        let bytes = frame.bytes().len();
         {
             let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
             if pending.contains_key(id.key()) {
@@ -111,36 +167,48 @@ impl Questions {
                     None,
                 ));
             }
-            if pending.len() >= QUESTIONS_MAX {
+            let held = pending.values().map(|waiting| waiting.bytes).fold(bytes, usize::saturating_add);
+            if pending.len() >= QUESTIONS_MAX || held > QUESTION_BYTES_MAX {
                 return Err(error_frame(Some(id), INTERNAL_ERROR, "too many requests wait for an answer", None));
             }
-            pending.insert(id.key().clone(), withdrawn.clone());
+            pending.insert(id.key().clone(), Waiting { withdrawn: withdrawn.clone(), bytes });
         }
         let (answer, answered) = oneshot::channel();
-        if to.try_send(Said::Question(Question { frame: frame.clone(), answer })).is_err() {
+        let gone = CancellationToken::new();
+        let question = Question { frame: frame.clone(), answer, gone: gone.clone() };
+        if to.try_send(Said::Question(question)).is_err() {
             self.forget(id.key());
             return Err(error_frame(Some(id), INTERNAL_ERROR, "the client takes no request now", None));
         }
-        Ok(Pending { id: id.clone(), answered, withdrawn })
+        Ok(Pending { id: id.clone(), answered, withdrawn, gone })
     }
 
     /// Waits for the answer and words it; none where nothing is to be said any more.
-    pub(crate) async fn settle(&self, pending: Pending) -> Option<Vec<u8>> {
-        let Pending { id, answered, withdrawn } = pending;
-        let said = tokio::select! {
+    pub(crate) async fn settle(&self, pending: Pending) -> Option<Outgoing> {
+        let Pending { id, answered, withdrawn, gone } = pending;
+        let outgoing = tokio::select! {
             biased;
-            () = withdrawn.cancelled() => None,
+            () = withdrawn.cancelled() => {
+                gone.cancel();
+                None
+            }
             answered = answered => Some(match answered {
-                Ok(Answered::Result(raw)) => response_frame(&id, "result", &raw),
-                Ok(Answered::Error(raw)) => response_frame(&id, "error", &raw),
-                Err(_) => error_frame(Some(&id), INTERNAL_ERROR, "the client did not take this request", None),
+                Ok(Given { answered, over, sent }) => {
+                    let (member, raw) = match &answered {
+                        Answered::Result(raw) => ("result", raw),
+                        Answered::Error(raw) => ("error", raw),
+                    };
+                    Outgoing { frame: response_frame(&id, member, raw), over, sent }
+                }
+                Err(_) => Outgoing::own(refusal(&id, "the client did not take this request")),
             }),
             () = tokio::time::sleep(self.timeout) => {
-                Some(error_frame(Some(&id), INTERNAL_ERROR, "the client did not answer in time", None))
+                gone.cancel();
+                Some(Outgoing::own(refusal(&id, "the client did not answer in time")))
             }
         };
         self.forget(id.key());
-        said
+        outgoing
     }
 
     /// Withdraws the question that a `notifications/cancelled` of the upstream names.
@@ -148,14 +216,18 @@ impl Questions {
         let Message::Notification { params: Some(params), .. } = frame.message() else { return };
         let Some(Ok(id)) = params.get("requestId").map(|id| Id::read(id, frame.bytes())) else { return };
         let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(withdrawn) = pending.get(id.key()) {
-            withdrawn.cancel();
+        if let Some(waiting) = pending.get(id.key()) {
+            waiting.withdrawn.cancel();
         }
     }
 
     fn forget(&self, key: &Key) {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
+}
+
+fn refusal(id: &Id, text: &str) -> Vec<u8> {
+    error_frame(Some(id), INTERNAL_ERROR, text, None)
 }
 
 /// The method of a notification; empty for any other message.

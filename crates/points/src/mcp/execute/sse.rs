@@ -29,11 +29,12 @@ use super::http::dial::Conn;
 use super::http::talk::{self, Heading};
 use super::leave::{InFlight, Leave};
 use super::link::LinkError;
-use super::outbound::{self, Halt, Outbound, Reply, reading};
+use super::outbound::{self, Halt, Outbound, Reply};
 use super::pipe::CANCEL_NOTE;
+use super::said::Outgoing;
 use crate::mcp::config::Url;
 use crate::mcp::wire::sse::{Event, SseDecoder};
-use crate::mcp::wire::{Era, Frame, notification_frame};
+use crate::mcp::wire::{Era, notification_frame};
 
 /// One session: its stream, and where its messages go.
 pub(crate) struct SseLink {
@@ -115,7 +116,7 @@ impl SseLink {
         if !matches!(event.name.as_str(), "" | "message") || event.data.is_empty() {
             return;
         }
-        let frame = match Frame::read(event.data.into(), &reading(self.site.limits().line_bytes_max)) {
+        let frame = match outbound::read(event.data.into(), self.site.limits().line_bytes_max) {
             Ok(frame) => frame,
             Err(error) => {
                 tracing::warn!(%error, "an event of the upstream is no message and was dropped");
@@ -133,13 +134,18 @@ impl SseLink {
             Todo::Settle(_) => None,
         };
         tokio::spawn(async move {
-            let answer = match todo {
-                Todo::Send(answer) => Some(answer),
-                Todo::Settle(pending) => link.board.settle(pending).await,
-            };
-            if let Some(answer) = answer {
-                let told = link.notify(answer).await;
-                tracing::debug!(ok = told.is_ok(), "answered a request of the upstream");
+            match todo {
+                Todo::Send(answer) => {
+                    let told = link.notify(answer).await;
+                    tracing::debug!(ok = told.is_ok(), "answered a request of the upstream");
+                }
+                Todo::Settle(pending) => {
+                    if let Some(outgoing) = link.board.settle(pending).await {
+                        let is_told = link.answer(&outgoing).await;
+                        tracing::debug!(ok = is_told, "answered a question of the upstream");
+                        outgoing.sent(is_told);
+                    }
+                }
             }
             drop(place);
         });
@@ -287,9 +293,30 @@ impl SseLink {
         tokio::time::timeout(self.site.limits().exchange_timeout, sent).await.unwrap_or(Err(LinkError::Timeout))
     }
 
+    /// Sends the answer to a question, unless it is over before: then its connection is severed.
+    async fn answer(&self, outgoing: &Outgoing) -> bool {
+        let (heading, cutter) = (self.site.heading(), Cutter::default());
+        let sent = self.tell_on(&cutter, &heading, outgoing.frame.clone());
+        tokio::select! {
+            biased;
+            () = outgoing.over.cancelled() => {
+                cutter.sever();
+                false
+            }
+            told = tokio::time::timeout(self.site.limits().exchange_timeout, sent) => matches!(told, Ok(Ok(()))),
+        }
+    }
+
     async fn tell(&self, heading: &Heading, frame: Vec<u8>) -> Result<(), LinkError> {
-        let mut held = Some(self.site.dialer().take().await?);
-        let status = self.post((&mut held, &Cutter::default()), heading, frame.into()).await?;
+        self.tell_on(&Cutter::default(), heading, frame).await
+    }
+
+    async fn tell_on(&self, cutter: &Cutter, heading: &Heading, frame: Vec<u8>) -> Result<(), LinkError> {
+        let conn = self.site.dialer().take().await?;
+        if !cutter.hold(&conn) {
+            return Err(LinkError::Gone);
+        }
+        let status = self.post((&mut Some(conn), cutter), heading, frame.into()).await?;
         if status.is_success() { Ok(()) } else { Err(LinkError::Status(status.as_u16())) }
     }
 

@@ -89,7 +89,7 @@ async fn reap(mut child: Child, pipe: Arc<Pipe>) {
         Ok(status) => tracing::info!(%status, "the process of an upstream ended"),
         Err(error) => tracing::error!(%error, "the process of an upstream could not be waited for"),
     }
-    pipe.close();
+    pipe.lost();
 }
 
 async fn drain(mut errors: ChildStderr) {

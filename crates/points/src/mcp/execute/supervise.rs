@@ -218,6 +218,11 @@ impl<'a> Tries<'a> {
         Self { config, failures: 0 }
     }
 
+    /// Tells of an end that is not counted: it was of our own making, or came while a client was served.
+    fn excused(&self) {
+        self.config.guard.tell(UpstreamState::Down { failures: self.failures, why: None });
+    }
+
     /// Counts a failure and tells of it. Whether it was one too many: a process that ends whenever it is started is left
     /// alone, a server elsewhere comes back when it comes back, and one that was exchanged may be put back.
     fn failed(&mut self, error: Option<&LinkError>) -> bool {
@@ -256,6 +261,7 @@ pub(super) async fn keep_up(shared: Arc<Shared>, first: Live) {
             if over {
                 live.farewell().await;
             }
+            let is_faulty = live.is_faulty();
             live.close();
             shared.link.send_replace(None);
             shared.audience.lost();
@@ -267,7 +273,10 @@ pub(super) async fn keep_up(shared: Arc<Shared>, first: Live) {
                 wait = limits.backoff_min;
                 tries.failures = 0;
             }
-            if tries.failed(None) {
+            if !is_faulty {
+                wait = limits.backoff_min;
+                tries.excused();
+            } else if tries.failed(None) {
                 return;
             }
         }

@@ -97,6 +97,11 @@ impl InFlight for TestLeave {
             () = self.cancel.cancelled() => Stop::Cancelled,
         }
     }
+
+    async fn revoked(&self) -> Stop {
+        self.killed.cancelled().await;
+        Stop::Killed
+    }
 }
 
 pub(crate) fn id() -> UpstreamId {
@@ -195,7 +200,7 @@ impl Upstream {
 pub(crate) fn action(upstream: &Upstream, params: Bytes, progress: Option<Progress>) -> Executor {
     let (said, _) = mpsc::channel(1);
     Executor::new(
-        upstream.share(Era::Legacy, said).expect("greeted"),
+        upstream.share(Era::Legacy, (said, None)).expect("greeted"),
         Outbound { progress, ..Outbound::plain("tools/call", Some(params)) },
     )
 }

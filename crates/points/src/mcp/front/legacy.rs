@@ -138,8 +138,10 @@ impl<G: Governor<Work>> Front<G> {
                 heard = said.recv() => heard,
             };
             let Some(heard) = heard else { return };
-            if let Some(event) = self.hear(heard, &hearing) {
-                session.outbox.push(event);
+            if let Some(event) = self.hear(heard, &hearing)
+                && !session.outbox.push(event)
+            {
+                tracing::debug!("a notification was dropped: it is larger than what is kept for a client");
             }
         }
         session.seats.close().await;
@@ -284,6 +286,7 @@ fn client_hello(asked: &Asked) -> Option<ClientHello> {
         version,
         capabilities: hello::offered(capabilities, asked.params.input()).into(),
         client: client.into(),
+        owner: Some(super::session::spelled(&asked.caller.principal)),
     })
 }
 

@@ -35,6 +35,7 @@ impl Modern {
             version: LATEST_MODERN.to_owned(),
             capabilities: b"{}"[..].into(),
             client: format!(r#"{{"name":"countersign","version":"{}"}}"#, env!("CARGO_PKG_VERSION")).into(),
+            owner: None,
         };
         Self {
             ids: upstreams.iter().map(|upstream| upstream.id().clone()).collect(),

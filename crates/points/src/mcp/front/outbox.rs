@@ -47,8 +47,11 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds an event. One that is larger than what is kept in all is forgotten at once.
-    pub(crate) fn push(&self, event: Bytes) {
+    /// Adds an event; `false` where it is larger than what is kept in all, and nobody will hear it.
+    pub(crate) fn push(&self, event: Bytes) -> bool {
+        if event.len() > BYTES_MAX {
+            return false;
+        }
         let mut state = self.state();
         state.newest = state.newest.saturating_add(1);
         state.bytes = state.bytes.saturating_add(event.len());
@@ -60,6 +63,7 @@ impl Outbox {
         }
         drop(state);
         self.news.notify_waiters();
+        true
     }
 
     /// Whether a stream is open.

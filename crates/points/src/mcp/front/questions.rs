@@ -1,8 +1,9 @@
 //! Questions of upstreams to a client: sampling, elicitation, roots.
 //!
 //! Handing one over is an action and goes through the governor; a client that does not offer the capability never sees
-//! one. It goes out under an id of ours, its answer is taken once, from the session that was asked, within a time limit;
-//! whatever else happens to it, the upstream gets an error. It must not know what a question says. It does not cover
+//! one. It goes out under an id of ours, its answer is taken once, from the session that was asked, within a time limit,
+//! and is sent to the upstream while the permit lives, for that is what the question was permitted for. Whatever else
+//! happens to it, the upstream gets an error. It must not know what a question says. It does not cover
 //! the modern era, where an upstream asks in its results.
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use countersign_model::action::Point;
 use countersign_model::record::Claimed;
 use countersign_model::{Caller, Reason, ReasonCode};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::session::Session;
 use super::work::Work;
@@ -123,11 +125,7 @@ impl Outlet {
         {
             return true;
         }
-        if !self.session.outbox.is_heard() {
-            return false;
-        }
-        self.session.outbox.push(frame);
-        true
+        self.session.outbox.is_heard() && self.session.outbox.push(frame)
     }
 }
 
@@ -138,10 +136,20 @@ pub struct Handing {
     method: &'static str,
     params: Option<Bytes>,
     within: Duration,
+    question: Arc<Open>,
+}
+
+/// A question that is not answered yet.
+struct Open(Mutex<Option<Question>>);
+
+impl Open {
+    fn take(&self) -> Option<Question> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl Handing {
-    /// Hands the question over and waits for the answer.
+    /// Hands the question over, waits for the answer and gives it to the upstream.
     pub(crate) async fn carry_out<L: Leave>(&self, leave: L) -> Executed<Reply> {
         if leave.upstream() != self.upstream.id() {
             return outbound::not_started("the permit is for another upstream");
@@ -150,13 +158,44 @@ impl Handing {
         let Some((id, answer)) = pending.expect() else {
             return outbound::not_started("too many questions wait for this client's answers");
         };
-        let redacts = leave.redacts();
-        let executed = match leave.begin(Arc::new(|| ())) {
-            Ok(effect) => self.ask(&effect, id, answer).await,
+        let (redacts, over) = (leave.redacts(), CancellationToken::new());
+        let cut = over.clone();
+        let executed = match leave.begin(Arc::new(move || cut.cancel())) {
+            Ok(effect) => {
+                let executed = self.ask(&effect, id, answer).await;
+                let executed = if redacts { outbound::redacted(executed) } else { executed };
+                self.give(&effect, executed, over).await
+            }
             Err(stop) => outbound::not_started(stop.as_str()),
         };
         pending.forget(id);
-        if redacts { outbound::redacted(executed) } else { executed }
+        executed
+    }
+
+    /// Gives the client's answer to the upstream. Nothing of it is being sent when this returns.
+    async fn give<F: InFlight>(
+        &self,
+        effect: &F,
+        executed: Executed<Reply>,
+        over: CancellationToken,
+    ) -> Executed<Reply> {
+        let Some(reply) = &executed.reply else { return executed };
+        let Some(question) = self.question.take() else { return executed };
+        let giving = question.deliver(answered(reply), over.clone());
+        tokio::pin!(giving);
+        let (stop, is_given) = tokio::select! {
+            biased;
+            stop = effect.stopped() => {
+                over.cancel();
+                (Some(stop), giving.await)
+            }
+            is_given = &mut giving => (None, is_given),
+        };
+        match stop {
+            _ if is_given => executed,
+            Some(stop) => outbound::unknown(stop.as_str(), usize::try_from(executed.bytes_sent).unwrap_or(usize::MAX)),
+            None => Executed { note: Some("whether the upstream got the answer is not known".to_owned()), ..executed },
+        }
     }
 
     async fn ask<F: InFlight>(&self, effect: &F, id: u64, answer: oneshot::Receiver<Reply>) -> Executed<Reply> {
@@ -198,7 +237,7 @@ pub(crate) async fn handle<G: Governor<Work>>(
     governor: G,
     (upstream, caller): (Upstream, Caller),
     outlet: Outlet,
-    mut question: Question,
+    question: Question,
     within: Duration,
 ) {
     let offered = match offered(&outlet.session, question.frame()) {
@@ -226,17 +265,21 @@ pub(crate) async fn handle<G: Governor<Work>>(
         input: Vec::new(),
     };
     let cancel = call.cancel.clone();
-    let handing = Handing { outlet, upstream, method, params, within };
+    let withdrawn = question.withdrawn().clone();
+    let question = Arc::new(Open(Mutex::new(Some(question))));
+    let handing = Handing { outlet, upstream, method, params, within, question: Arc::clone(&question) };
     let governing = governor.govern(call, Arc::new(Work::Question(handing)));
     tokio::pin!(governing);
     let answer = tokio::select! {
         answer = governing.as_mut() => answer,
-        () = question.withdrawn() => {
+        () = withdrawn.cancelled() => {
             cancel.cancel();
             governing.await
         }
     };
-    question.answer(answered(answer));
+    if let Some(question) = question.take() {
+        question.answer(unanswered(answer));
+    }
 }
 
 struct Offered {
@@ -294,13 +337,18 @@ fn judged(params: &Bytes) -> Vec<u8> {
     }
 }
 
-fn answered(answer: Answer<Reply>) -> Answered {
+/// What a client answered, for the upstream.
+fn answered(reply: &Reply) -> Answered {
+    match reply.outcome() {
+        Outcome::Result(_) => Answered::Result(reply.raw()),
+        Outcome::Error(_) => Answered::Error(reply.raw()),
+    }
+}
+
+/// What an upstream gets whose question was not answered.
+fn unanswered(answer: Answer<Reply>) -> Answered {
     match answer {
-        Answer::Ran { reply: Some(reply), .. } => match reply.outcome() {
-            Outcome::Result(_) => Answered::Result(reply.raw()),
-            Outcome::Error(_) => Answered::Error(reply.raw()),
-        },
-        Answer::Ran { reply: None, .. } => error(NOT_STARTED, "the client gave no answer"),
+        Answer::Ran { .. } => error(NOT_STARTED, "the client gave no answer"),
         Answer::Parked { .. } => error(PENDING, "this question waits for a human's consent; ask again later"),
         Answer::Denied { .. } => error(DENIED, "the policy here does not allow this question"),
     }

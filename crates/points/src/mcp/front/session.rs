@@ -18,6 +18,7 @@ use super::outbox::Outbox;
 use super::questions::Pending;
 use super::seat::Seats;
 use crate::mcp::config::Limits;
+use crate::mcp::execute::channel::Owner;
 use crate::mcp::route::Endpoint;
 use crate::mcp::wire::envelope::Key;
 
@@ -104,6 +105,13 @@ impl Session {
 /// Whether both bring the same token, however attenuated, for the same run.
 pub(crate) fn is_same(one: &Principal, other: &Principal) -> bool {
     (&one.tenant, &one.agent, &one.session, &one.run) == (&other.tenant, &other.agent, &other.session, &other.run)
+}
+
+/// A principal, spelled like those alone for which [`is_same`] holds.
+pub(crate) fn spelled(principal: &Principal) -> Owner {
+    let Principal { tenant, agent, session, run, .. } = principal;
+    // No id has a line end in it.
+    format!("{tenant}\n{agent}\n{session}\n{run}").as_str().into()
 }
 
 /// All protocol sessions. Bounded in all and for each caller.

@@ -36,6 +36,10 @@ struct Scripted {
     claims: Arc<Mutex<Vec<Claimed>>>,
     /// Towards which upstream each call was.
     upstreams: Arc<Mutex<Vec<String>>>,
+    /// Holds an action of this tool between its effect and its outcome, until it is let go.
+    held: Arc<Mutex<Option<(String, CancellationToken)>>>,
+    /// The leave of the action that is held.
+    leave: Arc<Mutex<Option<TestLeave>>>,
     /// Actions that are denied besides, by their tool and a part of their arguments.
     denied: Arc<Mutex<Vec<(String, String)>>>,
     /// What looked wrong in the tool of each call.
@@ -121,7 +125,14 @@ impl Governor<Work> for Scripted {
             _ => {
                 let (killed, redacts) = (self.killed.clone(), self.redacts.load(Ordering::Relaxed));
                 let leave = TestLeave { upstream: call.upstream, killed, redacts, ..TestLeave::new(call.cancel) };
+                let held = self.held.lock().unwrap().clone().filter(|(held, _)| *held == tool);
+                if held.is_some() {
+                    *self.leave.lock().unwrap() = Some(leave.clone());
+                }
                 let executed = executor.carry_out(leave).await;
+                if let Some((_, release)) = held {
+                    release.cancelled().await;
+                }
                 let note = executed.note.clone().unwrap_or_default();
                 self.outcomes.lock().unwrap().push((arguments, executed.status, note));
                 let receipt = (tool != "unrecorded").then(receipt);

@@ -4,6 +4,7 @@
 //! not: parameters and results stay raw. It must not know methods. It does not cover batches: they are refused.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use countersign_effects::json::{self, JsonError, Limits, Node, Value, Wrong};
@@ -119,11 +120,11 @@ pub enum Outcome {
     Error(Node),
 }
 
-/// One message and the bytes that it was read from.
+/// One message and the bytes that it was read from. Clones share both.
 #[derive(Clone, Debug)]
 pub struct Frame {
     bytes: Bytes,
-    message: Message,
+    message: Arc<Message>,
 }
 
 /// Why bytes are no message.
@@ -169,12 +170,12 @@ impl Frame {
     pub fn read(bytes: Bytes, limits: &Limits) -> Result<Self, FrameError> {
         let root = json::parse(&bytes, limits)?;
         let message = read_message(root, &bytes)?;
-        Ok(Self { bytes, message })
+        Ok(Self { bytes, message: Arc::new(message) })
     }
 
     /// What it is.
     #[must_use]
-    pub const fn message(&self) -> &Message {
+    pub fn message(&self) -> &Message {
         &self.message
     }
 
@@ -184,10 +185,10 @@ impl Frame {
         &self.bytes
     }
 
-    /// Its bytes and what it is, without copying either.
+    /// Its bytes and what it is, without copying either where this is the only one.
     #[must_use]
     pub fn into_parts(self) -> (Bytes, Message) {
-        (self.bytes, self.message)
+        (self.bytes, Arc::unwrap_or_clone(self.message))
     }
 
     /// The bytes of one of its nodes, without copying.

@@ -1,5 +1,7 @@
 //! Channels over a pipe that clients share: who hears what, both eras, and what hostile upstreams may not do.
 
+mod late;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -89,7 +91,7 @@ fn greeting(message: &Value, modern: bool) -> Option<String> {
             Some(json!({"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32601, "message": "no"}}).to_string())
         }
         "tools/list" => result(json!({"tools": [{"name": "echo"}]})),
-        "resources/unsubscribe" => result(json!({})),
+        "resources/unsubscribe" | "logging/setLevel" => result(json!({})),
         _ => None,
     }
 }
@@ -99,7 +101,7 @@ async fn legacy() -> (Upstream, Far) {
 }
 
 fn hello() -> ClientHello {
-    ClientHello { version: "2025-11-25".to_owned(), capabilities: Bytes::new(), client: Bytes::new() }
+    ClientHello { version: "2025-11-25".to_owned(), capabilities: Bytes::new(), client: Bytes::new(), owner: None }
 }
 
 async fn open(upstream: &Upstream, era: Era) -> (Channel, mpsc::Receiver<Said>) {

@@ -1,16 +1,18 @@
 //! What comes on the streams of one HTTP session besides answers, and whom it is for.
 //!
 //! What comes on a request's own stream belongs to that request; what comes on the session's stream, to the client that
-//! has the session. Answers to questions go out as long as the request lives that the question came with, and not a
-//! byte later. It must not know how answers to our requests are read.
+//! has the session. Answers to questions go out as long as the request lives that the question came with and the permit
+//! under which it was answered, and not a byte later. It must not know how answers to our requests are read.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Method;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::HttpLink;
+use super::cut::Cutter;
 use super::talk::Heading;
 use crate::mcp::execute::ears::Change;
 use crate::mcp::execute::said::{Said, note_of, tell};
@@ -93,20 +95,23 @@ impl Hearing {
         let (scope, quiet) = (self.scope.clone(), self.quiet.clone());
         match asked {
             Ok(pending) => drop(tokio::spawn(async move {
-                if let Some(answer) = link.questions.settle(pending).await {
+                if let Some(outgoing) = link.questions.settle(pending).await {
                     let place = tokio::select! {
                         biased;
                         () = scope.cancelled() => None,
+                        () = outgoing.over.cancelled() => None,
                         place = places.acquire_owned() => place.ok(),
                     };
-                    send(&link, &heading, &scope, answer).await;
+                    let is_sent = !scope.is_cancelled()
+                        && send(&link, &heading, (&quiet, &outgoing.over), outgoing.frame.clone()).await;
+                    outgoing.sent(is_sent);
                     drop(place);
                 }
                 drop(busy);
             })),
             Err(answer) => match places.try_acquire_owned() {
                 Ok(place) => drop(tokio::spawn(async move {
-                    send(&link, &heading, &quiet, answer).await;
+                    send(&link, &heading, (&quiet, &quiet), answer).await;
                     drop((place, busy));
                 })),
                 Err(_) => tracing::warn!("a request of the upstream was dropped: it asks faster than it is answered"),
@@ -115,12 +120,24 @@ impl Hearing {
     }
 }
 
-/// Sends an answer of ours, unless what it belongs to is over.
-async fn send(link: &Arc<HttpLink>, heading: &Heading, over: &CancellationToken, answer: Vec<u8>) {
+/// Sends an answer of ours, unless it must not be sent any more before that: then its connection is severed.
+async fn send(
+    link: &Arc<HttpLink>,
+    heading: &Heading,
+    (quiet, over): (&CancellationToken, &CancellationToken),
+    answer: Vec<u8>,
+) -> bool {
+    let cutter = Cutter::default();
+    let sent = link.send(heading, Method::POST, answer.into(), &cutter);
     let told = tokio::select! {
         biased;
-        () = over.cancelled() => false,
-        told = tokio::time::timeout(SENDING, link.post(heading, answer.into())) => matches!(told, Ok(Ok(()))),
+        () = quiet.cancelled() => None,
+        () = over.cancelled() => None,
+        told = tokio::time::timeout(SENDING, sent) => Some(matches!(told, Ok(Ok(())))),
     };
+    if told.is_none() {
+        cutter.sever();
+    }
     tracing::debug!(ok = told, "answered a request of the upstream");
+    told.unwrap_or(false)
 }

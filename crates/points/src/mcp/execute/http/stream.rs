@@ -16,7 +16,7 @@ use super::hear::Hearing;
 use super::talk::{self, Answered, Mark};
 use super::{HttpLink, Sending};
 use crate::mcp::execute::link::LinkError;
-use crate::mcp::execute::outbound::reading;
+use crate::mcp::execute::outbound;
 use crate::mcp::wire::sse::SseDecoder;
 use crate::mcp::wire::{Era, Frame};
 
@@ -133,7 +133,7 @@ impl HttpLink {
         while let Ok(Some(chunk)) = talk::next_chunk(&mut body).await {
             let Ok(events) = decoder.push(&chunk) else { break };
             for event in events.into_iter().filter(|event| !event.data.is_empty()) {
-                match Frame::read(event.data.into(), &reading(bytes_max)) {
+                match outbound::read(event.data.into(), bytes_max) {
                     Ok(frame) => hearing.hear(&frame),
                     Err(error) => tracing::warn!(%error, "an event of the upstream is no message and was dropped"),
                 }

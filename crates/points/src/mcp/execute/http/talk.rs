@@ -13,7 +13,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use super::dial::Conn;
 use crate::mcp::config::Url;
 use crate::mcp::execute::link::LinkError;
-use crate::mcp::execute::outbound::{Progress, Reply, progress_id, reading};
+use crate::mcp::execute::outbound::{self, Progress, Reply, progress_id, reading};
 use crate::mcp::wire::sse::SseDecoder;
 use crate::mcp::wire::{Frame, Message};
 
@@ -192,7 +192,7 @@ async fn read_events(
             if event.data.is_empty() {
                 continue;
             }
-            let Ok(frame) = Frame::read(event.data.into(), &reading(listening.bytes_max)) else {
+            let Ok(frame) = outbound::read(event.data.into(), listening.bytes_max) else {
                 tracing::warn!("an event of the upstream is no message and was dropped");
                 continue;
             };

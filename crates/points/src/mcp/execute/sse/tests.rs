@@ -94,6 +94,7 @@ async fn open(upstream: &Upstream) -> (Channel, mpsc::Receiver<Said>) {
         version: "2024-11-05".to_owned(),
         capabilities: Bytes::from_static(br#"{"roots":{}}"#),
         client: Bytes::new(),
+        owner: None,
     };
     let (said, heard) = mpsc::channel(4);
     (upstream.open(Era::Legacy, &hello, said).await.unwrap(), heard)
@@ -267,4 +268,41 @@ async fn a_server_that_names_no_endpoint_is_given_up() {
         let config = UpstreamConfig::sse(id(), url, None).with_limits(quick);
         assert!(Upstream::connect(config).await.is_err(), "{steps}");
     }
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_waits_for_any_more_is_ended() {
+    let (script, _) = server("/messages?n=N");
+    let mute: Script = Arc::new(move |asked| match asked.body.contains("\"roots\":{}") {
+        true => vec![Step::Hang],
+        false => script(asked),
+    });
+    let (address, seen) = serve(mute).await;
+    let url = Url::new(&format!("http://{address}/api/sse")).unwrap();
+    let quick = UpstreamLimits { exchange_timeout: Duration::from_millis(300), ..limits() };
+    let upstream = Upstream::connect(UpstreamConfig::sse(id(), url, None).with_limits(quick)).await.unwrap();
+    let places = upstream.shared.sessions.available_permits();
+    let opening = tokio::spawn({
+        let upstream = upstream.clone();
+        async move { open(&upstream).await }
+    });
+    seen.wait("\"roots\":{}", 1).await;
+    opening.abort();
+    until(|| seen.broken("get ") == 1, "the end of its stream").await;
+    until(|| upstream.shared.sessions.available_permits() == places, "its place").await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_over_is_not_sent() {
+    let (upstream, seen, _) = raised().await;
+    let (channel, mut heard) = open(&upstream).await;
+    let _running = tokio::spawn({
+        let executor = call(&channel, "asks");
+        async move { executor.carry_out(leave()).await.status }
+    });
+    let Some(Said::Question(question)) = heard.recv().await else { panic!("no question") };
+    let over = CancellationToken::new();
+    over.cancel();
+    assert!(!question.deliver(Answered::Result(Bytes::from_static(br#"{"roots":[]}"#)), over).await);
+    assert!(seen.with(r#""roots":[]"#).is_empty());
 }

@@ -9,6 +9,7 @@ use countersign_model::record::Status;
 use tokio_util::sync::CancellationToken;
 
 use crate::mcp::config::{UpstreamConfig, UpstreamLimits};
+use crate::mcp::execute::testing::server::until;
 use crate::mcp::execute::testing::{TestLeave, action, id};
 use crate::mcp::execute::{Executor, Upstream};
 use crate::mcp::guard::{Guard, UpstreamState};
@@ -27,6 +28,7 @@ while read -r line; do
     *'"initialize"'*) echo '{"jsonrpc":"2.0","id":'$n',"result":{"protocolVersion":"2024-11-05","capabilities":{"tools":{}},"serverInfo":{}}}' ;;
     *'"tools/list"'*) echo '{"jsonrpc":"2.0","id":'$n',"result":{"tools":[{"name":"env"}]}}' ;;
     *'"die"'*) exit 1 ;;
+    *'"long"'*) head -c 300000 /dev/zero | tr '\\0' x ;;
     *'"silent"'*) ;;
     *'"tools/call"'*) echo '{"jsonrpc":"2.0","id":'$n',"result":{"env":"'$(env | cut -d= -f1 | sort | tr '\n' ' ')'"}}' ;;
   esac
@@ -149,7 +151,7 @@ async fn a_child_that_cannot_live_is_left_alone_and_one_that_was_exchanged_is_no
     is_bad.store(true, Ordering::Relaxed);
     std::fs::write(pids.path().join("mark"), "").unwrap();
     executor(&upstream, "die").carry_out(leave()).await;
-    let until = async |wanted: &str| {
+    let until_told = async |wanted: &str| {
         for _ in 0..1_000 {
             if states.lock().unwrap().last().is_some_and(|state| state.as_str() == wanted) {
                 return;
@@ -158,14 +160,40 @@ async fn a_child_that_cannot_live_is_left_alone_and_one_that_was_exchanged_is_no
         }
         panic!("never {wanted}: {:?}", states.lock().unwrap());
     };
-    until("refused").await;
+    until_told("refused").await;
     is_bad.store(false, Ordering::Relaxed);
-    until("given_up").await;
+    until_told("given_up").await;
     let words: Vec<&str> = states.lock().unwrap().iter().map(UpstreamState::as_str).collect();
     assert_eq!(words.first(), Some(&"up"));
     let downs = words.iter().filter(|word| **word == "down").count();
-    assert_eq!(downs, 3, "the one that lived, and two that did not: {words:?}");
+    assert_eq!(downs, 4, "the one that a call ended, which does not count, and three that did not live: {words:?}");
     let late = executor(&upstream, "env").carry_out(leave()).await;
     assert_eq!(late.status, Status::NotStarted);
     upstream.close().await;
+}
+
+/// What one client makes a process do takes it from the others for a moment, never for good.
+#[tokio::test]
+async fn what_clients_bring_about_is_no_failure_of_the_process() {
+    for tool in ["long", "die"] {
+        let pids = tempfile::tempdir().unwrap();
+        let env = vec![("PIDS".to_owned(), pids.path().display().to_string())];
+        let args = vec!["-c".to_owned(), SERVER.to_owned()];
+        let config = UpstreamConfig::stdio(id(), "/bin/sh", args, env, Some(pids.path().to_owned())).unwrap();
+        let limits = UpstreamLimits {
+            backoff_min: Duration::from_millis(1),
+            failures_max: 2,
+            line_bytes_max: 100_000,
+            ..UpstreamLimits::default()
+        };
+        let upstream = Upstream::connect(config.with_limits(limits)).await.unwrap();
+        for round in 0..4 {
+            until(|| upstream.eras().legacy, &format!("{tool} {round}")).await;
+            assert_eq!(executor(&upstream, tool).carry_out(leave()).await.status, Status::Unknown, "{tool}");
+            until(|| !upstream.eras().legacy, &format!("the end after {tool}")).await;
+        }
+        until(|| upstream.eras().legacy, "the process").await;
+        assert_eq!(executor(&upstream, "env").carry_out(leave()).await.status, Status::Done);
+        upstream.close().await;
+    }
 }

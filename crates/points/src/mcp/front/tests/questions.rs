@@ -4,6 +4,7 @@ use countersign_model::ReasonCode;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 use super::{World, body, call, script, status};
 use crate::mcp::config::{EraChoice, FrontConfig, Limits};
@@ -175,4 +176,51 @@ async fn a_client_may_open_its_stream_after_the_call() {
     let question: Value = serde_json::from_str(data).unwrap();
     world.answer("alice", &session, &question["id"], r#""result":{"action":"decline"}"#).await;
     assert!(calling.await.unwrap().contains(r#""action":"decline""#));
+}
+
+/// The permit is for handing the question over and its answer back: what is sent is sent before the effect is over.
+#[tokio::test]
+async fn an_answer_is_with_the_upstream_before_its_permit_is_gone_or_never() {
+    for killed in [false, true] {
+        let world = world(|_| ()).await;
+        let release = CancellationToken::new();
+        *world.governor.held.lock().unwrap() = Some(("elicitation/create".to_owned(), release.clone()));
+        let session = world.open_with("alice", ELICITS).await;
+        let (mut stream, question) = world.asked(&session, "elicit").await;
+        let leave = world.governor.leave.lock().unwrap().clone().unwrap();
+        if killed {
+            leave.killed.cancel();
+            let told = until(&mut stream, "notifications/cancelled").await;
+            assert!(told.contains("stopped by the kill switch"), "{told}");
+        }
+        world.answer("alice", &session, &question["id"], r#""result":{"action":"accept"}"#).await;
+        if killed {
+            release.cancel();
+            let rest = until(&mut stream, "countersign/receipt").await;
+            assert!(rest.contains("the client gave no answer"), "{rest}");
+            assert!(world.seen.with(r#""action":"accept""#).is_empty());
+        } else {
+            // The outcome is not on record yet.
+            world.seen.wait(r#""action":"accept""#).await;
+            release.cancel();
+            until(&mut stream, "countersign/receipt").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_question_that_nobody_can_hear_is_refused_at_once() {
+    let world = world(|_| ()).await;
+    let session = world.open_with("alice", ELICITS).await;
+    // A stream of the session is open, and the call takes no events in its answer.
+    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    let auth = "Authorization: Bearer alice\r\n";
+    let head = world.head("GET", &format!("{auth}Accept: text/event-stream\r\n{session}\r\n"));
+    stream.write_all(head.as_bytes()).await.unwrap();
+    until(&mut stream, "retry").await;
+    let text = call("1", "elicit-long");
+    let head = format!("{auth}Content-Type: application/json\r\nAccept: application/json\r\n{session}");
+    let head = world.head("POST", &format!("{head}Content-Length: {}\r\n\r\n", text.len()));
+    let answer = world.raw(&format!("{head}{text}")).await;
+    assert_eq!(body(&answer)["result"]["said"]["message"], "the client gave no answer", "{answer}");
 }

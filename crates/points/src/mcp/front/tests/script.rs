@@ -119,6 +119,7 @@ fn call(message: &Value, id: &Value, held: &Mutex<Option<Value>>) -> Vec<String>
     let is_modern = !message["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"].is_null();
     match message["params"]["name"].as_str().unwrap_or_default() {
         "elicit" => ask("elicitation/create", r#"{"message":"your name?","requestedSchema":{},"_meta":{"s":1}}"#),
+        "elicit-long" => ask("elicitation/create", &format!(r#"{{"message":"{}"}}"#, "x".repeat(300_000))),
         "sample" => ask("sampling/createMessage", r#"{"messages":[],"maxTokens":1}"#),
         "odd" => ask("tasks/get", r#"{"taskId":"t"}"#),
         "url" => ask("elicitation/create", r#"{"mode":"url","message":"m","url":"https://x"}"#),

@@ -87,6 +87,7 @@ fn hello() -> ClientHello {
         version: "2025-03-26".to_owned(),
         capabilities: Bytes::from_static(br#"{"roots" : {}}"#),
         client: Bytes::from_static(br#"{"name":"a client"}"#),
+        owner: None,
     }
 }
 
@@ -666,4 +667,58 @@ async fn a_unix_socket_is_as_good_as_a_port_and_under_the_same_kill() {
     }
     assert!(seen.all().iter().all(|asked| asked.header("host").as_deref() == Some("localhost")));
     assert!(seen.with("\"echo\"").iter().all(|asked| asked.is("post /mcp?x=1 ")));
+}
+
+/// Whoever opens a session and goes away before it is open leaves none behind, at any step.
+#[tokio::test]
+async fn a_session_that_nobody_waits_for_any_more_is_ended() {
+    let (upstream, seen) = raised(|asked| match asked.header("mcp-session-id").as_deref() {
+        // The gateway's own session is offered no stream; a client's never hears whether it is.
+        Some("s-0") => plain(asked),
+        _ if asked.is("get ") => vec![Step::Hang],
+        _ => plain(asked),
+    })
+    .await;
+    let places = upstream.shared.sessions.available_permits();
+    let opening = tokio::spawn({
+        let upstream = upstream.clone();
+        async move { open(&upstream, Era::Legacy).await }
+    });
+    until(|| seen.with("mcp-session-id: s-1").iter().any(|asked| asked.is("get ")), "its stream").await;
+    opening.abort();
+    until(
+        || seen.with("delete ").iter().any(|asked| asked.header("mcp-session-id").as_deref() == Some("s-1")),
+        "the end",
+    )
+    .await;
+    until(|| seen.broken("get ") == 1, "the end of its stream").await;
+    until(|| upstream.shared.sessions.available_permits() == places, "its place").await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_over_is_not_sent_whichever_stream_it_came_up_on() {
+    let asks = event(r#"{"jsonrpc":"2.0","id":"q","method":"roots/list"}"#);
+    let own = asks.clone();
+    let (upstream, seen) = raised(move |asked| match (asked.tool().as_str(), asked.is("get ")) {
+        ("asks", _) => vec![stream(&asks), Step::Hang],
+        (_, true) if asked.header("mcp-session-id").as_deref() == Some("s-1") => vec![stream(&own), Step::Hang],
+        _ if asked.body.contains("slow") => vec![Step::Hang],
+        _ => plain(asked),
+    })
+    .await;
+    let (channel, mut heard) = open(&upstream, Era::Legacy).await;
+    let (aside, mut said) = mpsc::channel(8);
+    let _running = tokio::spawn({
+        let executor = call_with(&channel, "asks", Some(aside));
+        async move { executor.carry_out(leave()).await.status }
+    });
+    for (ears, word) in [(&mut heard, "slow one"), (&mut said, "slow two")] {
+        let Some(Said::Question(question)) = ears.recv().await else { panic!("no question") };
+        let (over, answer) = (CancellationToken::new(), format!(r#"{{"roots":["{word}"]}}"#));
+        let giving = tokio::spawn(question.deliver(Answered::Result(answer.into()), over.clone()));
+        seen.wait(word, 1).await;
+        over.cancel();
+        assert!(!giving.await.unwrap(), "{word}");
+        until(|| seen.broken(word) == 1, "the end of its connection").await;
+    }
 }
