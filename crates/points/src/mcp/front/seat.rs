@@ -1,9 +1,7 @@
 //! Seats: a place for one channel to each upstream of an endpoint, filled when it is first needed and again when it was
 //! lost. It must not know what goes through a channel.
 
-use std::sync::Arc;
-
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::sync::{Mutex, mpsc};
 
 use crate::mcp::execute::Upstream;
 use crate::mcp::execute::channel::{Channel, ClientHello, Said};
@@ -18,8 +16,6 @@ pub(crate) struct Seats {
     era: Era,
     client: ClientHello,
     seats: Vec<Seat>,
-    /// One is told at a time.
-    telling: Arc<Semaphore>,
 }
 
 struct Seat {
@@ -31,8 +27,7 @@ impl Seats {
     /// Empty seats for a client of `era` that opened like `client`.
     pub(crate) fn new(era: Era, client: ClientHello, upstreams: &[Upstream]) -> Self {
         let seat = |upstream: &Upstream| Seat { upstream: upstream.clone(), open: Mutex::new(None) };
-        let telling = Arc::new(Semaphore::new(1));
-        Self { era, client, seats: upstreams.iter().map(seat).collect(), telling }
+        Self { era, client, seats: upstreams.iter().map(seat).collect() }
     }
 
     pub(crate) const fn client(&self) -> &ClientHello {
@@ -57,25 +52,15 @@ impl Seats {
         Ok(channel)
     }
 
-    /// Tells every upstream that has a channel. Once begun that goes on whoever waits for it: a line that is cut off
-    /// half-way would end a process that others share.
+    /// Tells every upstream that has a channel.
     pub(crate) async fn tell(&self, frame: &[u8]) {
-        let Ok(place) = Arc::clone(&self.telling).acquire_owned().await else { return };
-        let mut channels = Vec::new();
         for seat in &self.seats {
-            channels.extend(seat.open.lock().await.clone().filter(|channel| !channel.closed().is_cancelled()));
-        }
-        let frame = frame.to_vec();
-        let telling = tokio::spawn(async move {
-            for channel in channels {
-                if let Err(error) = channel.notify(frame.clone()).await {
-                    tracing::debug!(upstream = %channel.upstream().id(), %error, "an upstream could not be told");
-                }
+            let channel = seat.open.lock().await.clone();
+            if let Some(channel) = channel.filter(|channel| !channel.closed().is_cancelled())
+                && let Err(error) = channel.notify(frame.to_vec()).await
+            {
+                tracing::debug!(upstream = %seat.upstream.id(), %error, "an upstream could not be told");
             }
-            drop(place);
-        });
-        if let Err(error) = telling.await {
-            tracing::error!(%error, "telling the upstreams ended early");
         }
     }
 

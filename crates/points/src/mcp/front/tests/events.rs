@@ -238,32 +238,3 @@ async fn a_socket_lets_in_tokens_alone() {
     world.serving.await.unwrap();
     assert!(!path.exists());
 }
-
-/// A process is shared: what one client began to say is said, whether or not it waits.
-#[tokio::test]
-async fn a_client_that_goes_while_an_upstream_is_told_ends_no_process() {
-    let world = World::new().await;
-    let (alice, bob) = (world.open("alice").await, world.open("bob").await);
-    let send = async |token: &str, session: &str, text: &str| {
-        let auth = format!("Authorization: Bearer {token}\r\nContent-Type: application/json\r\n");
-        let head = world.head("POST", &format!("{auth}{session}Content-Length: {}\r\n\r\n", text.len()));
-        let mut stream = TcpStream::connect(world.address).await.unwrap();
-        stream.write_all(format!("{head}{text}").as_bytes()).await.unwrap();
-        stream
-    };
-    // While it holds this call, the process reads nothing.
-    let _holding = send("bob", &bob, &call("1", "hold")).await;
-    world.seen.wait("hold").await;
-    let text = format!(
-        r#"{{"jsonrpc":"2.0","method":"notifications/roots/list_changed","params":{{"x":"{}"}}}}"#,
-        "x".repeat(100_000)
-    );
-    let stream = send("alice", &alice, &text).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    drop(stream);
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    world.seen.release.cancel();
-    assert_eq!(status(&world.post("bob", &bob, &call("2", "echo")).await), "200");
-    assert!(!world.seen.killed.is_cancelled());
-    world.seen.wait("roots/list_changed").await;
-}

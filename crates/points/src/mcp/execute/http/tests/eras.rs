@@ -712,13 +712,17 @@ async fn an_answer_that_is_over_is_not_sent_whichever_stream_it_came_up_on() {
         let executor = call_with(&channel, "asks", Some(aside));
         async move { executor.carry_out(leave()).await.status }
     });
-    for (ears, word) in [(&mut heard, "slow one"), (&mut said, "slow two")] {
+    let deliver = async |ears: &mut mpsc::Receiver<Said>, word: &str, over: &CancellationToken| {
         let Some(Said::Question(question)) = ears.recv().await else { panic!("no question") };
-        let (over, answer) = (CancellationToken::new(), format!(r#"{{"roots":["{word}"]}}"#));
-        let giving = tokio::spawn(question.deliver(Answered::Result(answer.into()), over.clone()));
-        seen.wait(word, 1).await;
-        over.cancel();
-        assert!(!giving.await.unwrap(), "{word}");
-        until(|| seen.broken(word) == 1, "the end of its connection").await;
-    }
+        let answer = format!(r#"{{"roots":["{word}"]}}"#);
+        tokio::spawn(question.deliver(Answered::Result(answer.into()), over.clone()))
+    };
+    let over = CancellationToken::new();
+    let giving = deliver(&mut heard, "slow", &over).await;
+    seen.wait("slow", 1).await;
+    over.cancel();
+    assert!(!giving.await.unwrap());
+    until(|| seen.broken("slow") == 1, "the end of its connection").await;
+    assert!(!deliver(&mut said, "never", &over).await.await.unwrap());
+    assert!(seen.with("never").is_empty());
 }
