@@ -172,7 +172,8 @@ impl Handing {
         executed
     }
 
-    /// Gives the client's answer to the upstream. Nothing of it is being sent when this returns.
+    /// Gives the client's answer to the upstream, whether or not the client is still there: it has answered, and a line
+    /// that is cut off half-way would end a process that others share. Nothing of it is being sent when this returns.
     async fn give<F: InFlight>(
         &self,
         effect: &F,
@@ -185,7 +186,7 @@ impl Handing {
         tokio::pin!(giving);
         let (stop, is_given) = tokio::select! {
             biased;
-            stop = effect.stopped() => {
+            stop = effect.revoked() => {
                 over.cancel();
                 (Some(stop), giving.await)
             }

@@ -1,12 +1,15 @@
 //! Several upstreams on one endpoint: prefixes, listings as one, and nobody guesses whose a name is, nor passes for another.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use countersign_model::id::UpstreamId;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use super::{World, body, call, script, status};
-use crate::mcp::config::{EraChoice, FrontConfig, UpstreamConfig};
+use crate::mcp::config::{EraChoice, FrontConfig, UpstreamConfig, UpstreamLimits};
 use crate::mcp::execute::Upstream;
 
 async fn world() -> (World, crate::mcp::execute::testing::Seen) {
@@ -215,4 +218,34 @@ async fn a_tool_that_passes_for_anothers_or_speaks_of_one_is_held_back() {
     assert_eq!(listed().await, ["files__send_all", "files__send_a1l", "files__own", "files__other"]);
     world.ask(&session, "tools/call", r#"{"name":"crm__other"}"#).await;
     assert_eq!(world.governor.flagged.lock().unwrap().pop().unwrap().as_deref(), Some("instruction"));
+}
+
+/// What was begun at a process that others share goes on whoever waits for it.
+#[tokio::test]
+async fn a_client_that_goes_while_all_upstreams_are_asked_cuts_nothing_off() {
+    let limits = UpstreamLimits { exchange_timeout: Duration::from_millis(300), ..UpstreamLimits::default() };
+    let silent = |id: &str| {
+        let config = UpstreamConfig::stdio(UpstreamId::new(id).unwrap(), "/nonexistent", Vec::new(), Vec::new(), None);
+        let config = config.unwrap().with_limits(limits.clone());
+        Upstream::played(config, |message| {
+            let result = match message["method"].as_str() {
+                Some("initialize") => json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}}),
+                Some("tools/list") => json!({"tools": []}),
+                _ => return Vec::new(),
+            };
+            vec![json!({"jsonrpc": "2.0", "id": message["id"], "result": result}).to_string()]
+        })
+    };
+    let upstreams = vec![silent("crm").await.unwrap(), silent("files").await.unwrap()];
+    let files = upstreams[1].1.clone();
+    let world = World::behind(FrontConfig::new("127.0.0.1:0".parse().unwrap()), upstreams).await;
+    let session = world.open("alice").await;
+    let text = r#"{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":"info"}}"#;
+    let head = format!("Authorization: Bearer alice\r\nContent-Type: application/json\r\n{session}");
+    let head = world.head("POST", &format!("{head}Content-Length: {}\r\n\r\n", text.len()));
+    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    stream.write_all(format!("{}{text}", head.replace("Connection: close\r\n", "")).as_bytes()).await.unwrap();
+    world.seen.wait("logging/setLevel").await;
+    drop(stream);
+    files.wait("logging/setLevel").await;
 }
