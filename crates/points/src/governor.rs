@@ -10,7 +10,7 @@ use countersign_gate::call::{Answer, Call, Execute};
 use countersign_gate::{Gate, StateKey, TicketState};
 use countersign_model::action::Point;
 use countersign_model::id::{TicketId, ToolName, UpstreamId};
-use countersign_model::{Caller, Digest, Principal, Reason};
+use countersign_model::{Caller, Digest, Principal, Reason, TimeMs};
 
 /// Decides, records and permits the calls that a point frames.
 pub trait Governor<E: Execute>: Clone + Send + Sync + 'static {
@@ -61,6 +61,12 @@ pub trait Governor<E: Execute>: Clone + Send + Sync + 'static {
         std::future::ready(self.ticket(caller, ticket))
     }
 
+    /// The time by which such state is too old, in the governor's own clock, which never goes back. A governor without a
+    /// clock finds everything too old.
+    fn now(&self) -> TimeMs {
+        TimeMs(u64::MAX)
+    }
+
     /// The key under which this point authenticates state that a client carries; without one no call goes on.
     fn state_key(&self) -> Option<StateKey> {
         None
@@ -107,6 +113,10 @@ impl<E: Execute> Governor<E> for Gate {
         known: &TicketState,
     ) -> impl Future<Output = TicketState> + Send {
         Self::ticket_changed(self, caller, ticket, known)
+    }
+
+    fn now(&self) -> TimeMs {
+        Self::now(self)
     }
 
     fn state_key(&self) -> Option<StateKey> {

@@ -32,9 +32,12 @@ use super::wire::{
 
 pub(crate) mod hello;
 pub(crate) mod list;
+pub(crate) mod rounds;
 
 #[cfg(test)]
 mod tests;
+
+use rounds::Carried;
 
 /// The member of `_meta` with the receipt.
 pub const RECEIPT: &str = "countersign/receipt";
@@ -61,6 +64,8 @@ pub(crate) struct Judged {
     pub(crate) meta: Vec<u8>,
     /// Where the caller says that the call belongs. Nothing is decided on it.
     pub(crate) claimed: Claimed,
+    /// What it carries of a round before.
+    pub(crate) carried: Carried,
 }
 
 fn wrong(detail: String) -> FrameError {
@@ -80,7 +85,7 @@ impl Judged {
                 ("name" | "arguments" | "_meta", _) => {}
                 // How the call is run, not what it does: the upstream may go on with it as a task, or takes no notice.
                 ("task", _) if value.as_object().is_some() => {}
-                ("requestState" | "inputResponses", Era::Modern) => return Err(continued(key)),
+                (rounds::STATE | rounds::ANSWERS, Era::Modern) => {}
                 _ => {
                     let shown = key.escape_default();
                     return Err(wrong(format!("`{shown}` is a parameter that this version does not govern")));
@@ -99,34 +104,44 @@ impl Judged {
             None => b"{}".to_vec(),
         };
         let (meta, claimed) = meta_of(params, meta_allow)?;
-        Ok(Self { tool, arguments, meta, claimed })
+        Ok(Self { tool, arguments, meta, claimed, carried: Carried::read(params)? })
     }
 
-    /// Reads the parameters of any other action: all of them are its arguments, but for `_meta`.
+    /// Reads the parameters of any other action: all of them are its arguments, but for `_meta` and for what is carried
+    /// from round to round.
     ///
     /// # Errors
-    /// Refuses a `_meta` that is no object, and what continues an earlier request.
-    pub(crate) fn method(tool: ToolName, params: &Params, meta_allow: &[String]) -> Result<Self, FrameError> {
+    /// Refuses a `_meta` that is no object, and what is carried where there are no rounds.
+    pub(crate) fn method(tool: ToolName, params: &Params, era: Era, meta_allow: &[String]) -> Result<Self, FrameError> {
         let (meta, claimed) = meta_of(params, meta_allow)?;
-        for key in ["requestState", "inputResponses"] {
-            if params.get(key).is_some() && tool.as_str() != "tasks/update" {
-                return Err(continued(key));
+        let mut judged = Self { tool, arguments: b"{}".to_vec(), meta, claimed, carried: Carried::default() };
+        let mut left_out = vec!["_meta"];
+        if era == Era::Modern && rounds::has_rounds(judged.tool.as_str()) {
+            judged.carried = Carried::read(params)?;
+            left_out.extend([rounds::STATE, rounds::ANSWERS]);
+        } else if judged.tool.as_str() != "tasks/update" {
+            let carried = [rounds::STATE, rounds::ANSWERS].into_iter().find(|key| params.get(key).is_some());
+            if let Some(key) = carried {
+                return Err(wrong(format!(
+                    "`{key}` goes on with an earlier request, and `{}` has no rounds",
+                    judged.tool
+                )));
             }
         }
-        let arguments = params.node().map_or_else(|| b"{}".to_vec(), |node| without_meta(node, params.input()));
-        Ok(Self { tool, arguments, meta, claimed })
+        if let Some(node) = params.node() {
+            judged.arguments = without(node, params.input(), &left_out);
+        }
+        Ok(judged)
     }
-}
-
-/// A request that goes on with an earlier one (2026-07-28, `basic/patterns/mrtr`). The one place where such a request
-/// is met.
-fn continued(key: &str) -> FrameError {
-    wrong(format!("`{key}` continues an earlier request, which this version does not govern: send the request anew"))
 }
 
 /// The object `node` without its `_meta`, raw but for its keys.
 pub(crate) fn without_meta(node: &Node, input: &[u8]) -> Vec<u8> {
-    let members = node.as_object().unwrap_or_default().iter().filter(|(key, _)| key != "_meta");
+    without(node, input, &["_meta"])
+}
+
+fn without(node: &Node, input: &[u8], left_out: &[&str]) -> Vec<u8> {
+    let members = node.as_object().unwrap_or_default().iter().filter(|(key, _)| !left_out.contains(&key.as_str()));
     let texts: Vec<Vec<u8>> =
         members.map(|(key, value)| [quoted(key).as_bytes(), b":", value.raw(input)].concat()).collect();
     [b"{", texts.join(&b',').as_slice(), b"}"].concat()
@@ -218,15 +233,11 @@ pub(crate) fn answer(id: &Id, answer: Answer<Reply>, form: Form<'_>) -> Vec<u8> 
     }
 }
 
-fn receipt_json(text: Option<String>) -> String {
+pub(crate) fn receipt_json(text: Option<String>) -> String {
     text.unwrap_or_else(|| "null".to_owned())
 }
 
 fn ran(id: &Id, status: Status, reply: &Reply, (receipt, form): (Option<&str>, Form<'_>)) -> Vec<u8> {
-    let added = match receipt {
-        Some(receipt) => [(RECEIPT, receipt)],
-        None => [(UNRECORDED, "true")],
-    };
     let result = match reply.outcome() {
         Outcome::Error(error) => {
             return response_frame(id, "error", &rename_error(reply.frame().bytes(), error, form.prefix));
@@ -234,9 +245,10 @@ fn ran(id: &Id, status: Status, reply: &Reply, (receipt, form): (Option<&str>, F
         Outcome::Result(result) => result,
     };
     if reply.kind() == Kind::InputRequired {
-        return asked_back(id, receipt);
+        // Whoever hands its questions over words it otherwise: what comes here would go out undecided.
+        return lost(id, Status::InputRequired, None, receipt);
     }
-    let Some(mut edits) = splice::meta_edits(result, &added) else {
+    let Some(mut edits) = receipt_edits(result, receipt) else {
         return lost(id, status, Some("the upstream's result is no object"), receipt);
     };
     edits.extend(forced_private(result));
@@ -247,13 +259,9 @@ fn ran(id: &Id, status: Status, reply: &Reply, (receipt, form): (Option<&str>, F
     response_frame(id, "result", &splice::edited(reply.frame().bytes(), &result.span, &edits))
 }
 
-/// The response where the upstream asks the client for more before it goes on (2026-07-28, `basic/patterns/mrtr`). The one
-/// place where such an answer is met: its questions would reach the client undecided.
-fn asked_back(id: &Id, receipt: Option<&str>) -> Vec<u8> {
-    let receipt = receipt.unwrap_or("null");
-    let data = format!(r#"{{"countersign":{{"status":"unknown"}},"{RECEIPT}":{receipt}}}"#);
-    let text = "The upstream asks for input before it goes on, which this version does not govern.";
-    error_frame(Some(id), OUTCOME_UNKNOWN, text, Some(&data))
+/// The edits that put the receipt, or that there is none, into a result.
+fn receipt_edits(result: &Node, receipt: Option<&str>) -> Option<Vec<Edit>> {
+    splice::meta_edits(result, &[receipt.map_or((UNRECORDED, "true"), |receipt| (RECEIPT, receipt))])
 }
 
 /// An upstream's error, with the prefix before a resource that it names.
@@ -325,8 +333,15 @@ impl Parked<'_> {
 }
 
 fn denied(id: &Id, reasons: &[Reason], receipt: Option<&str>, form: Form<'_>) -> Vec<u8> {
-    let mut text = "Denied by Countersign; nothing has happened.".to_owned();
-    let mut listed = Vec::new();
+    let (sentences, listed) = worded(reasons);
+    let text = format!("Denied by Countersign; nothing has happened.{sentences}");
+    let own = Own { text, verdict: json!({ "verdict": "deny", "reasons": listed }), code: DENIED, error: true };
+    own.response(id, receipt, form)
+}
+
+/// Reasons as sentences, each after a space, and as data.
+fn worded(reasons: &[Reason]) -> (String, Vec<Value>) {
+    let (mut text, mut listed) = (String::new(), Vec::new());
     for reason in reasons {
         let sentence = reason.code.sentence();
         let mut entry = json!({ "code": reason.code.as_str(), "sentence": sentence });
@@ -338,8 +353,52 @@ fn denied(id: &Id, reasons: &[Reason], receipt: Option<&str>, form: Form<'_>) ->
         }
         listed.push(entry);
     }
-    let own = Own { text, verdict: json!({ "verdict": "deny", "reasons": listed }), code: DENIED, error: true };
-    own.response(id, receipt, form)
+    (text, listed)
+}
+
+/// Why a question of an upstream is not handed over.
+#[derive(Debug)]
+pub(crate) enum Withheld {
+    /// It may not be.
+    Denied(Vec<Reason>),
+    /// No client could be asked so, or not this one: in our own words.
+    Unfit(String),
+    /// A human is asked first.
+    Parked { ticket: TicketId, expires: TimeMs, gates: Vec<String> },
+}
+
+/// The response to an action that its upstream answered with a question which is not handed over. The call has begun at the
+/// upstream and does not go on; its receipt says so.
+#[must_use]
+pub(crate) fn withheld(id: &Id, question: &str, why: Withheld, receipt: Option<&str>, form: Form<'_>) -> Vec<u8> {
+    let begun = "The upstream asks for more before it goes on, and its question is not handed over";
+    let (text, mut verdict, code) = match why {
+        Withheld::Denied(reasons) => {
+            let (sentences, listed) = worded(&reasons);
+            let text = format!("{begun}.{sentences} The call goes no further.");
+            (text, json!({ "verdict": "deny", "reasons": listed }), DENIED)
+        }
+        Withheld::Unfit(detail) => {
+            let reason = json!({ "code": ReasonCode::Unsupported.as_str(), "sentence": detail });
+            let text = format!("{begun}: {detail}. The call goes no further.");
+            (text, json!({ "verdict": "deny", "reasons": [reason] }), DENIED)
+        }
+        Withheld::Parked { ticket, expires, gates } => {
+            let text = format!(
+                "{begun} yet: that waits for a human's consent, ticket {ticket}. The call goes no further. Make it anew once \
+                 a human has consented: the same question is handed over then, once."
+            );
+            let verdict = json!({
+                "verdict": "pending", "ticket": ticket.as_str(), "expires_ms": expires.0, "gates": gates,
+            });
+            (text, verdict, PENDING)
+        }
+    };
+    if let Some(verdict) = verdict.as_object_mut() {
+        verdict.insert("status".to_owned(), "input_required".into());
+        verdict.insert("question".to_owned(), question.into());
+    }
+    Own { text, verdict, code, error: true }.response(id, receipt, form)
 }
 
 /// A detail may quote a policy or another principal; only these concern the caller alone.

@@ -21,6 +21,7 @@ mod post;
 mod questions;
 mod refusal;
 mod respond;
+mod rounds;
 mod seat;
 mod session;
 mod tasks;

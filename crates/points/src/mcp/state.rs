@@ -23,8 +23,10 @@ use countersign_model::{Digest, Principal, Reason, ReasonCode};
 
 /// The most bytes of the upstream's own state, and of answers that are carried on.
 pub const PART_BYTES_MAX: usize = 64 * 1024;
-/// The longest text that is opened, in bytes: two parts and all around them, in base64.
-pub const TEXT_BYTES_MAX: usize = 180 * 1024;
+/// The most bytes of the names of what was asked.
+pub const ASKED_BYTES_MAX: usize = 8 * 1024;
+/// The longest text that is opened, in bytes: all parts and what is around them, in base64.
+pub const TEXT_BYTES_MAX: usize = 280 * 1024;
 
 const MARK: &str = "cs1.";
 const MAC_BYTES: usize = 32;
@@ -40,9 +42,13 @@ pub struct State {
     pub ticket: Option<TicketId>,
     /// The upstream's own state: the raw JSON of its `requestState`, to be sent back as it was; none where it sent none.
     pub upstream: Option<Vec<u8>>,
+    /// The names of the upstream's questions that were handed over. No other answer is the upstream's to hear.
+    pub asked: Vec<String>,
     /// The raw JSON of answers that the client gave already, for a call that was parked with them: a client sends only the
     /// answers to the last question.
     pub answers: Option<Vec<u8>>,
+    /// The raw JSON of answers that came before there was a question. They are part of the action, so they come with it again.
+    pub ahead: Option<Vec<u8>>,
 }
 
 /// What a state is good for, and for nothing else.
@@ -59,7 +65,7 @@ pub struct Bound<'a> {
 /// Why there is no state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
-    /// A part is over [`PART_BYTES_MAX`].
+    /// A part is over [`PART_BYTES_MAX`], or the names of what was asked are over [`ASKED_BYTES_MAX`].
     #[error("the state that a client would have to carry has more than {PART_BYTES_MAX} bytes in a part")]
     Oversize,
     /// Not made here, changed, of another caller or request, or too old: one reason for all, for whoever tries.
@@ -93,8 +99,9 @@ pub fn request((tool, manifest): (&ToolName, &Digest), arguments: &[u8], meta: &
 /// # Errors
 /// [`StateError::Oversize`].
 pub fn seal(key: &StateKey, bound: &Bound<'_>, state: &State) -> Result<String, StateError> {
-    let parts = [&state.upstream, &state.answers];
-    if parts.into_iter().flatten().any(|part| part.len() > PART_BYTES_MAX) {
+    let parts = [&state.upstream, &state.answers, &state.ahead];
+    let is_long = parts.into_iter().flatten().any(|part| part.len() > PART_BYTES_MAX);
+    if is_long || names(&state.asked).is_some_and(|names| names.len() > ASKED_BYTES_MAX) {
         return Err(StateError::Oversize);
     }
     let mut body = encoded(state);
@@ -142,7 +149,12 @@ fn message(body: &[u8], bound: &Bound<'_>) -> Digest {
     Digest::of("countersign request state v1", &parts)
 }
 
-/// Five parts, each preceded by its length plus one as four big-endian bytes, or by zero where it is not there.
+/// The names of questions as one part; none where nothing was asked.
+fn names(asked: &[String]) -> Option<Vec<u8>> {
+    (!asked.is_empty()).then(|| serde_json::Value::from(asked).to_string().into_bytes())
+}
+
+/// Seven parts, each preceded by its length plus one as four big-endian bytes, or by zero where it is not there.
 fn encoded(state: &State) -> Vec<u8> {
     let continues = state.continues.map(|leaf| leaf.0.to_be_bytes().to_vec());
     let ticket = state.ticket.as_ref().map(|ticket| ticket.as_str().as_bytes().to_vec());
@@ -151,7 +163,9 @@ fn encoded(state: &State) -> Vec<u8> {
         continues,
         ticket,
         state.upstream.clone(),
+        names(&state.asked),
         state.answers.clone(),
+        state.ahead.clone(),
     ];
     let mut out = Vec::new();
     for part in parts {
@@ -175,8 +189,13 @@ fn decoded(body: &[u8]) -> Option<State> {
         Some(ticket) => Some(std::str::from_utf8(&ticket).ok()?.parse().ok()?),
         None => None,
     };
-    let (upstream, answers) = (part(&mut rest)?, part(&mut rest)?);
-    rest.is_empty().then_some(State { expires, continues, ticket, upstream, answers })
+    let upstream = part(&mut rest)?;
+    let asked = match part(&mut rest)? {
+        Some(names) => serde_json::from_slice(&names).ok()?,
+        None => Vec::new(),
+    };
+    let (answers, ahead) = (part(&mut rest)?, part(&mut rest)?);
+    rest.is_empty().then_some(State { expires, continues, ticket, upstream, asked, answers, ahead })
 }
 
 /// The next part; the outer none where there is none to be read.

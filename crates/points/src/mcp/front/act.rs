@@ -18,6 +18,7 @@ use super::asked::Asked;
 use super::body::ReplyBody;
 use super::refusal::Refusal;
 use super::respond::{Stream, Waiting, finished, run};
+use super::rounds::{Given, Round};
 use super::session::Busy;
 use super::work::Work;
 use crate::Governor;
@@ -38,6 +39,7 @@ struct Act {
     flagged: Option<String>,
     form: Option<Schema>,
     param_headers: Vec<(String, String)>,
+    round: Round,
 }
 
 /// What an action holds until it ends.
@@ -77,21 +79,28 @@ impl<G: Governor<Work>> Front<G> {
         }
         let wrong = || FrameError { code: INVALID_PARAMS, ..FrameError::shape("no record can name this method") };
         let (tool, _) = as_tool(&asked.method).ok_or_else(wrong)?;
-        Judged::method(tool, params, &self.config.meta_allow)
+        Judged::method(tool, params, asked.era, &self.config.meta_allow)
     }
 
     /// What is needed to govern it. The inner error is the answer to it.
     async fn act_on(
         self: &Arc<Self>,
         asked: &Asked,
-        (at, params, judged): (usize, Params, Judged),
+        (at, mut params, mut judged): (usize, Params, Judged),
     ) -> Result<Act, Result<Response<ReplyBody>, Refusal>> {
         let channel = self.channel(asked, at).await.map_err(|answer| answer.given(asked))?;
+        let listed = if asked.method == TOOLS_CALL { channel.listed(&judged.tool) } else { None };
+        let manifest = match &listed {
+            Some(listed) => Some(listed.manifest),
+            None if asked.method == TOOLS_CALL => None,
+            None => as_tool(&asked.method).map(|(_, manifest)| manifest),
+        };
+        let round = self.round(asked, (channel.upstream().id(), manifest), (&mut params, &mut judged));
+        let round = round.map_err(|error| Err(asked.refused(&error)))?;
         if asked.method != TOOLS_CALL {
-            let manifest = as_tool(&asked.method).map(|(_, manifest)| manifest);
-            return Ok(Act { params, judged, channel, manifest, flagged: None, form: None, param_headers: Vec::new() });
+            let param_headers = Vec::new();
+            return Ok(Act { params, judged, channel, manifest, flagged: None, form: None, param_headers, round });
         }
-        let listed = channel.listed(&judged.tool);
         let declared = listed.as_ref().is_some_and(|listed| listed.output_schema);
         let form = Some(if declared { Schema::Declared } else { Schema::Free });
         let mut param_headers = Vec::new();
@@ -102,10 +111,9 @@ impl<G: Governor<Work>> Front<G> {
             compared.map_err(|detail| Err(asked.refused(&mismatch(&detail))))?;
             param_headers = headers::params(mirrors, arguments);
         }
-        let manifest = listed.as_ref().map(|listed| listed.manifest);
         let upstream = channel.upstream().id();
         let flagged = listed.and_then(|listed| self.neighbours.signs(upstream, &judged.tool, &listed));
-        Ok(Act { params, judged, channel, manifest, flagged, form, param_headers })
+        Ok(Act { params, judged, channel, manifest, flagged, form, param_headers, round })
     }
 
     async fn acted(
@@ -115,7 +123,7 @@ impl<G: Governor<Work>> Front<G> {
         act: Act,
         Held { place, cancel }: Held,
     ) -> Result<Response<ReplyBody>, Refusal> {
-        let Act { params, judged, channel, manifest, flagged, form, param_headers } = act;
+        let Act { params, judged, channel, manifest, flagged, form, param_headers, round } = act;
         let opened = asked.accepts.events.then(|| asked.hearing(at).map(Stream::open)).flatten();
         let (stream, speaking) = opened.unzip();
         let outbound = asked.outbound(&params, speaking.as_ref().map(|speaking| &speaking.events));
@@ -123,6 +131,7 @@ impl<G: Governor<Work>> Front<G> {
         request.param_headers = param_headers;
         request.aside = speaking.map(|speaking| speaking.said);
         let upstream = channel.upstream().id().clone();
+        let (continues, input) = round.continues();
         let call = Call {
             caller: asked.caller.clone(),
             point: Point::Mcp,
@@ -134,19 +143,28 @@ impl<G: Governor<Work>> Front<G> {
             meta: judged.meta,
             cancel: cancel.clone(),
             claimed: judged.claimed,
-            continues: None,
-            input: Vec::new(),
+            continues,
+            input,
+        };
+        let given = Given {
+            id: asked.id.clone(),
+            era: asked.era,
+            method: asked.method.clone(),
+            caller: asked.caller.clone(),
+            upstream,
+            prefixed: asked.endpoint.prefix(at).is_some(),
+            tool: form,
+            params: asked.params.clone(),
+            round,
+            cancel: cancel.clone(),
         };
         let guard = (asked.era == Era::Modern).then(|| cancel.drop_guard());
         let waiting = Waiting::of(&asked, guard);
         let front = Arc::clone(self);
-        let (id, era, prefixed) = (asked.id.clone(), asked.era, asked.endpoint.prefix(at).is_some());
-        let owner = asked.caller.principal.clone();
         let work = async move {
             let answer = front.governor.govern(call, Arc::new(Work::Action(Executor::new(channel, request)))).await;
-            front.remember(&answer, &upstream, &owner);
-            let prefix = prefixed.then_some(&upstream);
-            adapt::answer(&id, answer, Form { era, tool: form, prefix })
+            front.remember(&answer, &given.upstream, &given.caller.principal);
+            front.worded(given, answer).await
         };
         let done = run(work, move || {
             end(&asked);

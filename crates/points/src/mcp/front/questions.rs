@@ -299,20 +299,29 @@ fn offered(session: &Session, frame: &Frame) -> Result<Offered, String> {
         let shown: String = method.escape_default().take(80).collect();
         format!("an upstream asked `{shown}`, which is no question that passes")
     })?;
-    let capability = match asked.name {
+    let raw = &session.seats.client().capabilities;
+    let declared = parse(raw, &Limits::default()).ok();
+    if !declared.is_some_and(|declared| is_offered(&declared, asked.name, params.as_ref())) {
+        return Err(format!("an upstream asked `{}`, which the client does not offer", asked.name));
+    }
+    let flagged = flagged(asked.name, params.as_ref());
+    Ok(Offered { method: asked.name, params: params.as_ref().map(|params| frame.raw(params)), flagged })
+}
+
+/// What looks wrong in a question.
+pub(super) fn flagged(method: &str, params: Option<&Node>) -> Option<String> {
+    let signs = params.filter(|_| method == "elicitation/create").map(form::of_elicitation)?;
+    Some(signs.first()?.sign.as_str().to_owned())
+}
+
+/// Whether a client with these capabilities takes such a question.
+pub(super) fn is_offered(capabilities: &Node, method: &str, params: Option<&Node>) -> bool {
+    let capability = match method {
         "sampling/createMessage" => "sampling",
         "elicitation/create" => "elicitation",
         _ => "roots",
     };
-    let raw = &session.seats.client().capabilities;
-    let declared = parse(raw, &Limits::default()).ok();
-    let declared = declared.as_ref().and_then(|all| all.get(capability));
-    if !declared.is_some_and(|declared| takes(declared, asked.name, params.as_ref())) {
-        return Err(format!("an upstream asked `{}`, which the client does not offer", asked.name));
-    }
-    let signs = params.as_ref().filter(|_| asked.name == "elicitation/create").map(form::of_elicitation);
-    let flagged = signs.and_then(|signs| Some(signs.first()?.sign.as_str().to_owned()));
-    Ok(Offered { method: asked.name, params: params.as_ref().map(|params| frame.raw(params)), flagged })
+    capabilities.get(capability).is_some_and(|declared| takes(declared, method, params))
 }
 
 /// Whether the client takes this kind of elicitation. Without a word it takes forms (2025-11-25, `client/elicitation`).

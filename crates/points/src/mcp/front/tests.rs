@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use countersign_gate::StateKey;
 use countersign_gate::call::{Answer, Call};
 use countersign_model::action::Point;
 use countersign_model::id::{AgentId, RunId, SessionId, TenantId, TicketId, ToolName, UpstreamId};
 use countersign_model::record::{CLAIM_BYTES_MAX, Claimed, Status};
 use countersign_model::unit::TimeMs;
 use countersign_model::{Caller, Digest, Principal, Reason, ReasonCode};
-use countersign_receipt::Receipt;
+use countersign_receipt::{Receipt, ReceiptProof, Role, TlogProof};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -53,17 +54,35 @@ struct Scripted {
     /// Whether permits ask for redaction.
     redacts: Arc<AtomicBool>,
     killed: CancellationToken,
+    /// Tools that wait for a human.
+    parked: Arc<Mutex<Vec<String>>>,
+    /// What each call went on with: the leaf, and the answers.
+    rounds: Arc<Mutex<Vec<(Option<u64>, String)>>>,
+    /// Calls that may still go on, by the leaves of their intents.
+    open: Arc<Mutex<std::collections::BTreeSet<u64>>>,
+    /// Added to the clock, in milliseconds.
+    later: Arc<Mutex<u64>>,
 }
 
 mod events;
 mod modern;
 mod questions;
+mod rounds;
 mod script;
 mod several;
 mod streams;
 
 fn receipt() -> Receipt {
     Receipt { log: "test".to_owned(), proofs: Vec::new() }
+}
+
+/// The receipt of a call that ran; of one that asks it names the intent.
+fn intent(index: u64, status: Status) -> Receipt {
+    if status != Status::InputRequired {
+        return receipt();
+    }
+    let proof = TlogProof { extra: None, index, path: Vec::new(), checkpoint: String::new() };
+    Receipt { proofs: vec![ReceiptProof { role: Role::Intent, leaf: Vec::new(), proof }], ..receipt() }
 }
 
 impl Governor<Work> for Scripted {
@@ -100,6 +119,12 @@ impl Governor<Work> for Scripted {
 
     async fn govern(&self, call: Call, executor: Arc<Work>) -> Answer<Reply> {
         let tool = call.tool.as_str().to_owned();
+        let continues = call.continues.map(|continues| continues.intent.0);
+        self.rounds.lock().unwrap().push((continues, String::from_utf8_lossy(&call.input).into_owned()));
+        if continues.is_some_and(|leaf| !self.open.lock().unwrap().remove(&leaf)) {
+            let reason = Reason::plain(ReasonCode::ContinuationInvalid);
+            return Answer::Denied { reasons: vec![reason], receipt: Some(receipt()) };
+        }
         self.upstreams.lock().unwrap().push(call.upstream.to_string());
         self.claims.lock().unwrap().push(call.claimed);
         self.flagged.lock().unwrap().push(call.flagged);
@@ -110,12 +135,13 @@ impl Governor<Work> for Scripted {
         if let Some((_, decided)) = slow {
             decided.cancelled().await;
         }
+        let is_parked = self.parked.lock().unwrap().contains(&tool);
         let secret = Reason::because(ReasonCode::PolicyForbid, "policy secret-7 forbids");
         let budget = Reason::because(ReasonCode::BudgetExhausted, "calls per hour: 10 of 10");
         match tool.as_str() {
             _ if is_denied => Answer::Denied { reasons: vec![secret], receipt: Some(receipt()) },
             "deny" => Answer::Denied { reasons: vec![secret, budget], receipt: Some(receipt()) },
-            "park" | "typed" => Answer::Parked {
+            _ if is_parked || ["park", "typed"].contains(&tool.as_str()) => Answer::Parked {
                 ticket: TicketId::new("T-1").unwrap(),
                 expires: TimeMs(1_000),
                 gates: vec!["two eyes".to_owned()],
@@ -135,10 +161,22 @@ impl Governor<Work> for Scripted {
                 }
                 let note = executed.note.clone().unwrap_or_default();
                 self.outcomes.lock().unwrap().push((arguments, executed.status, note));
-                let receipt = (tool != "unrecorded").then(receipt);
+                let leaf = self.calls.lock().unwrap().len() as u64;
+                let receipt = (tool != "unrecorded").then(|| intent(leaf, executed.status));
+                if executed.status == Status::InputRequired {
+                    self.open.lock().unwrap().insert(leaf);
+                }
                 Answer::Ran { status: executed.status, reply: executed.reply, note: executed.note, receipt }
             }
         }
+    }
+
+    fn now(&self) -> TimeMs {
+        TimeMs(1_800_000_000_000 + *self.later.lock().unwrap())
+    }
+
+    fn state_key(&self) -> Option<StateKey> {
+        Some(StateKey::new([7; 32]))
     }
 
     async fn refuse(&self, point: Point, principal: Option<Principal>, reason: Reason) {

@@ -43,13 +43,16 @@ fn sealed(state: &State) -> Result<String, StateError> {
 fn state() -> impl Strategy<Value = State> {
     let bytes = || proptest::option::of(proptest::collection::vec(any::<u8>(), 0..200));
     let ticket = proptest::option::of("[a-z0-9-]{1,20}");
-    (1_u64.., proptest::option::of(any::<u64>()), ticket, bytes(), bytes()).prop_map(
-        |(expires, continues, ticket, upstream, answers)| State {
+    let asked = proptest::collection::vec(".{0,8}", 0..4);
+    (1_u64.., proptest::option::of(any::<u64>()), ticket, bytes(), asked, bytes(), bytes()).prop_map(
+        |(expires, continues, ticket, upstream, asked, answers, ahead)| State {
             expires: TimeMs(expires),
             continues: continues.map(LeafIndex),
             ticket: ticket.map(|ticket| ticket.parse().unwrap()),
             upstream,
+            asked,
             answers,
+            ahead,
         },
     )
 }
@@ -60,7 +63,9 @@ fn plain() -> State {
         continues: Some(LeafIndex(12)),
         ticket: Some("t-1".parse().unwrap()),
         upstream: Some(b"\"theirs\"".to_vec()),
+        asked: vec!["name".to_owned()],
         answers: Some(b"{}".to_vec()),
+        ahead: None,
     }
 }
 
@@ -102,9 +107,13 @@ fn the_request_is_its_tool_its_manifest_its_arguments_and_meta() {
 
 #[test]
 fn size_is_bounded_on_both_ways() {
-    let large = |bytes: usize| State { upstream: Some(vec![b'x'; bytes]), answers: Some(vec![b'x'; bytes]), ..plain() };
+    let part = |bytes: usize| Some(vec![b'x'; bytes]);
+    let large = |bytes: usize| State { upstream: part(bytes), answers: part(bytes), ahead: part(bytes), ..plain() };
+    let asked = |bytes: usize| State { asked: vec!["x".repeat(bytes)], ..large(PART_BYTES_MAX) };
     let text = sealed(&large(PART_BYTES_MAX)).unwrap();
-    assert!(text.len() <= TEXT_BYTES_MAX, "{}", text.len());
+    let longest = sealed(&asked(ASKED_BYTES_MAX - 4)).unwrap();
+    assert!(longest.len() <= TEXT_BYTES_MAX, "{}", longest.len());
+    assert_eq!(sealed(&asked(ASKED_BYTES_MAX - 3)), Err(StateError::Oversize));
     assert_eq!(check(&text, &ours(), ("crm", "{\"id\":1}"), NOW), Ok(large(PART_BYTES_MAX)));
     assert_eq!(sealed(&large(PART_BYTES_MAX + 1)), Err(StateError::Oversize));
     let long = format!("{MARK}{}", "A".repeat(TEXT_BYTES_MAX));

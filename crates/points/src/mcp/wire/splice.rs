@@ -1,7 +1,7 @@
 //! Putting a value into raw JSON without touching any other byte.
 //!
-//! The law: the output without what was put in is the input. It must not know what is put in. It does not cover
-//! removing a member: a member that only the gateway may write, and an upstream wrote, has its value overwritten.
+//! The law: the output without what was put in is the input. It must not know what is put in. In a message that only passes
+//! no member is removed: one that only the gateway may write, and an upstream wrote, has its value overwritten.
 
 use countersign_effects::json::{Node, Value};
 
@@ -76,4 +76,33 @@ pub fn edited(input: &[u8], whole: &std::ops::Range<usize>, edits: &[Edit]) -> V
     }
     out.extend_from_slice(input.get(at..whole.end).unwrap_or_default());
     out
+}
+
+/// The object `node` of `input` with other values of some members: each name gets the raw JSON beside it, or is left out.
+/// What was not there comes last. Every other member stays as it is spelled. Names are ours and need no escaping.
+#[must_use]
+pub fn remade(input: &[u8], node: &Node, members: &[(&str, Option<&[u8]>)]) -> Vec<u8> {
+    let fields = node.as_object().unwrap_or_default();
+    let mut at = node.span.start.saturating_add(1);
+    let mut parts: Vec<Vec<u8>> = Vec::new();
+    for (key, value) in fields {
+        let whole = at..value.span.end;
+        match members.iter().find(|(name, _)| name == key) {
+            None => parts.push(input.get(whole).unwrap_or_default().to_vec()),
+            Some((_, Some(raw))) => {
+                parts.push([input.get(at..value.span.start).unwrap_or_default(), raw].concat());
+            }
+            Some((_, None)) => {}
+        }
+        // Between two members there is one comma, and white space.
+        let after = input.get(value.span.end..).unwrap_or_default();
+        let comma = after.iter().position(|byte| *byte == b',').unwrap_or(after.len());
+        at = value.span.end.saturating_add(comma).saturating_add(1);
+    }
+    for (name, raw) in members {
+        if let Some(raw) = raw.filter(|_| !fields.iter().any(|(key, _)| key == name)) {
+            parts.push([format!(r#""{name}":"#).as_bytes(), raw].concat());
+        }
+    }
+    [b"{", parts.join(&b',').as_slice(), b"}"].concat()
 }

@@ -105,7 +105,7 @@ async fn a_request_that_does_not_say_what_it_must_goes_nowhere() {
             -32020,
         ),
         (good.clone(), params(r#""name":"echo","requestState":"forged""#), "400", -32602),
-        (good.clone(), params(r#""name":"echo","inputResponses":{}"#), "400", -32602),
+        (good.clone(), params(r#""name":"echo","inputResponses":7"#), "400", -32602),
     ] {
         let before = world.refused().len();
         let answer = world.post("alice", &headers, &request("tools/call", &params)).await;
@@ -155,8 +155,6 @@ async fn methods_of_the_other_era_are_not_found() {
         "Authorization: Bearer alice\r\nMCP-Protocol-Version: 2026-07-28\r\nAccept: text/event-stream\r\n\r\n",
     );
     assert_eq!(status(&world.raw(&get).await), "405");
-    let input = body(&world.modern("alice", "tools/call", Some("input"), r#""name":"input""#).await);
-    assert_eq!(input["error"]["code"], -32011, "{input}");
 }
 
 #[tokio::test]

@@ -53,10 +53,16 @@ fn play(message: &Value, server: &str, held: &Mutex<Option<Value>>) -> Vec<Strin
         Some("resources/read") if message["params"]["uri"] == "mem://none" => {
             error(r#"{"code":-32002,"message":"no","data":{"uri":"mem://none"}}"#)
         }
+        Some("resources/read" | "prompts/get")
+            if [&message["params"]["uri"], &message["params"]["name"]].iter().any(|about| **about == "mem://ask") =>
+        {
+            result(&asking(message))
+        }
         Some("resources/read") => {
             let uri = &message["params"]["uri"];
             result(&format!(r#"{{{list}"contents":[{{"uri":{uri},"text":"t", "n":1e2}}]}}"#))
         }
+        Some("completion/complete") if message["params"]["ref"]["name"] == "ask-all" => result(&asking(message)),
         Some("prompts/get" | "completion/complete") => {
             result(&format!(r#"{{"messages":[],"got":{}}}"#, message["params"]))
         }
@@ -68,6 +74,21 @@ fn play(message: &Value, server: &str, held: &Mutex<Option<Value>>) -> Vec<Strin
         Some("subscriptions/listen") => listening(&id, &message["params"]["notifications"]),
         Some("tools/call") => call(message, &id, held),
         Some(_) => Vec::new(),
+    }
+}
+
+/// Asks for a name, and for a colour after that; with both it says all that it got.
+fn asking(message: &Value) -> String {
+    let (answers, state) = (&message["params"]["inputResponses"], &message["params"]["requestState"]);
+    let ask = |key: &str, state: &str| {
+        format!(
+            r#"{{"resultType" : "input_required","inputRequests":{{"{key}":{{"method":"elicitation/create","params":{{"message":"{key}?", "n":1e2,"_meta":{{"s":1}}}}}}}},"requestState":{state}}}"#
+        )
+    };
+    match (answers["name"].is_object(), answers["color"].is_object(), state.as_str()) {
+        (true, _, Some("one \"s\"")) => ask("color", r#""two""#),
+        (_, true, Some("two")) => format!(r#"{{"resultType":"complete","content":[],"got":{}}}"#, message["params"]),
+        _ => ask("name", r#""one \"s\"""#),
     }
 }
 
@@ -126,7 +147,10 @@ fn call(message: &Value, id: &Value, held: &Mutex<Option<Value>>) -> Vec<String>
         "silent" => Vec::new(),
         "task" if is_modern => vec![result(r#"{"resultType":"task","taskId":"t1","status":"working"}"#)],
         "task" => vec![result(r#"{"task":{"taskId":"t1","status":"working"}}"#)],
-        "input" => vec![result(r#"{"resultType":"input_required","requestState":"s"}"#)],
+        "crm-only" | "files-only" => match &message["params"]["arguments"]["result"] {
+            Value::Null => vec![result(&asking(message))],
+            given => vec![result(&given.to_string())],
+        },
         "capability" => vec![format!(
             r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32021,"message":"no","data":{{"requiredCapabilities":{{"sampling":{{}}}}}}}}}}"#
         )],

@@ -1,0 +1,295 @@
+//! Calls of more than one round: an upstream answers with questions, the client calls again with the answers
+//! (2026-07-28, `basic/patterns/mrtr`).
+//!
+//! Handing a question over is an action of its own, decided and on record before the client sees it; one that is not allowed
+//! ends the round, and nothing of the upstream's answer goes out. The call that comes again is opened from the state that the
+//! client carried, and goes through the governor as a continuation. That it goes on once is the kernel's to judge. It must
+//! not know what a question says. It does not cover the legacy era, where an upstream asks beside its answers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use countersign_effects::json::Node;
+use countersign_gate::call::{Answer, Call, Continuation};
+use countersign_model::action::Point;
+use countersign_model::id::UpstreamId;
+use countersign_model::record::{Claimed, Status};
+use countersign_model::unit::LeafIndex;
+use countersign_model::{Caller, Digest, Reason, ReasonCode};
+use tokio_util::sync::CancellationToken;
+
+use super::Front;
+use super::asked::Asked;
+use super::questions::{flagged, is_offered};
+use super::work::Work;
+use crate::Governor;
+use crate::mcp::adapt::rounds::{self, Carried, QUESTIONS, has_rounds, with_ahead};
+use crate::mcp::adapt::{self, Form, Judged, Schema, Withheld};
+use crate::mcp::execute::{Kind, Reply};
+use crate::mcp::methods::{Method, as_tool};
+use crate::mcp::route::Params;
+use crate::mcp::state::{Bound, State, StateError, open, request, seal};
+use crate::mcp::wire::headers::META_CAPABILITIES;
+use crate::mcp::wire::splice::OURS;
+use crate::mcp::wire::{Era, FrameError, INVALID_PARAMS, Id, Outcome};
+
+/// How long a state can be opened, in milliseconds. Longer than any gate lets a call wait: what bounds a continuation is the
+/// kernel, which knows what is on record.
+const STATE_MS: u64 = 31 * 24 * 60 * 60_000;
+/// The most questions of one answer.
+const QUESTIONS_MAX: usize = 16;
+
+/// Which round of a call this is.
+#[derive(Debug, Default)]
+pub(super) struct Round {
+    /// The request that states are bound to; none where no state can be.
+    request: Option<Digest>,
+    /// What it goes on with; nothing in the first round.
+    pub(super) state: State,
+    /// The client's answers, raw, for the record and for the upstream; none where it goes on with no call.
+    input: Option<Vec<u8>>,
+}
+
+impl Round {
+    /// Which call it goes on with, and the answers that are on record for that.
+    pub(super) fn continues(&self) -> (Option<Continuation>, Vec<u8>) {
+        let continues = self.state.continues.map(|intent| Continuation { intent });
+        (continues, self.input.clone().unwrap_or_default())
+    }
+}
+
+/// What an answer is worded by, and a further round bound to.
+pub(super) struct Given {
+    pub(super) id: Id,
+    pub(super) era: Era,
+    pub(super) method: String,
+    pub(super) caller: Caller,
+    pub(super) upstream: UpstreamId,
+    pub(super) prefixed: bool,
+    pub(super) tool: Option<Schema>,
+    /// As the client sent them.
+    pub(super) params: Params,
+    pub(super) round: Round,
+    pub(super) cancel: CancellationToken,
+}
+
+impl Given {
+    pub(super) fn form(&self) -> Form<'_> {
+        Form { era: self.era, tool: self.tool, prefix: self.prefixed.then_some(&self.upstream) }
+    }
+
+    fn capabilities(&self) -> Option<&Node> {
+        self.params.get("_meta")?.get(META_CAPABILITIES)
+    }
+}
+
+/// One question of an upstream in an answer.
+struct Question {
+    key: String,
+    method: &'static str,
+    /// Its parameters without `_meta`, raw.
+    judged: Vec<u8>,
+    /// What looks wrong in it.
+    flagged: Option<String>,
+}
+
+/// A question that does not go out, and why.
+struct Unasked {
+    question: String,
+    why: Withheld,
+}
+
+impl<G: Governor<Work>> Front<G> {
+    /// Opens the state that a request carries, and puts what is the upstream's own in its place.
+    ///
+    /// # Errors
+    /// One for every state that was not made here for exactly this.
+    pub(super) fn round(
+        &self,
+        asked: &Asked,
+        (upstream, manifest): (&UpstreamId, Option<Digest>),
+        (params, judged): (&mut Params, &mut Judged),
+    ) -> Result<Round, FrameError> {
+        if asked.era != Era::Modern || !has_rounds(&asked.method) {
+            return Ok(Round::default());
+        }
+        let carried = std::mem::take(&mut judged.carried);
+        let digest = manifest.map(|manifest| request((&judged.tool, &manifest), &judged.arguments, &judged.meta));
+        let Some(text) = &carried.state else {
+            let ahead = carried.answers.as_ref().map(|answers| answers.to_vec());
+            judged.meta = with_ahead(std::mem::take(&mut judged.meta), ahead.as_deref());
+            return Ok(Round { request: digest, state: State { ahead, ..State::default() }, input: None });
+        };
+        let principal = &asked.caller.principal;
+        let opened = self
+            .governor
+            .state_key()
+            .zip(digest.as_ref())
+            .map(|(key, request)| open(&key, &Bound { principal, upstream, request }, text, self.governor.now()));
+        let state = opened.unwrap_or(Err(StateError::Invalid)).map_err(|error| invalid(&error))?;
+        judged.meta = with_ahead(std::mem::take(&mut judged.meta), state.ahead.as_deref());
+        let (input, answers) = answers_of(&state, &carried);
+        let sent = answers.as_deref();
+        *params = rounds::onwards(params.clone(), &state, sent)?;
+        Ok(Round { request: digest, state, input })
+    }
+
+    /// The response to an action, once the governor has answered.
+    pub(super) async fn worded(&self, given: Given, answer: Answer<Reply>) -> Vec<u8> {
+        let continues = answer.continuable();
+        match (answer, continues) {
+            (Answer::Ran { reply: Some(reply), receipt: Some(receipt), .. }, Some(intent))
+                if given.round.request.is_some() && reply.kind() == Kind::InputRequired =>
+            {
+                let receipt = adapt::receipt_json(receipt.to_json().ok());
+                self.hand_over(&given, (&reply, intent), &receipt).await
+            }
+            (answer, _) => adapt::answer(&given.id, answer, given.form()),
+        }
+    }
+
+    /// Hands an upstream's questions over, if each of them may be; else says why not.
+    async fn hand_over(&self, given: &Given, (reply, intent): (&Reply, LeafIndex), receipt: &str) -> Vec<u8> {
+        let withheld = |question: &str, why| adapt::withheld(&given.id, question, why, Some(receipt), given.form());
+        let asked = match self.decided(given, reply).await {
+            Ok(asked) => asked,
+            Err(Unasked { question, why }) => return withheld(&question, why),
+        };
+        let prefix = given.form().prefix;
+        match self.sealed(given, (reply, intent), asked) {
+            Ok(state) => rounds::asking((&given.id, reply), (&state, receipt), prefix),
+            Err(error) => {
+                self.governor.refuse(Point::Mcp, Some(given.caller.principal.clone()), error.reason()).await;
+                withheld(rounds::STATE, Withheld::Denied(vec![error.reason()]))
+            }
+        }
+    }
+
+    /// The names of the questions, each of which may go out. The first that may not ends it.
+    async fn decided(&self, given: &Given, reply: &Reply) -> Result<Vec<String>, Unasked> {
+        let questions = match questions(reply, given.capabilities()) {
+            Ok(questions) => questions,
+            Err((question, detail)) => {
+                let reason = Reason::because(ReasonCode::Unsupported, &detail);
+                self.governor.refuse(Point::Mcp, Some(given.caller.principal.clone()), reason).await;
+                return Err(Unasked { question, why: Withheld::Unfit(detail) });
+            }
+        };
+        let mut asked = Vec::new();
+        for question in questions {
+            if let Some(why) = self.kept_back(given, &question).await {
+                return Err(Unasked { question: question.method.to_owned(), why });
+            }
+            asked.push(question.key);
+        }
+        Ok(asked)
+    }
+
+    /// Takes one question through the governor; why it does not go out, if it does not.
+    async fn kept_back(&self, given: &Given, question: &Question) -> Option<Withheld> {
+        let internal = || Some(Withheld::Denied(vec![Reason::plain(ReasonCode::Internal)]));
+        let Some((tool, manifest)) = as_tool(question.method) else { return internal() };
+        let call = Call {
+            caller: given.caller.clone(),
+            point: Point::Mcp,
+            upstream: given.upstream.clone(),
+            tool,
+            manifest: Some(manifest),
+            flagged: question.flagged.clone(),
+            arguments: question.judged.clone(),
+            meta: Vec::new(),
+            cancel: given.cancel.child_token(),
+            claimed: Claimed::default(),
+            continues: None,
+            input: Vec::new(),
+        };
+        let work = Arc::new(Work::Asking(given.upstream.clone()));
+        match self.governor.govern(call, work).await {
+            // Only what is on record goes out.
+            Answer::Ran { status: Status::Done, receipt: Some(_), .. } => None,
+            Answer::Ran { .. } => internal(),
+            Answer::Parked { ticket, expires, gates, .. } => Some(Withheld::Parked { ticket, expires, gates }),
+            Answer::Denied { reasons, .. } => Some(Withheld::Denied(reasons)),
+        }
+    }
+
+    /// The state that the client carries from an answer that asks to the call with the answers.
+    fn sealed(
+        &self,
+        given: &Given,
+        (reply, intent): (&Reply, LeafIndex),
+        asked: Vec<String>,
+    ) -> Result<String, StateError> {
+        let (Some(key), Some(digest)) = (self.governor.state_key(), &given.round.request) else {
+            return Err(StateError::Invalid);
+        };
+        let theirs = match reply.outcome() {
+            Outcome::Result(result) => result.get(rounds::STATE).map(|state| state.raw(reply.frame().bytes()).to_vec()),
+            Outcome::Error(_) => None,
+        };
+        let state = State {
+            expires: self.governor.now().saturating_add_ms(STATE_MS),
+            continues: Some(intent),
+            ticket: None,
+            upstream: theirs,
+            asked,
+            answers: None,
+            ahead: given.round.state.ahead.clone(),
+        };
+        let principal = &given.caller.principal;
+        seal(&key, &Bound { principal, upstream: &given.upstream, request: digest }, &state)
+    }
+}
+
+fn invalid(error: &StateError) -> FrameError {
+    let reason = error.reason();
+    FrameError { code: INVALID_PARAMS, reason: reason.code, detail: error.to_string() }
+}
+
+/// The answers that are on record, and those that go upstream. What a call was parked with comes from the state, for the client
+/// was asked about the consent since.
+fn answers_of(state: &State, carried: &Carried) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+    match (state.continues, &state.ticket) {
+        (Some(_), None) => {
+            let answers = rounds::answered(carried, &state.asked);
+            (answers.clone(), answers)
+        }
+        (Some(_), Some(_)) => (state.answers.clone(), state.answers.clone()),
+        (None, _) => (None, state.ahead.clone()),
+    }
+}
+
+/// The questions of an answer, if all of them are such as the client takes; else the first that is not, and why.
+fn questions(reply: &Reply, capabilities: Option<&Node>) -> Result<Vec<Question>, (String, String)> {
+    let input: &Bytes = reply.frame().bytes();
+    let (Outcome::Result(result) | Outcome::Error(result)) = reply.outcome();
+    let Some(asked) = result.get(QUESTIONS) else { return Ok(Vec::new()) };
+    let wrong = |question: &str, detail: &str| (question.to_owned(), detail.to_owned());
+    let asked = asked.as_object().ok_or_else(|| wrong(QUESTIONS, "an upstream's questions are no object"))?;
+    if asked.len() > QUESTIONS_MAX {
+        return Err(wrong(QUESTIONS, "an upstream asks too much at once"));
+    }
+    let mut questions = Vec::new();
+    for (key, question) in asked {
+        let shown: String =
+            question.get("method").and_then(Node::as_str).unwrap_or_default().escape_default().take(80).collect();
+        let method = question.get("method").and_then(Node::as_str).and_then(Method::question);
+        let method = method
+            .ok_or_else(|| (shown.clone(), format!("an upstream asked `{shown}`, which is no question that passes")))?;
+        if key.starts_with(OURS) {
+            return Err(wrong(method.name, "an upstream asked under a name that is the gateway's"));
+        }
+        let params = question.get("params");
+        if !capabilities.is_some_and(|all| is_offered(all, method.name, params)) {
+            return Err((shown.clone(), format!("an upstream asked `{shown}`, which the client does not offer")));
+        }
+        let judged = match params {
+            Some(params) if params.as_object().is_some() => adapt::without_meta(params, input),
+            Some(_) => return Err(wrong(method.name, "the parameters of an upstream's question are no object")),
+            None => b"{}".to_vec(),
+        };
+        let flagged = flagged(method.name, params);
+        questions.push(Question { key: key.clone(), method: method.name, judged, flagged });
+    }
+    Ok(questions)
+}
