@@ -83,11 +83,13 @@ pub(crate) fn content_is_json(headers: &HeaderMap) -> Result<(), Refusal> {
 pub(crate) struct Accepts {
     pub(crate) json: bool,
     pub(crate) events: bool,
+    /// Whether it names events before JSON.
+    pub(crate) events_first: bool,
 }
 
 /// Reads `Accept`; without one, anything is taken.
 pub(crate) fn accepts(headers: &HeaderMap) -> Accepts {
-    let mut found = Accepts { json: false, events: false };
+    let mut found = Accepts { json: false, events: false, events_first: false };
     let mut any = false;
     for value in headers.get_all(ACCEPT) {
         for kind in value.to_str().unwrap_or_default().split(',') {
@@ -95,9 +97,10 @@ pub(crate) fn accepts(headers: &HeaderMap) -> Accepts {
             let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
             found.json |= matches!(essence.as_str(), "application/json" | "application/*" | "*/*");
             found.events |= matches!(essence.as_str(), "text/event-stream" | "text/*" | "*/*");
+            found.events_first |= found.events && !found.json;
         }
     }
-    if any { found } else { Accepts { json: true, events: true } }
+    if any { found } else { Accepts { json: true, events: true, events_first: false } }
 }
 
 /// Refuses an answer that the client would not take.

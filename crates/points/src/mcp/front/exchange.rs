@@ -272,6 +272,9 @@ impl<G: Governor<Work>> Front<G> {
             let upstream = channel.upstream().id().clone();
             match channel.exchange(&request).await {
                 Ok(reply) => {
+                    if let Some(withheld) = front.undecided(&asked, &upstream, &reply).await {
+                        return withheld;
+                    }
                     let prefix = asked.endpoint.prefix(at).cloned();
                     worded(&front, Passed { id: asked.id, caller: asked.caller, upstream, prefix, reply })
                 }

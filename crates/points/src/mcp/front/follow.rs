@@ -27,7 +27,7 @@ use super::respond::finished;
 use super::work::Work;
 use super::{EVENTS_QUEUE, Front, SPENT};
 use crate::Governor;
-use crate::mcp::execute::Reply;
+use crate::mcp::execute::{Kind, Reply};
 use crate::mcp::route::name::Named;
 use crate::mcp::wire::era::SUBSCRIPTION;
 use crate::mcp::wire::{
@@ -232,6 +232,7 @@ impl<'a> Merged<'a> {
                 Came::Acknowledged(agreed) => part.agreed = Some(agreed),
                 Came::Ended(reply) => {
                     part.is_over = true;
+                    let reply = reply.filter(|reply| reply.kind() != Kind::InputRequired);
                     last = reply.filter(|_| self.is_alone || !self.is_open);
                     self.leave_out(at).await;
                 }

@@ -22,6 +22,7 @@ use super::refusal::json_response;
 use super::work::Work;
 use super::{EVENTS_QUEUE, Front, Session};
 use crate::Governor;
+use crate::mcp::adapt::rounds::QUESTIONS;
 use crate::mcp::execute::Upstream;
 use crate::mcp::execute::channel::Said;
 use crate::mcp::methods::{Exchange, Kind, Method, Place};
@@ -114,6 +115,10 @@ impl<G: Governor<Work>> Front<G> {
         };
         if known.place != Place::Task {
             return true;
+        }
+        if params.as_ref().is_some_and(|params| params.get(QUESTIONS).is_some()) {
+            // The client asks for the task, and is answered once the questions in it are decided.
+            return false;
         }
         let task = params.as_ref().and_then(|params| params.get("taskId")).and_then(Node::as_str).unwrap_or_default();
         self.tasks.is_of(hearing.upstream.id(), task, &hearing.caller.principal)
@@ -210,10 +215,10 @@ pub(super) fn run(
     receiver
 }
 
-/// An answer in one piece, as JSON wherever the client takes it.
+/// An answer in one piece, as JSON wherever the client takes it and does not name events first. What is no success is JSON.
 pub(super) fn finished(era: Era, accepts: Accepts, frame: Vec<u8>) -> Response<ReplyBody> {
     let status = if era == Era::Modern { status_of(&frame) } else { StatusCode::OK };
-    if accepts.json {
+    if accepts.json && !(accepts.events_first && status == StatusCode::OK) {
         return json_response(status, frame);
     }
     let mut response = json_response(status, sse::encode(&frame));

@@ -78,9 +78,19 @@ impl Given {
         Form { era: self.era, tool: self.tool, prefix: self.prefixed.then_some(&self.upstream) }
     }
 
-    fn capabilities(&self) -> Option<&Node> {
-        self.params.get("_meta")?.get(META_CAPABILITIES)
+    fn asking(&self) -> Asking<'_> {
+        Asking {
+            caller: &self.caller,
+            upstream: &self.upstream,
+            capabilities: capabilities(&self.params),
+            cancel: &self.cancel,
+        }
     }
+}
+
+/// What a client without a handshake says that it can do.
+pub(super) fn capabilities(params: &Params) -> Option<&Node> {
+    params.get("_meta")?.get(META_CAPABILITIES)
 }
 
 /// One question of an upstream in an answer.
@@ -93,10 +103,26 @@ struct Question {
     flagged: Option<String>,
 }
 
+impl Question {
+    fn digest(&self) -> Digest {
+        let parts = [self.key.as_bytes(), self.method.as_bytes(), &self.judged];
+        Digest::of("countersign question v1", &parts)
+    }
+}
+
+/// On whose account an upstream asks.
+pub(super) struct Asking<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) upstream: &'a UpstreamId,
+    /// What the client said that it can do.
+    pub(super) capabilities: Option<&'a Node>,
+    pub(super) cancel: &'a CancellationToken,
+}
+
 /// A question that does not go out, and why.
-struct Unasked {
-    question: String,
-    why: Withheld,
+pub(super) struct Unasked {
+    pub(super) question: String,
+    pub(super) why: Withheld,
 }
 
 impl<G: Governor<Work>> Front<G> {
@@ -151,7 +177,7 @@ impl<G: Governor<Work>> Front<G> {
     /// Hands an upstream's questions over, if each of them may be; else says why not.
     async fn hand_over(&self, given: &Given, (reply, intent): (&Reply, LeafIndex), receipt: &str) -> Vec<u8> {
         let withheld = |question: &str, why| adapt::withheld(&given.id, question, why, Some(receipt), given.form());
-        let asked = match self.decided(given, reply).await {
+        let asked = match self.decided(&given.asking(), reply, |_| false).await {
             Ok(asked) => asked,
             Err(Unasked { question, why }) => return withheld(&question, why),
         };
@@ -165,45 +191,82 @@ impl<G: Governor<Work>> Front<G> {
         }
     }
 
-    /// The names of the questions, each of which may go out. The first that may not ends it.
-    async fn decided(&self, given: &Given, reply: &Reply) -> Result<Vec<String>, Unasked> {
-        let questions = match questions(reply, given.capabilities()) {
+    /// The response to an exchange, where its answer asks the client something that may not go out; none where it may pass.
+    /// Only a task asks in an exchange (the extension `io.modelcontextprotocol/tasks`, "Input Required").
+    pub(super) async fn undecided(&self, asked: &Asked, upstream: &UpstreamId, reply: &Reply) -> Option<Vec<u8>> {
+        let Outcome::Result(result) = reply.outcome() else { return None };
+        let is_round = reply.kind() == Kind::InputRequired;
+        if !is_round && result.get(QUESTIONS).is_none() {
+            return None;
+        }
+        let form = Form { era: asked.era, tool: None, prefix: None };
+        let task = asked.params.get("taskId").and_then(Node::as_str);
+        let Some(task) = task.filter(|_| !is_round) else {
+            let detail = format!("an upstream may ask nothing in the answer to `{}`", asked.method);
+            let reason = Reason::because(ReasonCode::Unsupported, &detail);
+            self.governor.refuse(Point::Mcp, Some(asked.caller.principal.clone()), reason).await;
+            return Some(adapt::withheld(&asked.id, QUESTIONS, Withheld::Unfit(detail), None, form));
+        };
+        // An exchange is not cancelled, and neither is what it leads to.
+        let cancel = CancellationToken::new();
+        let asking =
+            Asking { caller: &asked.caller, upstream, capabilities: capabilities(&asked.params), cancel: &cancel };
+        match self.decided(&asking, reply, |question| self.tasks.was_asked(upstream, task, question)).await {
+            Ok(questions) => {
+                self.tasks.asked(upstream, task, questions.into_iter().map(|(_, digest)| digest));
+                None
+            }
+            Err(Unasked { question, why }) => Some(adapt::withheld(&asked.id, &question, why, None, form)),
+        }
+    }
+
+    /// The names of the questions, each of which may go out. The first that may not ends it. What `is_known` was decided
+    /// before.
+    pub(super) async fn decided(
+        &self,
+        asking: &Asking<'_>,
+        reply: &Reply,
+        is_known: impl Fn(&Digest) -> bool,
+    ) -> Result<Vec<(String, Digest)>, Unasked> {
+        let questions = match questions(reply, asking.capabilities) {
             Ok(questions) => questions,
             Err((question, detail)) => {
                 let reason = Reason::because(ReasonCode::Unsupported, &detail);
-                self.governor.refuse(Point::Mcp, Some(given.caller.principal.clone()), reason).await;
+                self.governor.refuse(Point::Mcp, Some(asking.caller.principal.clone()), reason).await;
                 return Err(Unasked { question, why: Withheld::Unfit(detail) });
             }
         };
         let mut asked = Vec::new();
         for question in questions {
-            if let Some(why) = self.kept_back(given, &question).await {
+            let digest = question.digest();
+            let why = if is_known(&digest) { None } else { self.kept_back(asking, &question).await };
+            if let Some(why) = why {
                 return Err(Unasked { question: question.method.to_owned(), why });
             }
-            asked.push(question.key);
+            asked.push((question.key, digest));
         }
         Ok(asked)
     }
 
     /// Takes one question through the governor; why it does not go out, if it does not.
-    async fn kept_back(&self, given: &Given, question: &Question) -> Option<Withheld> {
+    async fn kept_back(&self, asking: &Asking<'_>, question: &Question) -> Option<Withheld> {
         let internal = || Some(Withheld::Denied(vec![Reason::plain(ReasonCode::Internal)]));
         let Some((tool, manifest)) = as_tool(question.method) else { return internal() };
         let call = Call {
-            caller: given.caller.clone(),
+            caller: asking.caller.clone(),
             point: Point::Mcp,
-            upstream: given.upstream.clone(),
+            upstream: asking.upstream.clone(),
             tool,
             manifest: Some(manifest),
             flagged: question.flagged.clone(),
             arguments: question.judged.clone(),
             meta: Vec::new(),
-            cancel: given.cancel.child_token(),
+            cancel: asking.cancel.child_token(),
             claimed: Claimed::default(),
             continues: None,
             input: Vec::new(),
         };
-        let work = Arc::new(Work::Asking(given.upstream.clone()));
+        let work = Arc::new(Work::Asking(asking.upstream.clone()));
         match self.governor.govern(call, work).await {
             // Only what is on record goes out.
             Answer::Ran { status: Status::Done, receipt: Some(_), .. } => None,
@@ -218,7 +281,7 @@ impl<G: Governor<Work>> Front<G> {
         &self,
         given: &Given,
         (reply, intent): (&Reply, LeafIndex),
-        asked: Vec<String>,
+        asked: Vec<(String, Digest)>,
     ) -> Result<String, StateError> {
         let (Some(key), Some(digest)) = (self.governor.state_key(), &given.round.request) else {
             return Err(StateError::Invalid);
@@ -232,7 +295,7 @@ impl<G: Governor<Work>> Front<G> {
             continues: Some(intent),
             ticket: None,
             upstream: theirs,
-            asked,
+            asked: asked.into_iter().map(|(key, _)| key).collect(),
             answers: None,
             ahead: given.round.state.ahead.clone(),
         };

@@ -3,11 +3,11 @@
 //! Kept in memory and bounded; what is forgotten, or was handed out before a restart, can no longer be asked for. It
 //! must not know what a task does.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use countersign_model::Principal;
 use countersign_model::id::UpstreamId;
+use countersign_model::{Digest, Principal};
 
 use super::session::is_same;
 
@@ -15,6 +15,9 @@ use super::session::is_same;
 const TASKS_MAX: usize = 10_000;
 /// The longest id of a task.
 const ID_BYTES_MAX: usize = 512;
+
+/// Questions of one task that are remembered as decided; what is not is decided again.
+const ASKED_MAX: usize = 64;
 
 /// An upstream and its own id of a task.
 type Key = (UpstreamId, String);
@@ -28,6 +31,8 @@ pub(crate) struct Tasks {
 #[derive(Default)]
 struct State {
     owners: BTreeMap<Key, Principal>,
+    /// Questions in tasks that were decided and may be shown again.
+    asked: BTreeMap<Key, BTreeSet<Digest>>,
     order: VecDeque<Key>,
 }
 
@@ -37,7 +42,7 @@ impl Tasks {
         if task.len() > ID_BYTES_MAX {
             return;
         }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         let key = (upstream.clone(), task.to_owned());
         if state.owners.contains_key(&key) {
             return;
@@ -45,6 +50,7 @@ impl Tasks {
         while state.owners.len() >= TASKS_MAX {
             let Some(oldest) = state.order.pop_front() else { break };
             state.owners.remove(&oldest);
+            state.asked.remove(&oldest);
         }
         state.order.push_back(key.clone());
         state.owners.insert(key, owner.clone());
@@ -52,8 +58,33 @@ impl Tasks {
 
     /// Whether `caller` was handed this task.
     pub(crate) fn is_of(&self, upstream: &UpstreamId, task: &str, caller: &Principal) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state();
         let owner = state.owners.get(&(upstream.clone(), task.to_owned()));
         owner.is_some_and(|owner| is_same(owner, caller))
+    }
+
+    /// Whether a question in a task was decided before: a client that asks for it again is no new one to ask.
+    pub(crate) fn was_asked(&self, upstream: &UpstreamId, task: &str, question: &Digest) -> bool {
+        let state = self.state();
+        state.asked.get(&(upstream.clone(), task.to_owned())).is_some_and(|asked| asked.contains(question))
+    }
+
+    /// Remembers which questions in a task were decided.
+    pub(crate) fn asked(&self, upstream: &UpstreamId, task: &str, questions: impl IntoIterator<Item = Digest>) {
+        let mut state = self.state();
+        let key = (upstream.clone(), task.to_owned());
+        if !state.owners.contains_key(&key) {
+            return;
+        }
+        let asked = state.asked.entry(key).or_default();
+        for question in questions {
+            if asked.len() < ASKED_MAX {
+                asked.insert(question);
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -29,6 +29,8 @@ use crate::mcp::front::{Server, Work};
 type Refused = (Option<String>, ReasonCode);
 /// Tool, arguments, meta, and whether the tool is listed.
 type Called = (String, Vec<u8>, Vec<u8>, bool);
+/// Which leaf a call went on with, and the answers.
+type WentOn = (Option<u64>, String);
 
 #[derive(Clone, Default)]
 struct Scripted {
@@ -57,7 +59,7 @@ struct Scripted {
     /// Tools that wait for a human.
     parked: Arc<Mutex<Vec<String>>>,
     /// What each call went on with: the leaf, and the answers.
-    rounds: Arc<Mutex<Vec<(Option<u64>, String)>>>,
+    rounds: Arc<Mutex<Vec<WentOn>>>,
     /// Calls that may still go on, by the leaves of their intents.
     open: Arc<Mutex<std::collections::BTreeSet<u64>>>,
     /// Added to the clock, in milliseconds.

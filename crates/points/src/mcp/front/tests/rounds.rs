@@ -29,7 +29,7 @@ impl World {
         self.able("alice", ALL, about, more).await
     }
 
-    fn rounds(&self) -> Vec<(Option<u64>, String)> {
+    fn rounds(&self) -> Vec<super::WentOn> {
         self.governor.rounds.lock().unwrap().clone()
     }
 }
@@ -240,4 +240,31 @@ async fn where_there_are_no_rounds_nothing_is_asked() {
     let answer = body(&session.post("alice", &header, &super::call("1", "crm-only")).await);
     assert_eq!(answer["error"]["data"]["countersign"]["status"], "input_required", "{answer}");
     assert!(!answer.to_string().contains("name?"));
+}
+
+#[tokio::test]
+async fn a_task_asks_only_what_was_decided_and_once() {
+    let world = world().await;
+    let able = r#"{"elicitation":{},"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;
+    let made = r#""arguments":{"result":{"resultType":"task","taskId":"asks"}},"#;
+    world.able("alice", able, ("tools/call", "crm-only"), made).await;
+    let get = async |capabilities: &str| {
+        let more = r#""taskId":"asks","#;
+        world.able("alice", capabilities, ("tasks/get", "asks"), more).await
+    };
+    world.governor.denied.lock().unwrap().push(("elicitation/create".to_owned(), "sure?".to_owned()));
+    let denied = get(able).await;
+    assert_eq!(denied["error"]["code"], -32012, "{denied}");
+    assert!(!denied.to_string().contains("sure?"));
+    world.governor.denied.lock().unwrap().clear();
+    let decided = || world.governor.calls.lock().unwrap().len();
+    let before = decided();
+    for _ in 0..3 {
+        assert_eq!(get(able).await["result"]["inputRequests"]["k"]["params"]["message"], "sure?");
+    }
+    assert_eq!(decided(), before + 1, "asking for it again is no new question");
+    let mute = get(r#"{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#).await;
+    assert_eq!(mute["error"]["code"], -32012, "{mute}");
+    let listed = world.tell(("tools/list", "x"), r#""cursor":"ask","#).await;
+    assert_eq!((&listed["error"]["code"], listed.to_string().contains("sure?")), (&(-32012).into(), false));
 }

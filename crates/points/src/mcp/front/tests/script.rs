@@ -20,6 +20,7 @@ pub(super) async fn upstream(id: &'static str, era: EraChoice) -> (Upstream, See
     Upstream::played(config, move |message| play(message, id, &held)).await.unwrap()
 }
 
+const SURE: &str = r#""k":{"method":"elicitation/create","params":{"message":"sure?"}}"#;
 const CAPABILITIES: &str = r#"{"tools":{"listChanged":true},"resources":{"subscribe":true},"prompts":{},"completions":{},"logging":{},"tasks":{"list":{}},"experimental":{"x":{}},"extensions":{"io.modelcontextprotocol/tasks":{},"com.example/own":{}}}"#;
 
 fn play(message: &Value, server: &str, held: &Mutex<Option<Value>>) -> Vec<String> {
@@ -39,6 +40,12 @@ fn play(message: &Value, server: &str, held: &Mutex<Option<Value>>) -> Vec<Strin
         )),
         Some("server/discover") => result(&format!(
             r#"{{"resultType":"complete","supportedVersions":["2026-07-28","2099-01-01"],"capabilities":{CAPABILITIES},"ttlMs":9,"cacheScope" : "public","instructions":"be {server}"}}"#
+        )),
+        Some("tools/list") if message["params"]["cursor"] == "ask" => {
+            result(&format!(r#"{{"resultType":"input_required","tools":[],"inputRequests":{{{SURE}}}}}"#))
+        }
+        Some("tasks/get") if message["params"]["taskId"] == "asks" => result(&format!(
+            r#"{{"resultType":"complete","taskId":"asks","status":"input_required","inputRequests":{{{SURE}}}}}"#
         )),
         Some("tools/list") => result(&format!(
             r#"{{{list}"tools":[{{"name":"echo" ,"inputSchema":{{"type":"object","properties":{{"region":{{"type":"string","x-mcp-header":"Region"}}}}}}}},{{"name":"resources/read","inputSchema":{{}}}},{{"name":"{server}-only","inputSchema":{{}}}}]}}"#
