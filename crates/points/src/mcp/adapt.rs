@@ -22,6 +22,7 @@ use serde_json::{Map, Value, json};
 
 use super::execute::{Kind, Reply};
 use super::methods::is_reserved;
+use super::parked::tasks::RELATED_TASK;
 use super::route::Params;
 use super::route::rename::Prefixing;
 use super::wire::splice::Edit;
@@ -208,6 +209,8 @@ pub(crate) struct Form<'a> {
     pub(crate) tool: Option<Schema>,
     /// Whose prefix names in the answer get.
     pub(crate) prefix: Option<&'a UpstreamId>,
+    /// Which of the gateway's own tasks a tool result is tied to, as raw JSON for [`RELATED_TASK`].
+    pub(crate) task: Option<&'a str>,
 }
 
 /// The response to an action.
@@ -223,8 +226,8 @@ pub(crate) fn answer(id: &Id, answer: Answer<Reply>, form: Form<'_>) -> Vec<u8> 
             lost(id, status, note.as_deref(), receipt.as_deref())
         }
         Answer::Parked { ticket, expires, gates, repeated, receipt } => {
-            let parked = Parked { ticket: &ticket, expires, gates: &gates, repeated };
-            parked.response(id, &receipt_json(receipt.to_json().ok()), form)
+            let receipt = receipt_json(receipt.to_json().ok());
+            Parked { ticket, expires, gates, repeated, receipt }.response(id, form)
         }
         Answer::Denied { reasons, receipt } => {
             let receipt = receipt.map(|receipt| receipt_json(receipt.to_json().ok()));
@@ -248,7 +251,7 @@ fn ran(id: &Id, status: Status, reply: &Reply, (receipt, form): (Option<&str>, F
         // Whoever hands its questions over words it otherwise: what comes here would go out undecided.
         return lost(id, Status::InputRequired, None, receipt);
     }
-    let Some(mut edits) = receipt_edits(result, receipt) else {
+    let Some(mut edits) = receipt_edits(result, receipt, form.task) else {
         return lost(id, status, Some("the upstream's result is no object"), receipt);
     };
     edits.extend(forced_private(result));
@@ -260,8 +263,10 @@ fn ran(id: &Id, status: Status, reply: &Reply, (receipt, form): (Option<&str>, F
 }
 
 /// The edits that put the receipt, or that there is none, into a result.
-fn receipt_edits(result: &Node, receipt: Option<&str>) -> Option<Vec<Edit>> {
-    splice::meta_edits(result, &[receipt.map_or((UNRECORDED, "true"), |receipt| (RECEIPT, receipt))])
+fn receipt_edits(result: &Node, receipt: Option<&str>, task: Option<&str>) -> Option<Vec<Edit>> {
+    let receipt = receipt.map_or((UNRECORDED, "true"), |receipt| (RECEIPT, receipt));
+    let members: Vec<(&str, &str)> = [receipt].into_iter().chain(task.map(|task| (RELATED_TASK, task))).collect();
+    splice::meta_edits(result, &members)
 }
 
 /// An upstream's error, with the prefix before a resource that it names.
@@ -302,16 +307,32 @@ fn lost(id: &Id, status: Status, note: Option<&str>, receipt: Option<&str>) -> V
     error_frame(Some(id), code, &message, Some(&data))
 }
 
-struct Parked<'a> {
-    ticket: &'a TicketId,
-    expires: TimeMs,
-    gates: &'a [String],
-    repeated: bool,
+/// A call that waits for consent.
+#[derive(Clone, Debug)]
+pub(crate) struct Parked {
+    pub(crate) ticket: TicketId,
+    pub(crate) expires: TimeMs,
+    pub(crate) gates: Vec<String>,
+    pub(crate) repeated: bool,
+    /// As raw JSON.
+    pub(crate) receipt: String,
 }
 
-impl Parked<'_> {
-    fn response(&self, id: &Id, receipt: &str, form: Form<'_>) -> Vec<u8> {
-        let ticket = self.ticket;
+impl Parked {
+    /// What programs read, wherever the gateway says that a call waits.
+    pub(crate) fn verdict(&self) -> Value {
+        json!({
+            "verdict": "pending",
+            "ticket": self.ticket.as_str(),
+            "expires_ms": self.expires.0,
+            "gates": self.gates,
+            "repeated": self.repeated,
+        })
+    }
+
+    /// The ticket, in words of the gateway's own.
+    pub(crate) fn response(&self, id: &Id, form: Form<'_>) -> Vec<u8> {
+        let ticket = &self.ticket;
         let gates = if self.gates.is_empty() { String::new() } else { format!(" ({})", self.gates.join(", ")) };
         let still = if self.repeated { "still " } else { "" };
         let text = format!(
@@ -319,16 +340,10 @@ impl Parked<'_> {
              Go on with other work, and send the identical call again later: once a human has consented, the \
              identical call runs, once. A changed call needs a consent of its own."
         );
-        let verdict = json!({
-            "verdict": "pending",
-            "ticket": ticket.as_str(),
-            "expires_ms": self.expires.0,
-            "gates": self.gates,
-            "repeated": self.repeated,
-        });
+        let verdict = self.verdict();
         // A client that checks a declared schema accepts a result without structured content only as an error.
         let own = Own { text, verdict, code: PENDING, error: form.tool == Some(Schema::Declared) };
-        own.response(id, Some(receipt), form)
+        own.response(id, Some(&self.receipt), form)
     }
 }
 
@@ -440,7 +455,8 @@ impl Own {
         }
         let mut body = Value::Object(result).to_string();
         body.pop();
-        body.push_str(&format!(r#","_meta":{{"{VERDICT}":{},"{RECEIPT}":{receipt}}}}}"#, self.verdict));
+        let task = form.task.map(|task| format!(r#","{RELATED_TASK}":{task}"#)).unwrap_or_default();
+        body.push_str(&format!(r#","_meta":{{"{VERDICT}":{},"{RECEIPT}":{receipt}{task}}}}}"#, self.verdict));
         response_frame(id, "result", body.as_bytes())
     }
 }

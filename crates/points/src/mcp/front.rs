@@ -13,10 +13,12 @@ mod checks;
 mod doors;
 mod exchange;
 mod follow;
+mod given;
 mod legacy;
 mod modern;
 mod neighbours;
 mod outbox;
+mod parked;
 mod post;
 mod questions;
 mod refusal;
@@ -25,6 +27,7 @@ mod rounds;
 mod seat;
 mod session;
 mod tasks;
+mod waits;
 mod work;
 
 #[cfg(test)]
@@ -53,6 +56,7 @@ use neighbours::Neighbours;
 use refusal::{Refusal, empty_response, json_response};
 use session::{Session, Sessions};
 use tasks::Tasks;
+use waits::Waits;
 
 pub use doors::Doors;
 pub use follow::Followed;
@@ -78,7 +82,10 @@ struct Front<G> {
     sessions: Sessions,
     modern: Modern,
     neighbours: Neighbours,
+    /// Whose the tasks of upstreams are.
     tasks: Tasks,
+    /// The gateway's own: calls that wait for a human.
+    waits: Waits,
     /// Calls that may still begin, over all sessions.
     calls: Arc<Semaphore>,
     /// Streams of changes that may still be opened, of clients without a handshake.
@@ -100,7 +107,7 @@ impl<G: Governor<Work>> Server<G> {
         let (modern, shutdown) = (Modern::new(&upstreams), CancellationToken::new());
         let neighbours = Neighbours::new(&upstreams);
         let endpoints = Endpoints::new(upstreams);
-        let tasks = Tasks::default();
+        let (tasks, waits) = (Tasks::default(), Waits::default());
         Self {
             front: Arc::new(Front {
                 config,
@@ -110,6 +117,7 @@ impl<G: Governor<Work>> Server<G> {
                 modern,
                 neighbours,
                 tasks,
+                waits,
                 calls,
                 follows,
                 followed,

@@ -64,6 +64,12 @@ impl Declared {
         self.ttl_ms
     }
 
+    /// Whether the client can open a page for its user.
+    #[must_use]
+    pub const fn opens_urls(&self) -> bool {
+        self.opens_urls
+    }
+
     /// How a call of `method` that waits is answered. Tasks stand for `tools/call` only, in either era; a modern server asks
     /// only where the protocol lets it.
     #[must_use]

@@ -97,7 +97,7 @@ pub(crate) fn asking(
     prefix: Option<&UpstreamId>,
 ) -> Vec<u8> {
     let (Outcome::Result(result) | Outcome::Error(result)) = reply.outcome();
-    let mut edits = receipt_edits(result, Some(receipt)).unwrap_or_default();
+    let mut edits = receipt_edits(result, Some(receipt), None).unwrap_or_default();
     edits.extend(forced_private(result));
     edits.extend(prefix.map(|upstream| Prefixing::of(upstream).result(result).edits()).unwrap_or_default());
     edits.push(match result.get(STATE) {

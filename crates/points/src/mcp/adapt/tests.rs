@@ -28,7 +28,7 @@ fn a_lost_answer_says_whether_it_may_have_happened() {
         (Status::Failed, -32603, "failed", "refused"),
     ] {
         let lost = Answer::Ran { status, reply: None, note: Some("the \"note\"".to_owned()), receipt: None };
-        let form = Form { era: Era::Legacy, tool: Some(Schema::Free), prefix: None };
+        let form = Form { era: Era::Legacy, tool: Some(Schema::Free), prefix: None, task: None };
         let bytes = answer(&id(), lost, form);
         assert!(bytes.starts_with(br#"{"jsonrpc":"2.0","id":"\u0061","#), "the id as it was spelled");
         let frame: Value = serde_json::from_slice(&bytes).unwrap();

@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use countersign_gate::call::{Answer, Call};
+use countersign_gate::call::Answer;
 use countersign_model::action::Point;
-use countersign_model::id::UpstreamId;
-use countersign_model::{Digest, Principal, Reason, ReasonCode};
+use countersign_model::{Digest, Reason, ReasonCode};
 use hyper::Response;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
@@ -16,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 use super::Front;
 use super::asked::Asked;
 use super::body::ReplyBody;
+use super::given::{Given, Proposed};
 use super::refusal::Refusal;
 use super::respond::{Stream, Waiting, finished, run};
-use super::rounds::{Given, Round};
+use super::rounds::Round;
 use super::session::Busy;
 use super::work::Work;
 use crate::Governor;
@@ -130,19 +130,17 @@ impl<G: Governor<Work>> Front<G> {
         let mut request = outbound.inspect_err(|_| end(&asked))?;
         request.param_headers = param_headers;
         request.aside = speaking.map(|speaking| speaking.said);
-        let upstream = channel.upstream().id().clone();
         let (continues, input) = round.continues();
-        let call = Call {
+        let Judged { tool, arguments, meta, claimed, .. } = judged;
+        let proposed = Proposed {
             caller: asked.caller.clone(),
-            point: Point::Mcp,
-            upstream: upstream.clone(),
-            tool: judged.tool,
+            upstream: channel.upstream().id().clone(),
+            tool,
             manifest,
             flagged,
-            arguments: judged.arguments,
-            meta: judged.meta,
-            cancel: cancel.clone(),
-            claimed: judged.claimed,
+            arguments,
+            meta,
+            claimed,
             continues,
             input,
         };
@@ -150,22 +148,20 @@ impl<G: Governor<Work>> Front<G> {
             id: asked.id.clone(),
             era: asked.era,
             method: asked.method.clone(),
-            caller: asked.caller.clone(),
-            upstream,
+            session: asked.session.clone(),
             prefixed: asked.endpoint.prefix(at).is_some(),
             tool: form,
             params: asked.params.clone(),
             round,
             cancel: cancel.clone(),
+            proposed,
+            channel,
+            request,
         };
         let guard = (asked.era == Era::Modern).then(|| cancel.drop_guard());
         let waiting = Waiting::of(&asked, guard);
         let front = Arc::clone(self);
-        let work = async move {
-            let answer = front.governor.govern(call, Arc::new(Work::Action(Executor::new(channel, request)))).await;
-            front.remember(&answer, &given.upstream, &given.caller.principal);
-            front.worded(given, answer).await
-        };
+        let work = async move { front.carried_out(given).await };
         let done = run(work, move || {
             end(&asked);
             drop(place);
@@ -173,13 +169,22 @@ impl<G: Governor<Work>> Front<G> {
         Ok(self.respond(waiting, stream, done).await)
     }
 
+    /// Takes an action through the governor, and words its answer.
+    async fn carried_out(self: &Arc<Self>, given: Given) -> Vec<u8> {
+        self.await_consent(&given).await;
+        let work = Work::Action(Executor::new(given.channel.clone(), given.request.clone()));
+        let answer = self.governor.govern(given.proposed.clone().call(given.cancel.clone()), Arc::new(work)).await;
+        self.remember(&answer, &given.proposed);
+        self.worded(given, answer).await
+    }
+
     /// Remembers whose the task in an answer is.
-    fn remember(&self, answer: &Answer<Reply>, upstream: &UpstreamId, owner: &Principal) {
+    pub(super) fn remember(&self, answer: &Answer<Reply>, proposed: &Proposed) {
         let Answer::Ran { reply: Some(reply), .. } = answer else { return };
         let Outcome::Result(result) = reply.outcome() else { return };
         let task = result.get("task").unwrap_or(result).get("taskId").and_then(|id| id.as_str());
         if let Some(task) = task {
-            self.tasks.own(upstream, task, owner);
+            self.tasks.own(&proposed.upstream, task, &proposed.caller.principal);
         }
     }
 
@@ -202,7 +207,7 @@ impl<G: Governor<Work>> Front<G> {
                 self.governor.refuse(Point::Mcp, Some(asked.caller.principal.clone()), reason.clone()).await;
                 let answer: Answer<Reply> = Answer::Denied { reasons: vec![reason], receipt: None };
                 let tool = (asked.method == TOOLS_CALL).then_some(Schema::Declared);
-                let form = Form { era: asked.era, tool, prefix: None };
+                let form = Form { era: asked.era, tool, prefix: None, task: None };
                 Ok(Err(finished(asked.era, asked.accepts, adapt::answer(&asked.id, answer, form))))
             }
         }

@@ -63,11 +63,16 @@ impl<G: Governor<Work>> Front<G> {
         if asked.endpoint.is_prefixed() {
             return self.list_all(asked, listing).await;
         }
+        let is_first = asked.params.get("cursor").is_none();
         self.pass(asked, 0, move |front, passed| match passed.reply.outcome() {
             Outcome::Result(result) => {
                 let page = Page { input: passed.reply.frame().bytes(), result };
                 let keeps = |item: &Node| front.keeps((&passed.caller, &passed.upstream), listing, item, page.input);
-                response_frame(&passed.id, "result", &page.alone(listing, &keeps))
+                let mut page = page.alone(listing, &keeps);
+                if is_first && listing == Listing::Tasks {
+                    page = front.with_own_tasks(&passed.caller, page);
+                }
+                response_frame(&passed.id, "result", &page)
             }
             Outcome::Error(_) => response_frame(&passed.id, "error", &passed.reply.raw()),
         })
@@ -147,7 +152,11 @@ impl<G: Governor<Work>> Front<G> {
                 more.insert(upstream.id().to_string(), cursor.to_owned());
             }
         }
-        response_frame(&asked.id, "result", &merged.result(asked.era, cursor::written(&more).as_deref()))
+        let mut page = merged.result(asked.era, cursor::written(&more).as_deref());
+        if listing == Listing::Tasks && asked.params.get("cursor").is_none() {
+            page = self.with_own_tasks(&asked.caller, page);
+        }
+        response_frame(&asked.id, "result", &page)
     }
 
     /// An exchange about one task, if it was handed to the caller.

@@ -118,6 +118,11 @@ impl<G: Governor<Work>> Front<G> {
             }
             return self.act(asked, Place::All).await;
         };
+        if method.place == Place::Task
+            && let Some(answer) = self.own_task(&asked).await
+        {
+            return answer;
+        }
         match method.kind {
             Kind::Action => self.act(asked, method.place).await,
             Kind::Question => Err(ungoverned(&asked)),

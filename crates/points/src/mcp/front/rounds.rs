@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use countersign_effects::json::Node;
+use countersign_effects::json::{Limits, Node, parse};
 use countersign_gate::call::{Answer, Call, Continuation};
 use countersign_model::action::Point;
 use countersign_model::id::UpstreamId;
@@ -20,18 +20,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::Front;
 use super::asked::Asked;
+use super::given::{Given, Proposed, capabilities};
 use super::questions::{flagged, is_offered};
 use super::work::Work;
 use crate::Governor;
 use crate::mcp::adapt::rounds::{self, Carried, QUESTIONS, has_rounds, with_ahead};
-use crate::mcp::adapt::{self, Form, Judged, Schema, Withheld};
+use crate::mcp::adapt::{self, Form, Judged, Withheld};
 use crate::mcp::execute::{Kind, Reply};
 use crate::mcp::methods::{Method, as_tool};
+use crate::mcp::parked::APPROVAL;
 use crate::mcp::route::Params;
 use crate::mcp::state::{Bound, State, StateError, open, request, seal};
-use crate::mcp::wire::headers::META_CAPABILITIES;
 use crate::mcp::wire::splice::OURS;
-use crate::mcp::wire::{Era, FrameError, INVALID_PARAMS, Id, Outcome};
+use crate::mcp::wire::{Era, FrameError, INVALID_PARAMS, Outcome};
 
 /// How long a state can be opened, in milliseconds. Longer than any gate lets a call wait: what bounds a continuation is the
 /// kernel, which knows what is on record.
@@ -43,11 +44,13 @@ const QUESTIONS_MAX: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Round {
     /// The request that states are bound to; none where no state can be.
-    request: Option<Digest>,
+    pub(super) request: Option<Digest>,
     /// What it goes on with; nothing in the first round.
     pub(super) state: State,
     /// The client's answers, raw, for the record and for the upstream; none where it goes on with no call.
     input: Option<Vec<u8>>,
+    /// Whether the user was asked to open the approval page, and would not.
+    pub(super) is_declined: bool,
 }
 
 impl Round {
@@ -56,41 +59,6 @@ impl Round {
         let continues = self.state.continues.map(|intent| Continuation { intent });
         (continues, self.input.clone().unwrap_or_default())
     }
-}
-
-/// What an answer is worded by, and a further round bound to.
-pub(super) struct Given {
-    pub(super) id: Id,
-    pub(super) era: Era,
-    pub(super) method: String,
-    pub(super) caller: Caller,
-    pub(super) upstream: UpstreamId,
-    pub(super) prefixed: bool,
-    pub(super) tool: Option<Schema>,
-    /// As the client sent them.
-    pub(super) params: Params,
-    pub(super) round: Round,
-    pub(super) cancel: CancellationToken,
-}
-
-impl Given {
-    pub(super) fn form(&self) -> Form<'_> {
-        Form { era: self.era, tool: self.tool, prefix: self.prefixed.then_some(&self.upstream) }
-    }
-
-    fn asking(&self) -> Asking<'_> {
-        Asking {
-            caller: &self.caller,
-            upstream: &self.upstream,
-            capabilities: capabilities(&self.params),
-            cancel: &self.cancel,
-        }
-    }
-}
-
-/// What a client without a handshake says that it can do.
-pub(super) fn capabilities(params: &Params) -> Option<&Node> {
-    params.get("_meta")?.get(META_CAPABILITIES)
 }
 
 /// One question of an upstream in an answer.
@@ -119,6 +87,15 @@ pub(super) struct Asking<'a> {
     pub(super) cancel: &'a CancellationToken,
 }
 
+fn asking(given: &Given) -> Asking<'_> {
+    Asking {
+        caller: &given.proposed.caller,
+        upstream: &given.proposed.upstream,
+        capabilities: capabilities(&given.params),
+        cancel: &given.cancel,
+    }
+}
+
 /// A question that does not go out, and why.
 pub(super) struct Unasked {
     pub(super) question: String,
@@ -144,7 +121,8 @@ impl<G: Governor<Work>> Front<G> {
         let Some(text) = &carried.state else {
             let ahead = carried.answers.as_ref().map(|answers| answers.to_vec());
             judged.meta = with_ahead(std::mem::take(&mut judged.meta), ahead.as_deref());
-            return Ok(Round { request: digest, state: State { ahead, ..State::default() }, input: None });
+            let state = State { ahead, ..State::default() };
+            return Ok(Round { request: digest, state, ..Round::default() });
         };
         let principal = &asked.caller.principal;
         let opened = self
@@ -157,11 +135,12 @@ impl<G: Governor<Work>> Front<G> {
         let (input, answers) = answers_of(&state, &carried);
         let sent = answers.as_deref();
         *params = rounds::onwards(params.clone(), &state, sent)?;
-        Ok(Round { request: digest, state, input })
+        let is_declined = state.ticket.is_some() && declined(&carried);
+        Ok(Round { request: digest, state, input, is_declined })
     }
 
     /// The response to an action, once the governor has answered.
-    pub(super) async fn worded(&self, given: Given, answer: Answer<Reply>) -> Vec<u8> {
+    pub(super) async fn worded(self: &Arc<Self>, given: Given, answer: Answer<Reply>) -> Vec<u8> {
         let continues = answer.continuable();
         match (answer, continues) {
             (Answer::Ran { reply: Some(reply), receipt: Some(receipt), .. }, Some(intent))
@@ -170,6 +149,10 @@ impl<G: Governor<Work>> Front<G> {
                 let receipt = adapt::receipt_json(receipt.to_json().ok());
                 self.hand_over(&given, (&reply, intent), &receipt).await
             }
+            (Answer::Parked { ticket, expires, gates, repeated, receipt }, _) => {
+                let receipt = adapt::receipt_json(receipt.to_json().ok());
+                self.parked(given, adapt::Parked { ticket, expires, gates, repeated, receipt }).await
+            }
             (answer, _) => adapt::answer(&given.id, answer, given.form()),
         }
     }
@@ -177,7 +160,7 @@ impl<G: Governor<Work>> Front<G> {
     /// Hands an upstream's questions over, if each of them may be; else says why not.
     async fn hand_over(&self, given: &Given, (reply, intent): (&Reply, LeafIndex), receipt: &str) -> Vec<u8> {
         let withheld = |question: &str, why| adapt::withheld(&given.id, question, why, Some(receipt), given.form());
-        let asked = match self.decided(&given.asking(), reply, |_| false).await {
+        let asked = match self.decided(&asking(given), reply, |_| false).await {
             Ok(asked) => asked,
             Err(Unasked { question, why }) => return withheld(&question, why),
         };
@@ -185,7 +168,7 @@ impl<G: Governor<Work>> Front<G> {
         match self.sealed(given, (reply, intent), asked) {
             Ok(state) => rounds::asking((&given.id, reply), (&state, receipt), prefix),
             Err(error) => {
-                self.governor.refuse(Point::Mcp, Some(given.caller.principal.clone()), error.reason()).await;
+                self.governor.refuse(Point::Mcp, Some(given.proposed.caller.principal.clone()), error.reason()).await;
                 withheld(rounds::STATE, Withheld::Denied(vec![error.reason()]))
             }
         }
@@ -199,7 +182,7 @@ impl<G: Governor<Work>> Front<G> {
         if !is_round && result.get(QUESTIONS).is_none() {
             return None;
         }
-        let form = Form { era: asked.era, tool: None, prefix: None };
+        let form = Form { era: asked.era, tool: None, prefix: None, task: None };
         let task = asked.params.get("taskId").and_then(Node::as_str);
         let Some(task) = task.filter(|_| !is_round) else {
             let detail = format!("an upstream may ask nothing in the answer to `{}`", asked.method);
@@ -283,25 +266,38 @@ impl<G: Governor<Work>> Front<G> {
         (reply, intent): (&Reply, LeafIndex),
         asked: Vec<(String, Digest)>,
     ) -> Result<String, StateError> {
-        let (Some(key), Some(digest)) = (self.governor.state_key(), &given.round.request) else {
-            return Err(StateError::Invalid);
-        };
         let theirs = match reply.outcome() {
             Outcome::Result(result) => result.get(rounds::STATE).map(|state| state.raw(reply.frame().bytes()).to_vec()),
             Outcome::Error(_) => None,
         };
-        let state = State {
-            expires: self.governor.now().saturating_add_ms(STATE_MS),
-            continues: Some(intent),
-            ticket: None,
-            upstream: theirs,
-            asked: asked.into_iter().map(|(key, _)| key).collect(),
-            answers: None,
-            ahead: given.round.state.ahead.clone(),
-        };
-        let principal = &given.caller.principal;
-        seal(&key, &Bound { principal, upstream: &given.upstream, request: digest }, &state)
+        self.carried(
+            given,
+            State {
+                continues: Some(intent),
+                upstream: theirs,
+                asked: asked.into_iter().map(|(key, _)| key).collect(),
+                ahead: given.round.state.ahead.clone(),
+                ..State::default()
+            },
+        )
     }
+
+    /// The text that the client carries, good for the same call of the same caller alone.
+    pub(super) fn carried(&self, given: &Given, state: State) -> Result<String, StateError> {
+        let (Some(key), Some(request)) = (self.governor.state_key(), &given.round.request) else {
+            return Err(StateError::Invalid);
+        };
+        let Proposed { caller, upstream, .. } = &given.proposed;
+        let expires = self.governor.now().saturating_add_ms(STATE_MS);
+        seal(&key, &Bound { principal: &caller.principal, upstream, request }, &State { expires, ..state })
+    }
+}
+
+/// Whether the user would not open the approval page. Whatever it says, it is no consent.
+fn declined(carried: &Carried) -> bool {
+    let answers = carried.answers.as_ref().and_then(|answers| parse(answers, &Limits::default()).ok());
+    let action = answers.as_ref().and_then(|answers| answers.get(APPROVAL)?.get("action")?.as_str());
+    action.is_some_and(|action| action != "accept")
 }
 
 fn invalid(error: &StateError) -> FrameError {

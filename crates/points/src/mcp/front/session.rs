@@ -207,7 +207,7 @@ impl Sessions {
 }
 
 /// 128 random bits in hexadecimal.
-fn random_id() -> Option<String> {
+pub(super) fn random_id() -> Option<String> {
     let mut bytes = [0; 16];
     rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut bytes).ok()?;
     Some(bytes.iter().fold(String::with_capacity(32), |mut text, byte| {

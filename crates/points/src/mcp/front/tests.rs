@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use countersign_gate::StateKey;
 use countersign_gate::call::{Answer, Call};
+use countersign_gate::{StateKey, TicketState};
 use countersign_model::action::Point;
 use countersign_model::id::{AgentId, RunId, SessionId, TenantId, TicketId, ToolName, UpstreamId};
 use countersign_model::record::{CLAIM_BYTES_MAX, Claimed, Status};
@@ -62,12 +62,16 @@ struct Scripted {
     rounds: Arc<Mutex<Vec<WentOn>>>,
     /// Calls that may still go on, by the leaves of their intents.
     open: Arc<Mutex<std::collections::BTreeSet<u64>>>,
+    /// How the one ticket stands; it waits where nothing is said.
+    ticket: Arc<Mutex<Option<TicketState>>>,
+    changed: Arc<tokio::sync::Notify>,
     /// Added to the clock, in milliseconds.
     later: Arc<Mutex<u64>>,
 }
 
 mod events;
 mod modern;
+mod parked;
 mod questions;
 mod rounds;
 mod script;
@@ -85,6 +89,25 @@ fn intent(index: u64, status: Status) -> Receipt {
     }
     let proof = TlogProof { extra: None, index, path: Vec::new(), checkpoint: String::new() };
     Receipt { proofs: vec![ReceiptProof { role: Role::Intent, leaf: Vec::new(), proof }], ..receipt() }
+}
+
+impl Scripted {
+    /// What a human says, or time does, to the one ticket.
+    fn say(&self, state: TicketState) {
+        *self.ticket.lock().unwrap() = Some(state);
+        self.changed.notify_waiters();
+    }
+
+    /// Whether this call uses the consent.
+    fn redeem(&self, tool: &str) -> bool {
+        let is_gated = tool == "park" || self.parked.lock().unwrap().iter().any(|gated| gated == tool);
+        let mut ticket = self.ticket.lock().unwrap();
+        let is_redeemed = is_gated && matches!(*ticket, Some(TicketState::Consented { .. }));
+        if is_redeemed {
+            *ticket = Some(TicketState::Redeemed);
+        }
+        is_redeemed
+    }
 }
 
 impl Governor<Work> for Scripted {
@@ -137,13 +160,14 @@ impl Governor<Work> for Scripted {
         if let Some((_, decided)) = slow {
             decided.cancelled().await;
         }
-        let is_parked = self.parked.lock().unwrap().contains(&tool);
+        let is_redeemed = self.redeem(&tool);
+        let is_parked = !is_redeemed && self.parked.lock().unwrap().contains(&tool);
         let secret = Reason::because(ReasonCode::PolicyForbid, "policy secret-7 forbids");
         let budget = Reason::because(ReasonCode::BudgetExhausted, "calls per hour: 10 of 10");
         match tool.as_str() {
             _ if is_denied => Answer::Denied { reasons: vec![secret], receipt: Some(receipt()) },
             "deny" => Answer::Denied { reasons: vec![secret, budget], receipt: Some(receipt()) },
-            _ if is_parked || ["park", "typed"].contains(&tool.as_str()) => Answer::Parked {
+            _ if is_parked || (!is_redeemed && ["park", "typed"].contains(&tool.as_str())) => Answer::Parked {
                 ticket: TicketId::new("T-1").unwrap(),
                 expires: TimeMs(1_000),
                 gates: vec!["two eyes".to_owned()],
@@ -170,6 +194,27 @@ impl Governor<Work> for Scripted {
                 }
                 Answer::Ran { status: executed.status, reply: executed.reply, note: executed.note, receipt }
             }
+        }
+    }
+
+    fn ticket(&self, caller: &Caller, ticket: &TicketId) -> TicketState {
+        if caller.principal.agent.as_str() != "alice" || ticket.as_str() != "T-1" {
+            return TicketState::Unknown;
+        }
+        let waits = TicketState::Waiting { expires: TimeMs(1_800_000_900_000), gates: Vec::new() };
+        self.ticket.lock().unwrap().clone().unwrap_or(waits)
+    }
+
+    async fn ticket_changed(&self, caller: &Caller, ticket: &TicketId, known: &TicketState) -> TicketState {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let state = self.ticket(caller, ticket);
+            if state != *known {
+                return state;
+            }
+            changed.await;
         }
     }
 

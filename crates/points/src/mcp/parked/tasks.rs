@@ -195,6 +195,13 @@ impl Tasks {
         Ok(self.tasks.entry(new.id).or_insert(task))
     }
 
+    /// This owner's task that waits under `ticket` and has not ended: the identical call is the same task.
+    pub fn waiting(&mut self, owner: &Owner, ticket: &TicketId, now: TimeMs) -> Option<&Task> {
+        self.sweep(now);
+        let same = |task: &&Task| task.owner == *owner && task.ticket == *ticket && !task.status.is_over();
+        self.tasks.values().find(same)
+    }
+
     /// A task of this owner's.
     ///
     /// # Errors
@@ -386,10 +393,10 @@ impl Task {
         body
     }
 
-    /// The raw JSON of the member of `_meta` that ties a legacy result to this task, for [`RELATED_TASK`].
+    /// The raw JSON of the member of `_meta` that ties a legacy result to a task, for [`RELATED_TASK`].
     #[must_use]
-    pub fn related(&self) -> String {
-        json!({ "taskId": self.id }).to_string()
+    pub fn related_to(id: &str) -> String {
+        json!({ "taskId": id }).to_string()
     }
 
     fn members(&self, is_modern: bool, status: &str) -> Map<String, Value> {

@@ -31,7 +31,7 @@ pub(super) fn headers(method: &str, name: Option<&str>) -> String {
 }
 
 impl World {
-    async fn modern(&self, token: &str, method: &str, name: Option<&str>, more: &str) -> String {
+    pub(super) async fn modern(&self, token: &str, method: &str, name: Option<&str>, more: &str) -> String {
         self.post(token, &headers(method, name), &request(method, &params(more))).await
     }
 }
@@ -295,7 +295,7 @@ async fn a_stream_of_changes_ends_with_the_token_that_opened_it() {
 struct Speaking(World, String);
 
 impl Speaking {
-    async fn modern(&self, token: &str, method: &str, name: Option<&str>, more: &str) -> String {
+    pub(super) async fn modern(&self, token: &str, method: &str, name: Option<&str>, more: &str) -> String {
         let text = request(method, &format!("{{{more},{}}}", self.1));
         self.0.post(token, &headers(method, name), &text).await
     }

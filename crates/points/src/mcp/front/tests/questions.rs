@@ -18,7 +18,7 @@ async fn world(change: impl FnOnce(&mut Limits)) -> World {
 
 impl World {
     /// A session of a client with these capabilities.
-    async fn open_with(&self, token: &str, capabilities: &str) -> String {
+    pub(super) async fn open_with(&self, token: &str, capabilities: &str) -> String {
         let hello = super::INITIALIZE.replace(r#""capabilities":{}"#, &format!(r#""capabilities":{capabilities}"#));
         let answer = self.post(token, "", &hello).await;
         let line = answer.lines().find(|line| line.starts_with("mcp-session-id")).expect("a session");
@@ -48,7 +48,7 @@ impl World {
     }
 }
 
-async fn until(stream: &mut TcpStream, part: &str) -> String {
+pub(super) async fn until(stream: &mut TcpStream, part: &str) -> String {
     let (mut heard, mut chunk) = (String::new(), [0; 4096]);
     // What stands in headers is no part of it.
     let body = |heard: &str| match heard.split_once("\r\n\r\n") {

@@ -16,7 +16,13 @@ async fn world() -> World {
 
 impl World {
     /// A request of a client with these capabilities.
-    async fn able(&self, token: &str, capabilities: &str, (method, name): (&str, &str), more: &str) -> Value {
+    pub(super) async fn able(
+        &self,
+        token: &str,
+        capabilities: &str,
+        (method, name): (&str, &str),
+        more: &str,
+    ) -> Value {
         let place = if method == "resources/read" { "uri" } else { "name" };
         let meta = format!(
             r#""_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{capabilities}}}"#
@@ -29,7 +35,7 @@ impl World {
         self.able("alice", ALL, about, more).await
     }
 
-    fn rounds(&self) -> Vec<super::WentOn> {
+    pub(super) fn rounds(&self) -> Vec<super::WentOn> {
         self.governor.rounds.lock().unwrap().clone()
     }
 }
