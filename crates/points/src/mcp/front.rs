@@ -20,6 +20,7 @@ mod neighbours;
 mod outbox;
 mod parked;
 mod post;
+mod pulse;
 mod questions;
 mod refusal;
 mod respond;

@@ -17,12 +17,13 @@ use tokio_util::sync::DropGuard;
 use super::asked::Asked;
 use super::body::ReplyBody;
 use super::checks::Accepts;
+use super::pulse::Pulse;
 use super::questions::{self, Outlet};
 use super::refusal::json_response;
 use super::work::Work;
 use super::{EVENTS_QUEUE, Front, Session};
 use crate::Governor;
-use crate::mcp::adapt::rounds::QUESTIONS;
+use crate::mcp::adapt::{self, rounds::QUESTIONS};
 use crate::mcp::execute::Upstream;
 use crate::mcp::execute::channel::Said;
 use crate::mcp::methods::{Exchange, Kind, Method, Place};
@@ -42,11 +43,15 @@ pub(super) struct Waiting {
     pub(super) accepts: Accepts,
     /// Cancels what is waited for when nobody waits any more.
     pub(super) guard: Option<DropGuard>,
+    /// Where it gave a token for progress.
+    pulse: Option<Pulse>,
 }
 
 impl Waiting {
     pub(super) fn of(asked: &Asked, guard: Option<DropGuard>) -> Self {
-        Self { id: asked.id.clone(), era: asked.era, accepts: asked.accepts, guard }
+        let token = adapt::progress_token(&asked.params).ok().flatten();
+        let pulse = token.map(|(_, token)| Pulse::new(token));
+        Self { id: asked.id.clone(), era: asked.era, accepts: asked.accepts, guard, pulse }
     }
 }
 
@@ -127,7 +132,7 @@ impl<G: Governor<Work>> Front<G> {
     /// Answers once `done` comes, after what comes before it.
     pub(super) async fn respond(
         self: &Arc<Self>,
-        waiting: Waiting,
+        mut waiting: Waiting,
         stream: Option<Stream>,
         mut done: oneshot::Receiver<Vec<u8>>,
     ) -> Response<ReplyBody> {
@@ -149,11 +154,11 @@ impl<G: Governor<Work>> Front<G> {
                     }
                 }
                 answer = &mut done => return finished(waiting.era, waiting.accepts, answer.unwrap_or(lost)),
-                () = quiet.as_mut() => break None,
+                () = quiet.as_mut() => break waiting.pulse.as_mut().and_then(Pulse::beat),
             }
         };
         let (events, body) = mpsc::channel(EVENTS_QUEUE);
-        let pump = Arc::clone(self).pump((stream, first), (done, lost), events, waiting.guard);
+        let pump = Arc::clone(self).pump((stream, first), (done, lost), events, (waiting.guard, waiting.pulse));
         tokio::spawn(pump);
         self.events(body)
     }
@@ -164,14 +169,20 @@ impl<G: Governor<Work>> Front<G> {
         (mut stream, first): (Stream, Option<Bytes>),
         (mut done, lost): (oneshot::Receiver<Vec<u8>>, Vec<u8>),
         events: mpsc::Sender<Bytes>,
-        guard: Option<DropGuard>,
+        (guard, mut pulse): (Option<DropGuard>, Option<Pulse>),
     ) {
         let mut next = first;
+        let quiet = tokio::time::sleep(self.config.limits.keep_alive);
+        tokio::pin!(quiet);
         loop {
-            if let Some(event) = next.take()
-                && events.send(sse::encode(&event).into()).await.is_err()
-            {
-                return;
+            if let Some(event) = next.take() {
+                if let Some(pulse) = &mut pulse {
+                    pulse.heard(&event);
+                }
+                if events.send(sse::encode(&event).into()).await.is_err() {
+                    return;
+                }
+                quiet.as_mut().reset(tokio::time::Instant::now() + self.config.limits.keep_alive);
             }
             tokio::select! {
                 biased;
@@ -183,6 +194,12 @@ impl<G: Governor<Work>> Front<G> {
                     break;
                 }
                 () = events.closed() => break,
+                () = quiet.as_mut(), if pulse.is_some() => {
+                    next = pulse.as_mut().and_then(Pulse::beat);
+                    if next.is_none() {
+                        pulse = None;
+                    }
+                }
             }
         }
         drop(guard);

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::{World, body, call, script, status};
-use crate::mcp::config::{EraChoice, FrontConfig};
+use crate::mcp::config::{EraChoice, FrontConfig, Limits};
 use crate::mcp::front::outbox::{EVENTS_MAX, Outbox};
 
 async fn world() -> World {
@@ -237,4 +237,28 @@ async fn a_socket_lets_in_tokens_alone() {
     world.shutdown.cancel();
     world.serving.await.unwrap();
     assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_client_that_waits_and_gave_a_token_hears_that_it_waits() {
+    let limits = Limits { keep_alive: Duration::from_millis(30), ..Limits::default() };
+    let config = FrontConfig::new("127.0.0.1:0".parse().unwrap()).with_limits(limits);
+    let world = World::behind(config, vec![script::upstream("crm", EraChoice::Legacy).await]).await;
+    let session = world.open("alice").await;
+    for (id, meta, enough) in [(1, r#","_meta":{"progressToken":"p \"1\""}"#, "-0.99609375"), (2, "", ":")] {
+        let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"silent"{meta}}}}}"#);
+        let head = world.head(
+            "POST",
+            &format!(
+                "Authorization: Bearer alice\r\nContent-Type: application/json\r\n{session}Content-Length: {}\r\n\r\n",
+                text.len()
+            ),
+        );
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        stream.write_all(format!("{head}{text}").as_bytes()).await.unwrap();
+        let heard = super::questions::until(&mut stream, enough).await;
+        let first = r#"{"progressToken":"p \"1\"","progress":-0.9990234375,"message":"still waiting"}"#;
+        assert_eq!(heard.contains(first), !meta.is_empty(), "{heard}");
+        assert_eq!(heard.contains("notifications/progress"), !meta.is_empty(), "{heard}");
+    }
 }
