@@ -107,7 +107,9 @@ impl Catalog {
         self.redact(&mut action, (&arguments, meta.as_ref(), binding), (call, key));
         let spoken = spoken(binding, &arguments);
         let mut said = texts(&arguments, &spoken);
-        let answered = answers.iter().flat_map(|node| texts(node, &[]));
+        // Those that came ahead of any question stand in `meta`: they are part of the action.
+        let ahead = meta.as_ref().and_then(|meta| meta.get(ANSWERS));
+        let answered = answers.iter().chain(ahead).flat_map(|node| texts(node, &[]));
         said.extend(answered.map(|(place, text)| (format!("{ANSWERS}.{place}"), text)));
         let matched = policy.matched(&format!("{}/{}", call.upstream, call.tool), &said);
         action.facts = with_matched(action.facts, &matched);

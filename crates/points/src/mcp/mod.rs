@@ -13,11 +13,14 @@
 //! - *An upstream that questions the client*: handing a question over is an action; answers come from the asked session
 //!   alone, once ([`front`]).
 //! - *Headers that say other than the body*: compared, refused, and made anew towards upstreams ([`wire::headers`]).
+//! - *A client that carries state and changes it, or another's*: state is sealed and bound to caller, upstream and request, and
+//!   the kernel lets a call go on once ([`state`]).
+//! - *A client that answers for the human*: opening a page, accepting it, or asking for a task consents to nothing
+//!   ([`parked`]).
 //!
 //! # Not covered
-//! Continuations (`requestState`), translation between the eras, undo, and what a tool's text does to a model. `_meta`
-//! members that the configuration does not list pass to the upstream unjudged and outside the digest. It must not know
-//! policy, budgets or the ledger.
+//! Translation between the eras, undo, and what a tool's text does to a model. `_meta` members that the configuration does
+//! not list pass to the upstream unjudged and outside the digest. It must not know policy, budgets or the ledger.
 
 pub mod adapt;
 pub mod bridge;
