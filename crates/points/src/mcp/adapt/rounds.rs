@@ -13,6 +13,7 @@ use crate::mcp::execute::Reply;
 use crate::mcp::route::Params;
 use crate::mcp::route::rename::Prefixing;
 use crate::mcp::state::State;
+use crate::mcp::wire::envelope::check_keys;
 use crate::mcp::wire::{FrameError, Id, Outcome, quoted, response_frame, splice};
 
 /// The member with the state that a client carries.
@@ -25,6 +26,16 @@ pub(crate) const QUESTIONS: &str = "inputRequests";
 /// Whether a request with this method may be answered with questions, and come again.
 pub(crate) fn has_rounds(method: &str) -> bool {
     matches!(method, "tools/call" | "prompts/get" | "resources/read")
+}
+
+/// Whether a result asks, or a parser could read that it does.
+pub(crate) fn asks(result: &Node) -> bool {
+    result.get(QUESTIONS).is_some() || check_spelling(result).is_err()
+}
+
+/// Refuses members of a result that a parser could read as what asks.
+pub(crate) fn check_spelling(result: &Node) -> Result<(), FrameError> {
+    check_keys(result.as_object().unwrap_or_default(), &[QUESTIONS, STATE, "resultType"])
 }
 
 /// What a request carries of the round before.

@@ -31,6 +31,7 @@ use crate::mcp::methods::{Method, as_tool};
 use crate::mcp::parked::APPROVAL;
 use crate::mcp::route::Params;
 use crate::mcp::state::{Bound, State, StateError, open, request, seal};
+use crate::mcp::wire::envelope::check_keys;
 use crate::mcp::wire::splice::OURS;
 use crate::mcp::wire::{Era, FrameError, INVALID_PARAMS, Outcome};
 
@@ -153,8 +154,21 @@ impl<G: Governor<Work>> Front<G> {
                 let receipt = adapt::receipt_json(receipt.to_json().ok());
                 self.parked(given, adapt::Parked { ticket, expires, gates, repeated, receipt }).await
             }
+            (Answer::Ran { status, reply: Some(reply), receipt, .. }, _)
+                if given.era == Era::Modern && asks(&reply) =>
+            {
+                let note = "its answer asks, and is none that may";
+                self.unsupported(&given.proposed.caller, note).await;
+                let answer = Answer::Ran { status, reply: None, note: Some(note.to_owned()), receipt };
+                adapt::answer(&given.id, answer, given.form())
+            }
             (answer, _) => adapt::answer(&given.id, answer, given.form()),
         }
+    }
+
+    async fn unsupported(&self, caller: &Caller, detail: &str) {
+        let reason = Reason::because(ReasonCode::Unsupported, detail);
+        self.governor.refuse(Point::Mcp, Some(caller.principal.clone()), reason).await;
     }
 
     /// Hands an upstream's questions over, if each of them may be; else says why not.
@@ -177,17 +191,15 @@ impl<G: Governor<Work>> Front<G> {
     /// The response to an exchange, where its answer asks the client something that may not go out; none where it may pass.
     /// Only a task asks in an exchange (the extension `io.modelcontextprotocol/tasks`, "Input Required").
     pub(super) async fn undecided(&self, asked: &Asked, upstream: &UpstreamId, reply: &Reply) -> Option<Vec<u8>> {
-        let Outcome::Result(result) = reply.outcome() else { return None };
         let is_round = reply.kind() == Kind::InputRequired;
-        if !is_round && result.get(QUESTIONS).is_none() {
+        if !is_round && !asks(reply) {
             return None;
         }
         let form = Form { era: asked.era, tool: None, prefix: None, task: None };
         let task = asked.params.get("taskId").and_then(Node::as_str);
         let Some(task) = task.filter(|_| !is_round) else {
             let detail = format!("an upstream may ask nothing in the answer to `{}`", asked.method);
-            let reason = Reason::because(ReasonCode::Unsupported, &detail);
-            self.governor.refuse(Point::Mcp, Some(asked.caller.principal.clone()), reason).await;
+            self.unsupported(&asked.caller, &detail).await;
             return Some(adapt::withheld(&asked.id, QUESTIONS, Withheld::Unfit(detail), None, form));
         };
         // An exchange is not cancelled, and neither is what it leads to.
@@ -214,8 +226,7 @@ impl<G: Governor<Work>> Front<G> {
         let questions = match questions(reply, asking.capabilities) {
             Ok(questions) => questions,
             Err((question, detail)) => {
-                let reason = Reason::because(ReasonCode::Unsupported, &detail);
-                self.governor.refuse(Point::Mcp, Some(asking.caller.principal.clone()), reason).await;
+                self.unsupported(asking.caller, &detail).await;
                 return Err(Unasked { question, why: Withheld::Unfit(detail) });
             }
         };
@@ -293,6 +304,11 @@ impl<G: Governor<Work>> Front<G> {
     }
 }
 
+/// Whether an answer asks, or could be read so.
+fn asks(reply: &Reply) -> bool {
+    matches!(reply.outcome(), Outcome::Result(result) if rounds::asks(result))
+}
+
 /// Whether the user would not open the approval page. Whatever it says, it is no consent.
 fn declined(carried: &Carried) -> bool {
     let answers = carried.answers.as_ref().and_then(|answers| parse(answers, &Limits::default()).ok());
@@ -322,8 +338,10 @@ fn answers_of(state: &State, carried: &Carried) -> (Option<Vec<u8>>, Option<Vec<
 fn questions(reply: &Reply, capabilities: Option<&Node>) -> Result<Vec<Question>, (String, String)> {
     let input: &Bytes = reply.frame().bytes();
     let (Outcome::Result(result) | Outcome::Error(result)) = reply.outcome();
-    let Some(asked) = result.get(QUESTIONS) else { return Ok(Vec::new()) };
     let wrong = |question: &str, detail: &str| (question.to_owned(), detail.to_owned());
+    let misspelled = |question: &str, error: FrameError| (question.to_owned(), error.detail);
+    rounds::check_spelling(result).map_err(|error| misspelled(QUESTIONS, error))?;
+    let Some(asked) = result.get(QUESTIONS) else { return Ok(Vec::new()) };
     let asked = asked.as_object().ok_or_else(|| wrong(QUESTIONS, "an upstream's questions are no object"))?;
     if asked.len() > QUESTIONS_MAX {
         return Err(wrong(QUESTIONS, "an upstream asks too much at once"));
@@ -335,6 +353,8 @@ fn questions(reply: &Reply, capabilities: Option<&Node>) -> Result<Vec<Question>
         let method = question.get("method").and_then(Node::as_str).and_then(Method::question);
         let method = method
             .ok_or_else(|| (shown.clone(), format!("an upstream asked `{shown}`, which is no question that passes")))?;
+        let members = question.as_object().unwrap_or_default();
+        check_keys(members, &["method", "params"]).map_err(|error| misspelled(method.name, error))?;
         if key.starts_with(OURS) {
             return Err(wrong(method.name, "an upstream asked under a name that is the gateway's"));
         }

@@ -210,7 +210,7 @@ const PARAMS: [&str; 10] =
 
 /// Refuses a key that some parsers take for another: they fold its case as Unicode does, or end it at a NUL. What they
 /// would read is not what was judged.
-fn check_keys(members: &[(String, Node)], known: &[&str]) -> Result<(), FrameError> {
+pub(crate) fn check_keys(members: &[(String, Node)], known: &[&str]) -> Result<(), FrameError> {
     let folded = |text: &str| -> String {
         let letters = text.chars().filter(|letter| *letter != '\0');
         letters

@@ -143,6 +143,9 @@ async fn a_question_that_may_not_go_out_ends_the_round() {
         (ALL, format!("{{{}}}", elicit("p", "7")), "unsupported"),
         (ALL, r#"{"t":{"method":"tasks/get","params":{}}}"#.to_owned(), "unsupported"),
         (ALL, r#"{"t":{}}"#.to_owned(), "unsupported"),
+        // Some parsers would read the other spelling.
+        (ALL, format!("{{{}}}", fine.replace(r#""params""#, r#""Method":"roots/list","params""#)), "unsupported"),
+        (ALL, format!(r#"{{{fine}}},"InputRequests":{{{sample}}}"#), "unsupported"),
         (ALL, "7".to_owned(), "unsupported"),
         (
             ALL,
@@ -162,6 +165,23 @@ async fn a_question_that_may_not_go_out_ends_the_round() {
             assert!(!said.contains(secret), "{secret}: {answer}");
         }
         assert_eq!(world.refused().len(), usize::from(code == "unsupported"), "{questions}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_only_some_would_read_as_a_question_is_none() {
+    let world = world().await;
+    let question = r#"{"k":{"method":"elicitation/create","params":{"message":"sure?"}}}"#;
+    for (kind, members) in [
+        ("complete", format!(r#""inputRequests":{question}"#)),
+        ("complete", format!(r#""ResultType":"input_required","InputRequests":{question}"#)),
+        ("task", format!(r#""taskId":"t","inputRequests":{question}"#)),
+    ] {
+        let result = format!(r#"{{"resultType":"{kind}","content":[],{members}}}"#);
+        let answer = world.tell(("tools/call", "crm-only"), &format!(r#""arguments":{{"result":{result}}},"#)).await;
+        assert_eq!(answer["error"]["data"]["countersign"]["status"], "done", "{members}: {answer}");
+        assert!(!answer.to_string().contains("sure?"));
+        assert_eq!(world.refused().last().unwrap().1, ReasonCode::Unsupported);
     }
 }
 
