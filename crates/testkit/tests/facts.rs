@@ -56,6 +56,14 @@ fn patterns_match_the_true_texts_and_the_record_keeps_their_ids_alone() {
     assert_eq!((last(&world).facts.certainty, matched(&world)), (Certainty::Opaque, vec![]));
     world.wait(world.begin(world.framed("look_up", r#"{"customer":"grant"}"#))).unwrap();
     assert_eq!(matched(&world), ["by-tool", "forbidden"]);
+    // Answers that come ahead of any question are part of the call, and are seen like its arguments.
+    let ahead = |answer: &str| {
+        let mut call = world.framed("query", r#"{"sql":"SELECT 1"}"#);
+        call.meta = format!(r#"{{"inputResponses":{{"k":{{"content":{{"text":"{answer}"}}}}}}}}"#).into_bytes();
+        world.wait(world.begin(call)).unwrap();
+        matched(&world)
+    };
+    assert_eq!((ahead("fine"), ahead("grant it")), (Vec::new(), vec!["forbidden".to_owned()]));
 }
 
 /// Quotes change nothing of what a shell does, so they change nothing of what matches; nor does a list of words.

@@ -262,11 +262,14 @@ impl<G: Governor<Work>> Front<G> {
         let stream = asked.accepts.events.then(|| asked.hearing(0).map(Stream::open)).flatten();
         let (stream, speaking) = stream.unzip();
         let waiting = super::respond::Waiting::of(asked, Some(gone.clone().drop_guard()));
-        let (front, request) = (Arc::clone(self), asked.id.clone());
+        let (front, request, caller) = (Arc::clone(self), asked.id.clone(), asked.caller.clone());
         let work = async move {
             let mut ends = front.waits.ends.subscribe();
             loop {
                 ends.borrow_and_update();
+                if !front.governor.stands(&caller) {
+                    return error_frame(Some(&request), INVALID_PARAMS, "the token stands no more", None);
+                }
                 let now = front.governor.now();
                 let status =
                     front.waits.with(|kept| kept.tasks.fetch(&owner, &id, now).map(|task| task.status().clone()));

@@ -169,6 +169,18 @@ async fn a_question_that_may_not_go_out_ends_the_round() {
 }
 
 #[tokio::test]
+async fn a_form_that_asks_for_a_secret_is_flagged() {
+    let world = world().await;
+    let form = r#"{"message":"m","requestedSchema":{"type":"object","properties":{"password":{"type":"string"}}}}"#;
+    let result = format!(
+        r#"{{"resultType":"input_required","inputRequests":{{"k":{{"method":"elicitation/create","params":{form}}}}}}}"#
+    );
+    world.tell(("tools/call", "crm-only"), &format!(r#""arguments":{{"result":{result}}},"#)).await;
+    let flagged = world.governor.flagged.lock().unwrap().clone();
+    assert_eq!((flagged.len(), flagged[1].is_some()), (2, true), "the governor is told: {flagged:?}");
+}
+
+#[tokio::test]
 async fn an_answer_that_only_some_would_read_as_a_question_is_none() {
     let world = world().await;
     let question = r#"{"k":{"method":"elicitation/create","params":{"message":"sure?"}}}"#;
