@@ -712,17 +712,17 @@ async fn an_answer_that_is_over_is_not_sent_whichever_stream_it_came_up_on() {
         let executor = call_with(&channel, "asks", Some(aside));
         async move { executor.carry_out(leave()).await.status }
     });
-    let deliver = async |ears: &mut mpsc::Receiver<Said>, word: &str, over: &CancellationToken| {
-        let Some(Said::Question(question)) = ears.recv().await else { panic!("no question") };
-        let answer = format!(r#"{{"roots":["{word}"]}}"#);
-        tokio::spawn(question.deliver(Answered::Result(answer.into()), over.clone()))
+    let taken = async |ears: &mut mpsc::Receiver<Said>| match ears.recv().await {
+        Some(Said::Question(question)) => question,
+        other => panic!("{other:?}"),
     };
+    let answer = |word: &str| Answered::Result(format!(r#"{{"roots":["{word}"]}}"#).into());
     let over = CancellationToken::new();
-    let giving = deliver(&mut heard, "slow", &over).await;
+    let giving = tokio::spawn(taken(&mut heard).await.deliver(answer("slow"), over.clone()));
     seen.wait("slow", 1).await;
     over.cancel();
     assert!(!giving.await.unwrap());
     until(|| seen.broken("slow") == 1, "the end of its connection").await;
-    assert!(!deliver(&mut said, "never", &over).await.await.unwrap());
+    assert!(!taken(&mut said).await.deliver(answer("never"), over).await);
     assert!(seen.with("never").is_empty());
 }
