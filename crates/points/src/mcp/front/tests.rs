@@ -176,9 +176,11 @@ impl Governor<Work> for Scripted {
             },
             _ => {
                 let (killed, redacts) = (self.killed.clone(), self.redacts.load(Ordering::Relaxed));
-                let leave = TestLeave { upstream: call.upstream, killed, redacts, ..TestLeave::new(call.cancel) };
+                let mut leave = TestLeave { upstream: call.upstream, killed, redacts, ..TestLeave::new(call.cancel) };
                 let held = self.held.lock().unwrap().clone().filter(|(held, _)| *held == tool);
                 if held.is_some() {
+                    // Its own, so that the client's streams go on and a test sees what comes.
+                    leave.killed = CancellationToken::new();
                     *self.leave.lock().unwrap() = Some(leave.clone());
                 }
                 let executed = executor.carry_out(leave).await;
