@@ -4,7 +4,7 @@
 //! It authenticates every request, keeps protocol sessions, reads bodies under limits, and hands actions to the
 //! governor. What it refuses it has recorded through the governor too. It must not know policy or upstreams'
 //! transports. It does not cover TLS (a proxy or a Unix user boundary does), HTTP/2, or the resumption of a request's own
-//! stream.
+//! stream before 2025-11-25.
 
 mod act;
 mod asked;
@@ -14,6 +14,7 @@ mod doors;
 mod exchange;
 mod follow;
 mod given;
+mod kept;
 mod legacy;
 mod modern;
 mod neighbours;

@@ -19,6 +19,7 @@ use tokio::time::MissedTickBehavior;
 use super::asked::Asked;
 use super::body::ReplyBody;
 use super::exchange::NoChannel;
+use super::kept;
 use super::outbox::Listener;
 use super::questions::Matched;
 use super::refusal::{Refusal, empty_response};
@@ -234,7 +235,14 @@ impl<G: Governor<Work>> Front<G> {
         (caller, session): (Caller, &Arc<Session>),
         headers: &HeaderMap,
     ) -> Result<Response<ReplyBody>, Refusal> {
-        let last = match checks::single(headers, &LAST_EVENT)?.map(str::parse::<u64>) {
+        let last = checks::single(headers, &LAST_EVENT)?;
+        if let Some(event) = last.and_then(kept::named) {
+            // It ends with the answer, so it takes no place from the streams that stay open.
+            let body = session.kept.resume(event);
+            let gone = || Refusal::malformed(None, "what came after the event in `last-event-id` is not kept here");
+            return body.map(|body| self.events(body)).ok_or_else(gone);
+        }
+        let last = match last.map(str::parse::<u64>) {
             None => None,
             Some(Ok(id)) => Some(id),
             Some(Err(_)) => return Err(Refusal::malformed(None, "`last-event-id` is none of this session's")),

@@ -17,6 +17,7 @@ use tokio_util::sync::DropGuard;
 use super::asked::Asked;
 use super::body::ReplyBody;
 use super::checks::Accepts;
+use super::kept;
 use super::pulse::Pulse;
 use super::questions::{self, Outlet};
 use super::refusal::json_response;
@@ -28,6 +29,7 @@ use crate::mcp::execute::Upstream;
 use crate::mcp::execute::channel::Said;
 use crate::mcp::methods::{Exchange, Kind, Method, Place};
 use crate::mcp::route::rename::Prefixing;
+use crate::mcp::wire::era::LATEST_LEGACY;
 use crate::mcp::wire::{
     Era, Frame, HEADER_MISMATCH, INTERNAL_ERROR, Id, METHOD_NOT_FOUND, MISSING_CAPABILITY, Message,
     UNSUPPORTED_VERSION, error_frame, splice, sse,
@@ -45,13 +47,27 @@ pub(super) struct Waiting {
     pub(super) guard: Option<DropGuard>,
     /// Where it gave a token for progress.
     pulse: Option<Pulse>,
+    /// The session in which its stream can be gone on with.
+    resumable: Option<Arc<Session>>,
 }
 
 impl Waiting {
     pub(super) fn of(asked: &Asked, guard: Option<DropGuard>) -> Self {
+        // Before, a client could take the event that opens a stream for a message that is none.
+        let opens = asked.mirroring.mirrors().version == Some(LATEST_LEGACY);
+        let resumable = asked.session.clone().filter(|_| opens);
         let token = adapt::progress_token(&asked.params).ok().flatten();
         let pulse = token.map(|(_, token)| Pulse::new(token));
-        Self { id: asked.id.clone(), era: asked.era, accepts: asked.accepts, guard, pulse }
+        Self { id: asked.id.clone(), era: asked.era, accepts: asked.accepts, guard, resumable, pulse }
+    }
+
+    /// The answer in one piece; as events, it is kept for a client that loses it on the way.
+    fn finished(&self, frame: Vec<u8>) -> Response<ReplyBody> {
+        let event = |frame: &[u8]| {
+            let event = sse::encode(frame);
+            self.resumable.as_ref().and_then(|session| kept::whole(session, &event)).unwrap_or(event)
+        };
+        finished_as(self.era, self.accepts, frame, event)
     }
 }
 
@@ -140,7 +156,7 @@ impl<G: Governor<Work>> Front<G> {
         let lost = error_frame(Some(id), INTERNAL_ERROR, "the answer is lost; what happened is in the record", None);
         let Some(mut stream) = stream else {
             let frame = done.await.unwrap_or(lost);
-            return finished(waiting.era, waiting.accepts, frame);
+            return waiting.finished(frame);
         };
         let quiet = tokio::time::sleep(self.config.limits.keep_alive);
         tokio::pin!(quiet);
@@ -153,11 +169,15 @@ impl<G: Governor<Work>> Front<G> {
                         break Some(event);
                     }
                 }
-                answer = &mut done => return finished(waiting.era, waiting.accepts, answer.unwrap_or(lost)),
+                answer = &mut done => return waiting.finished(answer.unwrap_or(lost)),
                 () = quiet.as_mut() => break waiting.pulse.as_mut().and_then(Pulse::beat),
             }
         };
         let (events, body) = mpsc::channel(EVENTS_QUEUE);
+        let events = match &waiting.resumable {
+            Some(session) => kept::keeping(session, events),
+            None => events,
+        };
         let pump = Arc::clone(self).pump((stream, first), (done, lost), events, (waiting.guard, waiting.pulse));
         tokio::spawn(pump);
         self.events(body)
@@ -234,11 +254,20 @@ pub(super) fn run(
 
 /// An answer in one piece, as JSON wherever the client takes it and does not name events first. What is no success is JSON.
 pub(super) fn finished(era: Era, accepts: Accepts, frame: Vec<u8>) -> Response<ReplyBody> {
+    finished_as(era, accepts, frame, sse::encode)
+}
+
+fn finished_as(
+    era: Era,
+    accepts: Accepts,
+    frame: Vec<u8>,
+    event: impl FnOnce(&[u8]) -> Vec<u8>,
+) -> Response<ReplyBody> {
     let status = if era == Era::Modern { status_of(&frame) } else { StatusCode::OK };
     if accepts.json && !(accepts.events_first && status == StatusCode::OK) {
         return json_response(status, frame);
     }
-    let mut response = json_response(status, sse::encode(&frame));
+    let mut response = json_response(status, event(&frame));
     let kind = hyper::header::HeaderValue::from_static("text/event-stream");
     response.headers_mut().insert(hyper::header::CONTENT_TYPE, kind);
     response

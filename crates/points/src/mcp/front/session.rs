@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::kept::Kept;
 use super::outbox::Outbox;
 use super::questions::Pending;
 use super::seat::Seats;
@@ -33,6 +34,8 @@ pub(crate) struct Session {
     pub(crate) seats: Seats,
     /// What it has to hear outside of its requests.
     pub(crate) outbox: Outbox,
+    /// Streams of its requests that it can go on with.
+    pub(crate) kept: Kept,
     /// Questions that wait for its answer.
     pub(crate) questions: Pending,
     in_flight: Mutex<BTreeMap<Key, CancellationToken>>,
@@ -165,6 +168,7 @@ impl Sessions {
             endpoint: Arc::clone(endpoint),
             seats,
             outbox: Outbox::default(),
+            kept: Kept::default(),
             questions: Pending::default(),
             in_flight: Mutex::new(BTreeMap::new()),
             in_flight_max: self.calls_max,

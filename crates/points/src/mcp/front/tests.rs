@@ -70,6 +70,7 @@ struct Scripted {
 }
 
 mod events;
+mod kept;
 mod modern;
 mod parked;
 mod questions;
