@@ -399,6 +399,8 @@ pub struct Limits {
     pub followed_per_caller_max: usize,
     /// How long an upstream may take to acknowledge such a stream.
     pub acknowledge_timeout: Duration,
+    /// How long a session with a legacy upstream stays open that no request without a handshake uses.
+    pub lodging_idle: Duration,
     /// How long a client may take to answer a question of an upstream.
     pub question_timeout: Duration,
     /// How long a client may take for the headers of a request; also the longest idle time of a connection.
@@ -427,6 +429,7 @@ impl Default for Limits {
             followed_max: 512,
             followed_per_caller_max: 64,
             acknowledge_timeout: Duration::from_secs(10),
+            lodging_idle: Duration::from_secs(600),
             question_timeout: Duration::from_secs(300),
             header_read_timeout: Duration::from_secs(30),
             body_read_timeout: Duration::from_secs(10),

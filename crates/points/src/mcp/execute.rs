@@ -6,6 +6,7 @@
 //! answer is worded. Of obligations it keeps two: the time that a permit gives, which ends the effect like a
 //! cancellation, and the redaction of the result. The others are kept or refused before there is a permit.
 
+mod across;
 mod audience;
 mod board;
 pub(crate) mod channel;
@@ -47,6 +48,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::{Transport, UpstreamConfig, UpstreamLimits};
 use crate::mcp::wire::Era;
+use crate::mcp::wire::era::LATEST_LEGACY;
 use crate::mcp::wire::headers::Annotation;
 use audience::{Audience, Owner};
 use channel::{Channel, ClientHello, Said};
@@ -199,11 +201,18 @@ pub(crate) struct Listed {
     pub(crate) mirrors: Option<Arc<[Annotation]>>,
 }
 
-/// Which eras an upstream speaks.
+/// Which eras an upstream speaks. A client of either is served where it speaks any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Eras {
     pub(crate) legacy: bool,
     pub(crate) modern: bool,
+}
+
+impl Eras {
+    /// Whether it is up.
+    pub(crate) const fn any(self) -> bool {
+        self.legacy || self.modern
+    }
 }
 
 /// Why an upstream could not be opened.
@@ -300,12 +309,23 @@ impl Upstream {
         Eras { legacy: speaks(Era::Legacy), modern: speaks(Era::Modern) }
     }
 
-    /// The gateway's own handshake with the upstream in `era`; `None` while it is down or where it speaks no such era.
+    /// The gateway's own handshake with the upstream as a client of `era` sees it; `None` while it is down.
     pub(crate) fn hello(&self, era: Era) -> Option<Arc<Hello>> {
-        self.live()?.leg(era).map(|leg| Arc::clone(&leg.hello))
+        let live = self.live()?;
+        if let Some(leg) = live.leg(era) {
+            return Some(Arc::clone(&leg.hello));
+        }
+        let other = live.legs().next()?;
+        let hello = match era {
+            Era::Legacy => other.hello.to_legacy((LATEST_LEGACY, self.id().as_str())),
+            Era::Modern => other.hello.to_modern(),
+        };
+        hello.ok().map(Arc::new)
     }
 
     /// Opens what one client session is towards this upstream. `said` takes what the upstream says to that session.
+    ///
+    /// A channel is of its client's era, whichever the upstream speaks: where they differ it is one across.
     ///
     /// A channel on a link that is shared outlives the link: it goes on once the upstream is up again, but for one that
     /// was subscribed to resources, which is over. One on a session of its own is over with the session.
@@ -315,26 +335,47 @@ impl Upstream {
         client: &ClientHello,
         said: mpsc::Sender<Said>,
     ) -> Result<Channel, LinkError> {
-        match (&self.shared.config.transport, era) {
-            (Transport::Http { .. } | Transport::Sse { .. }, Era::Legacy) => {
-                // Whoever waits for it may go away: then the session is opened to the end, and ended in good order.
-                let (upstream, client) = (self.clone(), client.clone());
-                let opening = tokio::spawn(async move { upstream.open_own(&client, said).await });
-                opening.await.unwrap_or(Err(LinkError::Gone))
+        match (era, self.spoken(era)?, &self.shared.config.transport) {
+            (Era::Legacy, Era::Modern, _) => self.open_forth(client, said),
+            (Era::Modern, Era::Legacy, _) => self.open_back(client).await,
+            (_, Era::Legacy, Transport::Http { .. } | Transport::Sse { .. }) => {
+                self.open_to_the_end(client.clone(), said).await
             }
-            _ => self.share(era, (said, client.owner.clone())),
+            (_, spoken, _) => self.share(spoken, (said, client.owner.clone())),
         }
     }
 
-    /// A share of the link that all have.
-    fn share(&self, era: Era, said: (mpsc::Sender<Said>, Option<Owner>)) -> Result<Channel, LinkError> {
-        let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
-        let hello = known.of(era).hello.clone();
+    /// Opens a session whoever waits for it: its client may go away, and then it is opened to the end, and ended in good
+    /// order.
+    async fn open_to_the_end(&self, client: ClientHello, said: mpsc::Sender<Said>) -> Result<Channel, LinkError> {
+        let upstream = self.clone();
+        let opening = tokio::spawn(async move { upstream.open_own(&client, said).await });
+        opening.await.unwrap_or(Err(LinkError::Gone))
+    }
+
+    /// The era in which the upstream is spoken to for a client of `era`: that one, if it speaks it. While it is down, as
+    /// it spoke last.
+    fn spoken(&self, era: Era) -> Result<Era, LinkError> {
         let other = match era {
-            Era::Legacy => &known.modern,
-            Era::Modern => &known.legacy,
+            Era::Legacy => Era::Modern,
+            Era::Modern => Era::Legacy,
         };
-        let hello = hello.ok_or(if other.hello.is_some() { LinkError::OtherEra } else { LinkError::Gone })?;
+        let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
+        let live = self.live();
+        let speaks = |era: Era| match &live {
+            Some(live) => live.leg(era).is_some(),
+            None => known.of(era).hello.is_some(),
+        };
+        [era, other].into_iter().find(|era| speaks(*era)).ok_or(LinkError::Gone)
+    }
+
+    /// A share of the link that all have who speak `era`, if the upstream does.
+    pub(crate) fn share(&self, era: Era, said: (mpsc::Sender<Said>, Option<Owner>)) -> Result<Channel, LinkError> {
+        if self.spoken(era)? != era {
+            return Err(LinkError::OtherEra);
+        }
+        let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
+        let hello = known.of(era).hello.clone().ok_or(LinkError::Gone)?;
         drop(known);
         let closed = self.shared.shutdown.child_token();
         if !matches!(self.shared.config.transport, Transport::Stdio(_)) {

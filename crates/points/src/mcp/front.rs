@@ -16,6 +16,7 @@ mod follow;
 mod given;
 mod kept;
 mod legacy;
+mod lodging;
 mod modern;
 mod neighbours;
 mod outbox;
@@ -53,6 +54,7 @@ use super::wire::Era;
 use crate::Governor;
 use body::{EventBody, ReplyBody};
 use follow::Places;
+use lodging::Lodgings;
 use modern::Modern;
 use neighbours::Neighbours;
 use refusal::{Refusal, empty_response, json_response};
@@ -84,6 +86,7 @@ struct Front<G> {
     sessions: Sessions,
     modern: Modern,
     neighbours: Neighbours,
+    lodgings: Lodgings,
     /// Whose the tasks of upstreams are.
     tasks: Tasks,
     /// The gateway's own: calls that wait for a human.
@@ -108,6 +111,7 @@ impl<G: Governor<Work>> Server<G> {
         let followed = Places::new(&config.limits);
         let (modern, shutdown) = (Modern::new(&upstreams), CancellationToken::new());
         let neighbours = Neighbours::new(&upstreams);
+        let lodgings = Lodgings::new(config.limits.sessions_max, config.limits.lodging_idle);
         let endpoints = Endpoints::new(upstreams);
         let (tasks, waits) = (Tasks::default(), Waits::default());
         Self {
@@ -118,6 +122,7 @@ impl<G: Governor<Work>> Server<G> {
                 sessions,
                 modern,
                 neighbours,
+                lodgings,
                 tasks,
                 waits,
                 calls,

@@ -19,13 +19,14 @@
 //!   ([`parked`]).
 //!
 //! # Not covered
-//! Translation between the eras, undo, and what a tool's text does to a model. `_meta` members that the configuration does
-//! not list pass to the upstream unjudged and outside the digest. It must not know policy, budgets or the ledger.
+//! Undo, and what a tool's text does to a model. `_meta` members that the configuration does not list pass to the upstream
+//! unjudged and outside the digest. It must not know policy, budgets or the ledger.
 
 pub mod adapt;
 pub mod bridge;
 pub mod client;
 pub mod config;
+mod eras;
 pub mod execute;
 pub mod front;
 pub mod guard;

@@ -1,6 +1,7 @@
 //! What one client session is towards one upstream: its exchanges, its actions, and what the upstream says to it.
 //!
-//! A channel speaks one era and knows the handshake of that era. Over a pipe it is a share of the one link that everybody
+//! A channel speaks its client's era and knows the handshake of that era; where its upstream speaks the other one, what
+//! goes over it is put into other words on the way ([`super::across`]). Over a pipe it is a share of the one link that everybody
 //! has; over HTTP it is a session of its own in the legacy era, and in the modern one nothing but a name, for requests are
 //! stateless. Clones are handles of the same. It must not know the client's transport, and it decides nothing: an action
 //! goes through it only in the hands of an `Executor`.
@@ -22,6 +23,7 @@ use countersign_gate::call::Executed;
 use countersign_model::id::ToolName;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::across::Across;
 use super::audience::Member;
 use super::ears::Shown;
 use super::leave::Leave;
@@ -53,9 +55,12 @@ pub(crate) struct ClientHello {
 #[derive(Clone)]
 pub(crate) struct Channel {
     upstream: Upstream,
+    /// In which the upstream is spoken to.
     era: Era,
     hello: Arc<Hello>,
     way: Way,
+    /// Where the client speaks the other era.
+    across: Option<Across>,
     closed: CancellationToken,
     /// Ends it when the last handle is gone.
     _guard: Arc<DropGuard>,
@@ -84,7 +89,12 @@ impl Channel {
 
     fn new(upstream: Upstream, hello: Arc<Hello>, way: Way, closed: CancellationToken) -> Self {
         let guard = Arc::new(closed.clone().drop_guard());
-        Self { upstream, era: hello.era(), hello, way, closed, _guard: guard }
+        Self { upstream, era: hello.era(), hello, way, across: None, closed, _guard: guard }
+    }
+
+    /// The same for a client of the other era, which sees this handshake.
+    pub(super) fn across(self, hello: Hello, across: Across) -> Self {
+        Self { hello: Arc::new(hello), across: Some(across), ..self }
     }
 
     /// Towards which upstream.
@@ -106,6 +116,14 @@ impl Channel {
         .or_else(|| self.upstream.listed_in(self.era, tool))
     }
 
+    /// Which of a shared link's clients it is.
+    pub(super) const fn member(&self) -> Member {
+        match &self.way {
+            Way::Shared(member) => *member,
+            Way::Own { .. } => 1,
+        }
+    }
+
     fn link(&self) -> Result<(Link, Member), LinkError> {
         if self.closed.is_cancelled() {
             return Err(LinkError::Gone);
@@ -114,13 +132,26 @@ impl Channel {
             Way::Own { link, .. } => Ok((link.clone(), 1)),
             Way::Shared(member) => {
                 let live = self.upstream.live().ok_or(LinkError::Gone)?;
-                Ok((live.leg(self.era).ok_or(LinkError::OtherEra)?.link.clone(), *member))
+                let Some(leg) = live.leg(self.era) else {
+                    // It came back as a speaker of the other era: the client's next channel is another one.
+                    self.close();
+                    return Err(LinkError::OtherEra);
+                };
+                Ok((leg.link.clone(), *member))
             }
         }
     }
 
     /// One exchange that is not an action. `tools/list` answers with tools that calls are judged by, or fails.
     pub(crate) async fn exchange(&self, request: &Outbound) -> Result<Reply, LinkError> {
+        match &self.across {
+            Some(across) => across.exchange(self, request).await,
+            None => self.exchange_plain(request).await,
+        }
+    }
+
+    /// The same in the upstream's own words.
+    pub(super) async fn exchange_plain(&self, request: &Outbound) -> Result<Reply, LinkError> {
         let (link, member) = self.link()?;
         if let (Way::Shared(_), "resources/unsubscribe", Some(uri)) = (&self.way, &*request.method, uri_of(request))
             && self.upstream.audience().unsubscribe(member, &uri)
@@ -163,6 +194,9 @@ impl Channel {
     /// subscription id. Ends with the upstream's answer, the loss of the stream, or when `ended` is cancelled by whoever
     /// the stream is for; then the upstream is told in the way of its transport.
     pub(crate) async fn listen(&self, request: &Outbound, ended: &CancellationToken) -> Result<Reply, LinkError> {
+        if let Some(across) = &self.across {
+            return across.listen(self, request, ended).await;
+        }
         let (link, member) = self.link()?;
         if self.era == Era::Legacy {
             return Err(LinkError::OtherEra);
@@ -175,6 +209,10 @@ impl Channel {
     pub(crate) async fn notify(&self, frame: Vec<u8>) -> Result<(), LinkError> {
         let read = Frame::read(frame.clone().into(), &reading(frame.len()))?;
         if matches!(read.message(), Message::Notification { method, .. } if method == INITIALIZED) {
+            return Ok(());
+        }
+        if self.across.is_some() {
+            // Of what a client may notify (roots that changed), the other era has nothing.
             return Ok(());
         }
         self.link()?.0.notify(frame).await
@@ -192,6 +230,14 @@ impl Channel {
 
     /// Carries out one action under a leave.
     pub(super) async fn carry_out<L: Leave>(&self, leave: L, request: &Outbound) -> Executed<Reply> {
+        match &self.across {
+            Some(across) => across.carry_out(self, leave, request).await,
+            None => self.carry_plain(leave, request).await,
+        }
+    }
+
+    /// The same in the upstream's own words.
+    pub(super) async fn carry_plain<L: Leave>(&self, leave: L, request: &Outbound) -> Executed<Reply> {
         let (link, member) = match self.link() {
             Ok(found) => found,
             Err(LinkError::OtherEra) => return outbound::not_started("the upstream does not speak this era any more"),
@@ -205,12 +251,19 @@ impl Channel {
         executed
     }
 
-    /// Remembers who hears of a resource on a link that is shared.
     fn note_subscription(&self, request: &Outbound, executed: &Executed<Reply>) {
-        let (Way::Shared(member), "resources/subscribe") = (&self.way, &*request.method) else { return };
         if executed.status == countersign_model::record::Status::Done
+            && request.method == "resources/subscribe"
             && let Some(uri) = uri_of(request)
-            && !self.upstream.audience().subscribe(*member, &uri)
+        {
+            self.note_subscribed(&uri);
+        }
+    }
+
+    /// Remembers that this client hears of a resource on a link that is shared.
+    pub(super) fn note_subscribed(&self, uri: &str) {
+        if let Way::Shared(member) = &self.way
+            && !self.upstream.audience().subscribe(*member, uri)
         {
             tracing::warn!("a client is subscribed to more resources than it may hear of");
         }
@@ -225,8 +278,7 @@ fn uri_of(request: &Outbound) -> Option<String> {
 
 /// An answer of the gateway's own to what it does not pass on.
 pub(super) fn empty_reply() -> Result<Reply, LinkError> {
-    let frame = Frame::read(Bytes::from_static(br#"{"jsonrpc":"2.0","id":0,"result":{}}"#), &reading(64))?;
-    Reply::of(frame).ok_or(LinkError::Gone)
+    Reply::made("result", b"{}")
 }
 
 /// Takes a client off a link that is shared once its channel is over, and ends the subscriptions that nobody else has.

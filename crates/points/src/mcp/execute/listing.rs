@@ -120,7 +120,7 @@ fn offered(result: &Node) -> Result<String, LinkError> {
 }
 
 /// Who the gateway says it is.
-fn own_info() -> String {
+pub(super) fn own_info() -> String {
     format!(r#"{{"name":"countersign","version":"{}"}}"#, env!("CARGO_PKG_VERSION"))
 }
 

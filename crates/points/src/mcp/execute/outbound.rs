@@ -15,6 +15,7 @@ use countersign_gate::permit::Stop;
 use countersign_model::record::Status;
 use tokio::sync::mpsc;
 
+use super::link::LinkError;
 use super::said::Said;
 use crate::mcp::wire::{Frame, FrameError, Message, Outcome, request_frame, splice};
 
@@ -106,6 +107,16 @@ impl Reply {
             }
             Message::Request { .. } | Message::Notification { .. } => None,
         }
+    }
+
+    /// A reply of the gateway's own, whose `member` is raw JSON: `result` or `error`.
+    ///
+    /// # Errors
+    /// What is no message then.
+    pub(crate) fn made(member: &str, raw: &[u8]) -> Result<Self, LinkError> {
+        let head = format!(r#"{{"jsonrpc":"2.0","id":0,"{member}":"#);
+        let frame = Frame::read([head.as_bytes(), raw, b"}"].concat().into(), &reading(usize::MAX))?;
+        Self::of(frame).ok_or_else(|| LinkError::Unreadable("it is no answer".to_owned()))
     }
 
     /// The whole message.

@@ -59,6 +59,12 @@ pub(crate) enum Answered {
 }
 
 impl Question {
+    /// The question in `frame`, and where its answer comes out.
+    pub(crate) fn of(frame: Frame) -> (Self, oneshot::Receiver<Answered>) {
+        let (answer, answered) = oneshot::channel();
+        (Self { frame, answer }, answered)
+    }
+
     /// The upstream's request, under the upstream's own id.
     pub(crate) const fn frame(&self) -> &Frame {
         &self.frame

@@ -290,9 +290,7 @@ pub(super) async fn keep_up(shared: Arc<Shared>, first: Live) {
             raised = raise(&shared) => match raised {
                 Ok(new) => {
                     // Clients may hold a listing of the upstream's former life.
-                    if new.legacy.is_some() {
-                        announce(&shared, notification_frame("notifications/tools/list_changed", None));
-                    }
+                    announce(&shared, notification_frame("notifications/tools/list_changed", None));
                     live = Some(new);
                     tries.config.guard.tell(UpstreamState::Up);
                 }

@@ -33,20 +33,12 @@ use crate::mcp::wire::{
     Era, FrameError, INVALID_PARAMS, Id, NOT_STARTED, Outcome, error_frame, quoted, response_frame, splice,
 };
 
-/// Why there is no channel, as an answer.
-pub(super) enum NoChannel {
-    /// An answer to the request.
-    Answer(Vec<u8>),
-    /// A refusal of it.
-    Refused(Refusal),
-}
+/// Why there is no channel, as an answer to the request.
+pub(super) struct NoChannel(pub(super) Vec<u8>);
 
 impl NoChannel {
     pub(super) fn given(self, asked: &Asked) -> Result<Response<ReplyBody>, Refusal> {
-        match self {
-            Self::Answer(frame) => Ok(finished(asked.era, asked.accepts, frame)),
-            Self::Refused(refusal) => Err(refusal),
-        }
+        Ok(finished(asked.era, asked.accepts, self.0))
     }
 }
 

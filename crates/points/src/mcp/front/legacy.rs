@@ -31,8 +31,8 @@ use crate::Governor;
 use crate::mcp::adapt::hello;
 use crate::mcp::execute::Upstream;
 use crate::mcp::execute::channel::{Channel, ClientHello, Said};
+use crate::mcp::execute::link::LinkError;
 use crate::mcp::methods::{Exchange, Kind, Method};
-use crate::mcp::wire::era::MODERN;
 use crate::mcp::wire::{
     Era, Frame, FrameError, INVALID_PARAMS, Id, Message, NOT_STARTED, error_frame, notification_frame, response_frame,
     sse,
@@ -88,7 +88,7 @@ impl<G: Governor<Work>> Front<G> {
     async fn open_channels(self: &Arc<Self>, session: &Arc<Session>) -> Vec<Channel> {
         let mut opening = JoinSet::new();
         // One that is down would only be opened in words.
-        let up = |upstream: &Upstream| upstream.eras().legacy;
+        let up = |upstream: &Upstream| upstream.eras().any();
         let places = session.endpoint.upstreams().iter().enumerate().filter(|(_, upstream)| up(upstream));
         for (at, _) in places {
             let (front, session) = (Arc::clone(self), Arc::clone(session));
@@ -152,14 +152,12 @@ impl<G: Governor<Work>> Front<G> {
     pub(super) async fn channel(self: &Arc<Self>, asked: &Asked, at: usize) -> Result<Channel, NoChannel> {
         let channel = match (&asked.session, asked.endpoint.upstream(at)) {
             (Some(session), Some(_)) => self.session_channel(session, at).await,
-            (None, Some(upstream)) if upstream.eras().modern => {
-                let place = self.modern.place(upstream.id());
-                // What is not about a request is heard by the streams that ask for it.
-                match place {
-                    Some(place) => self.modern.seats.channel(place, drop).await.ok(),
-                    None => None,
-                }
-            }
+            // What is not about a request is heard by the streams that ask for it.
+            (None, Some(upstream)) => match self.modern.channel(upstream.id()).await {
+                // A session with it is nobody's but one principal's.
+                Err(LinkError::OtherEra) => self.lodgings.channel(&asked.caller.principal, upstream).await.ok(),
+                shared => shared.ok(),
+            },
             _ => None,
         };
         channel.ok_or_else(|| self.unpaired(asked, Some(at)))
@@ -172,19 +170,9 @@ impl<G: Governor<Work>> Front<G> {
             Some(upstream) => vec![upstream],
             None => upstreams.iter().collect(),
         };
-        let other = concerned.iter().find(|upstream| {
-            let eras = upstream.eras();
-            match asked.era {
-                Era::Legacy => eras.modern && !eras.legacy,
-                Era::Modern => eras.legacy && !eras.modern,
-            }
-        });
-        if let Some(upstream) = other {
-            return NoChannel::Refused(super::modern::other_era(asked, upstream));
-        }
         let names: Vec<String> = concerned.iter().map(|upstream| format!("`{}`", upstream.id())).collect();
         let text = format!("{} ({})", ReasonCode::UpstreamUnavailable.sentence(), names.join(", "));
-        NoChannel::Answer(error_frame(Some(&asked.id), NOT_STARTED, &text, None))
+        NoChannel(error_frame(Some(&asked.id), NOT_STARTED, &text, None))
     }
 
     /// A message without an answer. What is not on the list is dropped: it has no id to be refused under.
@@ -296,16 +284,4 @@ fn client_hello(asked: &Asked) -> Option<ClientHello> {
         client: client.into(),
         owner: Some(super::session::spelled(&asked.caller.principal)),
     })
-}
-
-/// Refuses `initialize` where no upstream has a handshake, in words that name what it could speak instead.
-pub(super) fn without_handshake(asked: &Asked) -> Refusal {
-    let error = FrameError {
-        code: INVALID_PARAMS,
-        reason: ReasonCode::Unsupported,
-        detail: format!("this upstream has no handshake; it speaks {}", MODERN.join(", ")),
-    };
-    let requested = asked.params.get("protocolVersion").and_then(Node::as_str).unwrap_or_default();
-    let data = serde_json::json!({ "supported": MODERN, "requested": requested }).to_string();
-    Refusal::rpc_with(StatusCode::OK, Some(&asked.id), &error, &data)
 }

@@ -10,15 +10,15 @@ use serde_json::json;
 
 use super::act::mismatch;
 use super::asked::Asked;
-use super::legacy::without_handshake;
 use super::refusal::Refusal;
 use super::seat::Seats;
 use crate::mcp::adapt::hello;
 use crate::mcp::execute::Upstream;
-use crate::mcp::execute::channel::ClientHello;
+use crate::mcp::execute::channel::{Channel, ClientHello};
+use crate::mcp::execute::link::LinkError;
 use crate::mcp::wire::era::{LATEST_MODERN, MODERN};
 use crate::mcp::wire::headers::{self, Meta};
-use crate::mcp::wire::{Era, FrameError, INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_CAPABILITY, UNSUPPORTED_VERSION};
+use crate::mcp::wire::{Era, FrameError, INVALID_PARAMS, MISSING_CAPABILITY, UNSUPPORTED_VERSION};
 
 /// The extension for tasks.
 const TASKS: &str = "io.modelcontextprotocol/tasks";
@@ -26,26 +26,34 @@ const TASKS: &str = "io.modelcontextprotocol/tasks";
 /// The channels that all requests of the modern era share: one to each upstream.
 pub(super) struct Modern {
     ids: Vec<UpstreamId>,
-    pub(super) seats: Seats,
+    seats: Seats,
 }
 
 impl Modern {
     pub(super) fn new(upstreams: &[Upstream]) -> Self {
-        let client = ClientHello {
-            version: LATEST_MODERN.to_owned(),
-            capabilities: b"{}"[..].into(),
-            client: format!(r#"{{"name":"countersign","version":"{}"}}"#, env!("CARGO_PKG_VERSION")).into(),
-            owner: None,
-        };
         Self {
             ids: upstreams.iter().map(|upstream| upstream.id().clone()).collect(),
-            seats: Seats::new(Era::Modern, client, upstreams),
+            seats: Seats::shared(Era::Modern, own_hello(), upstreams),
         }
     }
 
-    /// The place of an upstream among the seats.
-    pub(super) fn place(&self, upstream: &UpstreamId) -> Option<usize> {
-        self.ids.iter().position(|id| id == upstream)
+    /// The channel to an upstream that all share.
+    ///
+    /// # Errors
+    /// [`LinkError::OtherEra`] for an upstream that has sessions only, which are nothing to share.
+    pub(super) async fn channel(&self, upstream: &UpstreamId) -> Result<Channel, LinkError> {
+        let place = self.ids.iter().position(|id| id == upstream).ok_or(LinkError::Gone)?;
+        self.seats.channel(place, drop).await
+    }
+}
+
+/// What the gateway says of itself where a channel is no single client's.
+pub(super) fn own_hello() -> ClientHello {
+    ClientHello {
+        version: LATEST_MODERN.to_owned(),
+        capabilities: b"{}"[..].into(),
+        client: format!(r#"{{"name":"countersign","version":"{}"}}"#, env!("CARGO_PKG_VERSION")).into(),
+        owner: None,
     }
 }
 
@@ -105,22 +113,4 @@ fn unsupported(asked: &Asked, supported: &[String]) -> Refusal {
     };
     let data = json!({ "supported": supported, "requested": requested }).to_string();
     Refusal::rpc_with(StatusCode::BAD_REQUEST, Some(&asked.id), &error, &data)
-}
-
-/// Refuses a request towards an upstream that speaks the other era only.
-pub(super) fn other_era(asked: &Asked, upstream: &Upstream) -> Refusal {
-    match asked.era {
-        Era::Legacy => without_handshake(asked),
-        // What a server with a handshake answers: a client of both eras opens with `initialize` then.
-        Era::Modern if asked.method == "server/discover" => {
-            let detail =
-                format!("upstream `{}` speaks revisions with a handshake: open with `initialize`", upstream.id());
-            let error = FrameError { code: METHOD_NOT_FOUND, reason: ReasonCode::Unsupported, detail };
-            Refusal::rpc(StatusCode::BAD_REQUEST, Some(&asked.id), &error)
-        }
-        Era::Modern => {
-            let spoken = upstream.hello(Era::Legacy).map(|hello| hello.version().to_owned());
-            unsupported(asked, &spoken.into_iter().collect::<Vec<_>>())
-        }
-    }
 }

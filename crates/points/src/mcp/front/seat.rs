@@ -15,6 +15,8 @@ const SAID_QUEUE: usize = 16;
 pub(crate) struct Seats {
     era: Era,
     client: ClientHello,
+    /// Whether many use them: then no session of an upstream's may be in one.
+    shared: bool,
     seats: Vec<Seat>,
 }
 
@@ -27,7 +29,12 @@ impl Seats {
     /// Empty seats for a client of `era` that opened like `client`.
     pub(crate) fn new(era: Era, client: ClientHello, upstreams: &[Upstream]) -> Self {
         let seat = |upstream: &Upstream| Seat { upstream: upstream.clone(), open: Mutex::new(None) };
-        Self { era, client, seats: upstreams.iter().map(seat).collect() }
+        Self { era, client, shared: false, seats: upstreams.iter().map(seat).collect() }
+    }
+
+    /// Empty seats for all clients of `era` together, at upstreams that speak it.
+    pub(crate) fn shared(era: Era, client: ClientHello, upstreams: &[Upstream]) -> Self {
+        Self { shared: true, ..Self::new(era, client, upstreams) }
     }
 
     pub(crate) const fn client(&self) -> &ClientHello {
@@ -46,7 +53,10 @@ impl Seats {
             return Ok(channel.clone());
         }
         let (said, heard) = mpsc::channel(SAID_QUEUE);
-        let channel = seat.upstream.open(self.era, &self.client, said).await?;
+        let channel = match self.shared {
+            true => seat.upstream.share(self.era, (said, None))?,
+            false => seat.upstream.open(self.era, &self.client, said).await?,
+        };
         hear(heard);
         *open = Some(channel.clone());
         Ok(channel)

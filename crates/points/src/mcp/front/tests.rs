@@ -69,6 +69,7 @@ struct Scripted {
     later: Arc<Mutex<u64>>,
 }
 
+mod bridged;
 mod events;
 mod kept;
 mod modern;

@@ -1,7 +1,8 @@
 //! Putting a value into raw JSON without touching any other byte.
 //!
-//! The law: the output without what was put in is the input. It must not know what is put in. In a message that only passes
-//! no member is removed: one that only the gateway may write, and an upstream wrote, has its value overwritten.
+//! The law: the output without what was put in is the input, and what is taken out is whole members with one comma each. It
+//! must not know what is put in. In a message that only passes no member is removed: one that only the gateway may write,
+//! and an upstream wrote, has its value overwritten.
 
 use countersign_effects::json::{Node, Value};
 
@@ -58,6 +59,36 @@ pub fn meta_edits(node: &Node, members: &[(&str, &str)]) -> Option<Vec<Edit>> {
         Some(other) => edits.push((other.span.clone(), format!("{{{}}}", listed(members)))),
     }
     Some(edits)
+}
+
+/// The edits that take the members that `drops` names out of the object `node`, in the order of the text. What stands
+/// between the members that stay is as it was; none where `node` is no object.
+#[must_use]
+pub fn without(node: &Node, input: &[u8], drops: &dyn Fn(&str) -> bool) -> Vec<Edit> {
+    let members = node.as_object().unwrap_or_default();
+    let inside = node.span.start.saturating_add(1);
+    let Some(first) = members.iter().position(|(key, _)| !drops(key)) else {
+        let end = node.span.end.saturating_sub(1);
+        return if members.is_empty() { Vec::new() } else { vec![(inside..end, String::new())] };
+    };
+    let mut edits: Vec<Edit> = Vec::new();
+    if let Some((_, last)) = first.checked_sub(1).and_then(|at| members.get(at)) {
+        edits.push((inside..after_comma(input, last.span.end), String::new()));
+    }
+    let mut before = members.get(first).map_or(inside, |(_, node)| node.span.end);
+    for (key, value) in members.iter().skip(first.saturating_add(1)) {
+        if drops(key) {
+            edits.push((before..value.span.end, String::new()));
+        }
+        before = value.span.end;
+    }
+    edits
+}
+
+/// Behind the comma that follows a value.
+fn after_comma(input: &[u8], end: usize) -> usize {
+    let rest = input.get(end..).unwrap_or_default();
+    end.saturating_add(rest.iter().position(|byte| *byte == b',').map_or(0, |at| at.saturating_add(1)))
 }
 
 fn listed(members: &[(&str, &str)]) -> String {

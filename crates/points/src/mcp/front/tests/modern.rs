@@ -1,6 +1,5 @@
 //! The era without a handshake: what a request must say, in which order it is refused, and what comes back.
 
-use countersign_model::ReasonCode;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -8,7 +7,7 @@ use tokio::net::TcpStream;
 use super::{World, body, script, status};
 use crate::mcp::config::{EraChoice, FrontConfig, Limits};
 
-const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+pub(super) const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
 
 async fn world(era: EraChoice) -> World {
     let config = FrontConfig::new("127.0.0.1:0".parse().unwrap());
@@ -155,27 +154,6 @@ async fn methods_of_the_other_era_are_not_found() {
         "Authorization: Bearer alice\r\nMCP-Protocol-Version: 2026-07-28\r\nAccept: text/event-stream\r\n\r\n",
     );
     assert_eq!(status(&world.raw(&get).await), "405");
-}
-
-#[tokio::test]
-async fn an_upstream_of_the_other_era_is_named_clearly() {
-    let legacy = world(EraChoice::Legacy).await;
-    let found = legacy.modern("alice", "server/discover", None, "").await;
-    assert_eq!(
-        (status(&found), &body(&found)["error"]["code"]),
-        ("400", &(-32601).into()),
-        "a client of both eras falls back"
-    );
-    let called = legacy.modern("alice", "tools/call", Some("echo"), r#""name":"echo""#).await;
-    assert_eq!((status(&called), &body(&called)["error"]["code"]), ("400", &(-32022).into()));
-    assert_eq!(body(&called)["error"]["data"]["supported"], json!(["2025-11-25"]));
-    legacy.nothing_happened();
-
-    let modern = world(EraChoice::Modern).await;
-    let opened = modern.post("alice", "", super::INITIALIZE).await;
-    assert_eq!((status(&opened), &body(&opened)["error"]["code"]), ("200", &(-32602).into()), "{opened}");
-    assert_eq!(body(&opened)["error"]["data"]["supported"], json!(["2026-07-28"]));
-    assert_eq!(modern.refused().last().unwrap().1, ReasonCode::Unsupported);
 }
 
 /// What came on a stream of events.

@@ -26,7 +26,7 @@ impl World {
     }
 
     /// Sends a request and reads its stream until the question is there.
-    async fn asked(&self, session: &str, tool: &str) -> (TcpStream, Value) {
+    pub(super) async fn asked(&self, session: &str, tool: &str) -> (TcpStream, Value) {
         let text = call("1", tool);
         let head = self.head(
             "POST",
@@ -42,7 +42,7 @@ impl World {
         (stream, serde_json::from_str(data).unwrap())
     }
 
-    async fn answer(&self, token: &str, session: &str, id: &Value, outcome: &str) -> String {
+    pub(super) async fn answer(&self, token: &str, session: &str, id: &Value, outcome: &str) -> String {
         let text = format!(r#"{{"jsonrpc":"2.0","id":{id},{outcome}}}"#);
         self.post(token, session, &text).await
     }

@@ -158,6 +158,10 @@ fn call(message: &Value, id: &Value, held: &Mutex<Option<Value>>) -> Vec<String>
             Value::Null => vec![result(&asking(message))],
             given => vec![result(&given.to_string())],
         },
+        "who" if message["params"]["inputResponses"].is_null() => vec![result(
+            r#"{"resultType":"input_required","inputRequests":{"k\u0031":{"method":"elicitation/create","params":{"message":"your name?","requestedSchema":{}}}},"requestState":"st"}"#,
+        )],
+        "who" => vec![result(&format!(r#"{{"resultType":"complete","content":[],"got":{}}}"#, message["params"]))],
         "capability" => vec![format!(
             r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32021,"message":"no","data":{{"requiredCapabilities":{{"sampling":{{}}}}}}}}}}"#
         )],

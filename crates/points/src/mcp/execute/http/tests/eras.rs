@@ -193,9 +193,12 @@ async fn one_era_is_enough_and_a_choice_is_kept_to() {
         assert_eq!((upstream.eras().legacy, upstream.eras().modern), eras, "{choice:?}");
         for (era, speaks) in [(Era::Legacy, eras.0), (Era::Modern, eras.1)] {
             let (said, _) = mpsc::channel(1);
-            let opened = upstream.open(era, &hello(), said).await;
-            assert_eq!(opened.is_ok(), speaks);
-            assert!(speaks || matches!(opened, Err(LinkError::OtherEra)));
+            let opened = upstream.open(era, &hello(), said.clone()).await.unwrap();
+            assert_eq!(opened.hello().era(), era, "{choice:?}: whatever it speaks");
+            if era == Era::Modern {
+                let shared = upstream.share(era, said);
+                assert!(speaks == shared.is_ok() && (speaks || matches!(shared, Err(LinkError::OtherEra))));
+            }
         }
     }
     for (script, choice) in [(no_modern, EraChoice::Modern), (no_legacy, EraChoice::Legacy)] {
