@@ -37,7 +37,7 @@ const KINDS: [(&str, &str, &[&str]); 4] = [
 ];
 
 /// Whether the gateway passes the newest revision on, for the client and the servers that speak it.
-const NEWER: bool = false;
+const NEWER: bool = true;
 
 /// Permits whatever comes: nothing is bound, so every call is opaque.
 const PERMIT_OPAQUE: &str = r#"

@@ -56,8 +56,8 @@ fn transport(raw: &mut raw::Upstream, id: &UpstreamId) -> Result<Transport> {
 
 fn era(word: Option<&str>, transport: &Transport, id: &UpstreamId) -> Result<EraChoice> {
     match (word, transport) {
-        (None, Transport::Http { .. }) => Ok(EraChoice::Auto),
-        (None, Transport::Stdio { .. } | Transport::Sse { .. }) | (Some("legacy"), _) => Ok(EraChoice::Legacy),
+        (None, Transport::Http { .. } | Transport::Stdio { .. }) => Ok(EraChoice::Auto),
+        (None, Transport::Sse { .. }) | (Some("legacy"), _) => Ok(EraChoice::Legacy),
         (Some(word), Transport::Sse { .. }) => {
             bail!("upstream `{id}` has `transport: sse` and `era: {word}`; that transport is of the legacy era")
         }

@@ -223,7 +223,7 @@ impl Across {
         match self.heard(method, &reply) {
             Ok(reply) => {
                 let Executed { status, note, reply, .. } = outbound::answered(reply, 0);
-                Executed { status, note, reply, ..executed }
+                Executed { status, note: executed.note.or(note), reply, ..executed }
             }
             Err(error) => Executed { status: Status::Unknown, note: Some(error.to_string()), ..executed },
         }

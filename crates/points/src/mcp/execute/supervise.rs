@@ -126,6 +126,11 @@ async fn shake_pipe(config: &UpstreamConfig, link: Link) -> Result<Leg, LinkErro
     shake_legacy(link, &config.offers()).await
 }
 
+/// Whether a process that ended may have done so because it was asked for the modern era.
+pub(super) fn may_be_legacy(config: &UpstreamConfig) -> bool {
+    config.era == EraChoice::Auto && matches!(config.transport, Transport::Stdio(_))
+}
+
 /// Opens, shakes hands and lists, then lets calls in. A process that ends when it is asked for the modern era is one of
 /// the legacy era, and is started once more and for good as that.
 pub(super) async fn raise(shared: &Arc<Shared>) -> Result<Live, LinkError> {
@@ -135,7 +140,7 @@ pub(super) async fn raise(shared: &Arc<Shared>) -> Result<Live, LinkError> {
     }
     let opened = open(&config, &shared.ears)?;
     match greet(shared, &config, opened).await {
-        Err(LinkError::Gone) if config.era == EraChoice::Auto && matches!(config.transport, Transport::Stdio(_)) => {
+        Err(LinkError::Gone) if may_be_legacy(&config) => {
             config.era = EraChoice::Legacy;
             let live = greet(shared, &config, open(&config, &shared.ears)?).await?;
             shared.is_legacy_only.store(true, Ordering::Relaxed);

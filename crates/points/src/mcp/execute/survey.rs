@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 use super::ears::Ears;
 use super::link::LinkError;
 use super::{CHANGES_QUEUE, Leg, Live, UpstreamError, listing, supervise};
-use crate::mcp::config::UpstreamConfig;
+use crate::mcp::config::{EraChoice, UpstreamConfig};
+use crate::mcp::wire::Era;
+use crate::mcp::wire::era::LATEST_LEGACY;
 
 /// What an upstream says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,23 +36,37 @@ pub struct Survey {
 ///
 /// # Errors
 /// Where it cannot be reached, or its answers cannot be read.
-pub async fn survey(config: UpstreamConfig) -> Result<Survey, UpstreamError> {
-    let failed = |source| UpstreamError { upstream: config.id.clone(), source };
+pub async fn survey(mut config: UpstreamConfig) -> Result<Survey, UpstreamError> {
+    let looked = match once(&config).await {
+        Err(LinkError::Gone) if supervise::may_be_legacy(&config) => {
+            config.era = EraChoice::Legacy;
+            once(&config).await
+        }
+        looked => looked,
+    };
+    looked.map_err(|source| UpstreamError { upstream: config.id, source })
+}
+
+async fn once(config: &UpstreamConfig) -> Result<Survey, LinkError> {
     let (changes, _) = broadcast::channel(CHANGES_QUEUE);
     let ears = Ears::Own { changes, audience: Arc::default() };
-    let opened = supervise::open(&config, &ears).map_err(failed)?;
-    let live = supervise::shake(&config, opened, &ears, &CancellationToken::new()).await.map_err(failed)?;
-    let looked = look(&config, &live).await;
+    let opened = supervise::open(config, &ears)?;
+    let live = supervise::shake(config, opened, &ears, &CancellationToken::new()).await?;
+    let looked = look(config, &live).await;
     live.farewell().await;
     live.close();
-    looked.map_err(failed)
+    looked
 }
 
 async fn look(config: &UpstreamConfig, live: &Live) -> Result<Survey, LinkError> {
     let Leg { link, hello } = live.legs().next().ok_or(LinkError::Gone)?;
     let definitions = listing::list_definitions(link, hello, &config.limits).await?;
     let tools = definitions.into_iter().map(|(name, definition)| (name, definition.raw)).collect();
-    said(&hello.raw(), tools)
+    let hello = match hello.era() {
+        Era::Legacy => hello.raw(),
+        Era::Modern => hello.to_legacy((LATEST_LEGACY, config.id.as_str()))?.raw(),
+    };
+    said(&hello, tools)
 }
 
 fn said(handshake: &[u8], tools: BTreeMap<ToolName, Bytes>) -> Result<Survey, LinkError> {

@@ -25,7 +25,7 @@ use crate::mcp::wire::{Frame, FrameError, INTERNAL_ERROR, Outcome};
 /// Rounds of one action.
 const ROUNDS_MAX: usize = 8;
 /// How long an upstream that only asks to be asked again is left alone.
-const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Where the means to cut the round in flight lies.
 type Knife = Arc<Mutex<Option<Cut>>>;
