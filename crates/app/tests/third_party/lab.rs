@@ -155,6 +155,8 @@ pub(crate) struct World {
     pub(crate) env: BTreeMap<&'static str, String>,
     /// The client.
     sdk: Sdk,
+    /// In which era the gateway speaks to it; its own choice where none is named.
+    pub(crate) era: Option<&'static str>,
     fill: fn(&Path),
     place: TempDir,
 }
@@ -222,6 +224,16 @@ impl World {
         Self::new("postgres", |_| {}, |_| vec![lab.program("mcp-server-postgres"), database.to_owned()])
     }
 
+    /// The same, spoken to in this era and no other.
+    pub(crate) fn in_era(self, era: &'static str) -> Self {
+        Self { era: Some(era), ..self }
+    }
+
+    /// Whether client and server speak different eras.
+    pub(crate) fn is_across(&self) -> bool {
+        self.era == Some("modern") && self.sdk == Sdk::One
+    }
+
     /// The same, driven by the client of both eras.
     pub(crate) fn of_both_eras(self) -> Self {
         Self { sdk: Sdk::Two, ..self }
@@ -229,7 +241,8 @@ impl World {
 
     fn new(script: &'static str, fill: fn(&Path), command: impl FnOnce(String) -> Vec<String>) -> Self {
         let place = tempfile::tempdir().unwrap();
-        let mut world = Self { script, command: Vec::new(), env: BTreeMap::new(), sdk: Sdk::One, fill, place };
+        let mut world =
+            Self { script, command: Vec::new(), env: BTreeMap::new(), sdk: Sdk::One, era: None, fill, place };
         world.command = command(world.folder().display().to_string());
         world
     }

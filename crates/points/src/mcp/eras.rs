@@ -28,6 +28,9 @@ const AGAIN: Limits = Limits { bytes_max: usize::MAX, depth_max: DEPTH_CEILING, 
 /// The extension for tasks: its methods have legacy names and other meanings.
 const TASKS: &str = "io.modelcontextprotocol/tasks";
 
+/// The member of `_meta` of every modern result with the server's name and version.
+const SERVER: &str = "io.modelcontextprotocol/serverInfo";
+
 /// How much an upstream logs (2025-11-25, `server/utilities/logging`), the least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Level(usize);

@@ -2,12 +2,9 @@
 
 use countersign_effects::json::Node;
 
-use super::TASKS;
+use super::{SERVER, TASKS};
 use crate::mcp::wire::era::{self, LATEST_LEGACY, MODERN};
 use crate::mcp::wire::{quoted, splice};
-
-/// The member of `_meta` with the server's name and version.
-const SERVER: &str = "io.modelcontextprotocol/serverInfo";
 
 /// The result of `server/discover` of an upstream that answered `initialize` with `hello`.
 pub(crate) fn to_modern(input: &[u8], hello: &Node) -> Vec<u8> {

@@ -3,7 +3,7 @@
 use countersign_effects::json::Node;
 use countersign_model::ReasonCode;
 
-use super::unknown;
+use super::{SERVER, unknown};
 use crate::mcp::execute::Kind;
 use crate::mcp::wire::splice::{self, Edit};
 use crate::mcp::wire::{FrameError, INTERNAL_ERROR, INVALID_PARAMS, quoted};
@@ -62,7 +62,15 @@ pub(crate) fn to_legacy((kind, method): (Kind, &str), input: &[u8], result: &Nod
         }
         Kind::Task | Kind::Other => return Err(FrameError { code: INTERNAL_ERROR, ..unknown(method) }),
     }
-    let edits = splice::without(result, input, &|key| key == KIND || CACHING.contains(&key));
+    let meta = result.get("_meta").filter(|meta| meta.get(SERVER).is_some());
+    let members = meta.and_then(Node::as_object).unwrap_or_default();
+    let mut edits = splice::without(result, input, &|key| {
+        key == KIND || CACHING.contains(&key) || (key == "_meta" && members.len() == 1)
+    });
+    if let Some(meta) = meta.filter(|_| members.len() > 1) {
+        edits.extend(splice::without(meta, input, &|key| key == SERVER));
+        edits.sort_by_key(|(span, _)| span.start);
+    }
     Ok(splice::edited(input, &result.span, &edits))
 }
 

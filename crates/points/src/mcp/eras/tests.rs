@@ -143,6 +143,16 @@ fn results_gain_and_lose_what_one_era_has() {
     let legacy = |kind, input: &str| result::to_legacy((kind, "tools/call"), input.as_bytes(), &read(input));
     let input = r#"{"resultType":"complete","ttlMs":5,"tools": [1e2],"cacheScope":"public","_meta":{"ttlMs":1}}"#;
     assert_eq!(text(legacy(Kind::Complete, input).unwrap()), r#"{"tools": [1e2],"_meta":{"ttlMs":1}}"#);
+    let server = r#""io.modelcontextprotocol/serverInfo":{"name":"s"}"#;
+    for (meta, wanted) in [
+        (format!("{{{server}}}"), r#"{"k":1}"#),
+        (format!(r#"{{"a/b": 1,{server}}}"#), r#"{"k":1,"_meta":{"a/b": 1}}"#),
+        ("{}".to_owned(), r#"{"k":1,"_meta":{}}"#),
+        ("7".to_owned(), r#"{"k":1,"_meta":7}"#),
+    ] {
+        let input = format!(r#"{{"resultType":"complete","k":1,"_meta":{meta}}}"#);
+        assert_eq!(text(legacy(Kind::Complete, &input).unwrap()), wanted, "{input}");
+    }
     for kind in [Kind::InputRequired, Kind::Task, Kind::Other] {
         assert_eq!(legacy(kind, "{}").unwrap_err().code, -32603, "{kind:?}");
     }
