@@ -1,8 +1,8 @@
 //! Handshakes of one era as the other's. It must not know what of them is governed: that is `adapt::hello`.
 
-use countersign_effects::json::Node;
+use countersign_effects::json::{Node, parse};
 
-use super::{SERVER, TASKS};
+use super::{AGAIN, SERVER, TASKS};
 use crate::mcp::wire::era::{self, LATEST_LEGACY, MODERN};
 use crate::mcp::wire::{quoted, splice};
 
@@ -37,9 +37,17 @@ pub(crate) fn to_legacy(input: &[u8], hello: &Node, (asked, id): (&str, &str)) -
     format!("{{{}}}", members.join(",")).into_bytes()
 }
 
+/// What a legacy client offers, raw, as a modern upstream may hear it; nothing where it cannot be read.
+pub(crate) fn offered(capabilities: &[u8]) -> String {
+    parse(capabilities, &AGAIN).map_or_else(|_| "{}".to_owned(), |all| without_tasks(capabilities, &all))
+}
+
 /// What the upstream offers, but for tasks.
 fn capabilities(input: &[u8], hello: &Node) -> String {
-    let Some(all) = hello.get("capabilities") else { return "{}".to_owned() };
+    hello.get("capabilities").map_or_else(|| "{}".to_owned(), |all| without_tasks(input, all))
+}
+
+fn without_tasks(input: &[u8], all: &Node) -> String {
     let mut edits = splice::without(all, input, &|key| key == "tasks");
     if let Some(extensions) = all.get("extensions") {
         edits.extend(splice::without(extensions, input, &|key| key == TASKS));

@@ -192,6 +192,13 @@ fn handshakes_say_the_same() {
             )
         );
     }
+    for (offers, told) in [
+        (r#"{"roots":{}, "tasks":{}}"#, r#"{"roots":{}}"#),
+        (r#"{"extensions":{"io.modelcontextprotocol/tasks":{},"x/y":{}}}"#, r#"{"extensions":{"x/y":{}}}"#),
+        ("", "{}"),
+    ] {
+        assert_eq!(hello::offered(offers.as_bytes()), told);
+    }
     let bare = r#"{"supportedVersions":[],"capabilities":{}}"#;
     let found = text(hello::to_legacy(bare.as_bytes(), &read(bare), ("2025-11-25", "crm")));
     assert!(found.ends_with(r#""serverInfo":{"name":"crm","version":"0"}}"#), "{found}");

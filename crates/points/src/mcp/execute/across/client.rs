@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 
 use super::refusal;
 use super::stream::Stream;
-use crate::mcp::eras::Level;
 use crate::mcp::eras::listen::{Wanted, subscribes};
 use crate::mcp::eras::request::Speaker;
+use crate::mcp::eras::{self, Level};
 use crate::mcp::execute::channel::{Channel, ClientHello, Said};
 use crate::mcp::execute::leave::{InFlight, Leave};
 use crate::mcp::execute::link::LinkError;
@@ -37,7 +37,11 @@ impl Client {
     /// The client that opened with `hello`. From here on it hears of the lists that changed.
     pub(super) fn new(hello: ClientHello, channel: &Channel, said: mpsc::Sender<Said>) -> Self {
         let lists = Wanted::of_all(channel.hello().capabilities());
-        let hello = ClientHello { capabilities: or(&hello.capabilities), client: or(&hello.client), ..hello };
+        let hello = ClientHello {
+            capabilities: eras::hello::offered(&hello.capabilities).into(),
+            client: or(&hello.client),
+            ..hello
+        };
         let stream = Stream::open(channel, (&speaker(&hello, None), lists), said.clone());
         Self { hello, level: Mutex::default(), said, stream }
     }
