@@ -20,7 +20,7 @@ use super::outbound::{Outbound, Reply};
 use crate::mcp::config::UpstreamLimits;
 use crate::mcp::wire::era::{LATEST_LEGACY, LATEST_MODERN, META_VERSION, MODERN, is_legacy};
 use crate::mcp::wire::headers::{self, Annotation};
-use crate::mcp::wire::{Era, Frame, Outcome, notification_frame, quoted, splice};
+use crate::mcp::wire::{Era, Frame, Outcome, UNSUPPORTED_VERSION, notification_frame, quoted, splice};
 
 /// What an upstream answered to `initialize` or `server/discover`.
 #[derive(Debug)]
@@ -155,12 +155,26 @@ pub(super) async fn shake_hands_as(link: &Link, client: &ClientHello) -> Result<
     Ok(hello)
 }
 
-/// Asks for the modern era.
+/// Asks for the modern era. A server that refuses the revision and names one that is spoken here is asked once more
+/// (2026-07-28, schema, `UnsupportedProtocolVersionError`).
 pub(super) async fn discover(link: &Link) -> Result<Hello, LinkError> {
-    let reply = link.exchange(&Outbound::plain("server/discover", Some(own_params(""))), 0).await?;
+    let request = Outbound::plain("server/discover", Some(own_params("")));
+    let mut reply = link.exchange(&request, 0).await?;
+    if names_ours(&reply) {
+        reply = link.exchange(&request, 0).await?;
+    }
     let hello = Hello::read(reply, Era::Modern)?;
     link.agree(Era::Modern, hello.version());
     Ok(hello)
+}
+
+/// Whether a reply refuses a revision and names one that is spoken here. There is one, so it is the one that was refused.
+fn names_ours(reply: &Reply) -> bool {
+    let Outcome::Error(error) = reply.outcome() else { return false };
+    let code = error.get("code").map(|code| code.raw(reply.frame().bytes()));
+    let supported = error.get("data").and_then(|data| data.get("supported")?.as_array()).unwrap_or_default();
+    code == Some(UNSUPPORTED_VERSION.to_string().as_bytes())
+        && supported.iter().any(|version| version.as_str() == Some(LATEST_MODERN))
 }
 
 /// Parameters of a modern request of the gateway's own; `more` is raw members, each after a comma.

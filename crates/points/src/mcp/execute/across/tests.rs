@@ -1,5 +1,6 @@
 //! What may not happen on a channel across: a byte after a stop, a stream that is lost in silence, another's session.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -152,6 +153,29 @@ async fn rounds_end() {
     let executed = running.await.unwrap();
     assert_eq!((executed.status, seen.with("inputResponses").len()), (Status::Failed, 0));
     assert_eq!(executed.note.as_deref(), Some("the client did not take the upstream's question"));
+}
+
+#[tokio::test]
+async fn a_revision_that_was_refused_and_is_named_is_asked_for_once_more() {
+    for (named, asked, era) in [("2026-07-28", 2, Era::Modern), ("2099-01-01", 1, Era::Legacy)] {
+        let is_first = AtomicBool::new(true);
+        let play = move |message: &Value| match message["method"].as_str() {
+            Some("server/discover") if is_first.swap(false, Ordering::Relaxed) => {
+                let id = &message["id"];
+                vec![format!(
+                    r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32022,"message":"no","data":{{"supported":["{named}"]}}}}}}"#
+                )]
+            }
+            Some("initialize") => legacy(message),
+            _ => modern(message),
+        };
+        let (upstream, seen) = Upstream::played(config(limits()).with_era(EraChoice::Auto), play).await.unwrap();
+        assert_eq!(
+            (upstream.eras().modern, seen.with("server/discover").len()),
+            (era == Era::Modern, asked),
+            "{named}"
+        );
+    }
 }
 
 fn subscribe(channel: &Channel, uri: &str) -> (Executor, TestLeave) {
