@@ -36,9 +36,6 @@ const KINDS: [(&str, &str, &[&str]); 4] = [
     ("logging", "logging", &["notifications/message"]),
 ];
 
-/// Whether the gateway passes the newest revision on, for the client and the servers that speak it.
-const NEWER: bool = true;
-
 /// Permits whatever comes: nothing is bound, so every call is opaque.
 const PERMIT_OPAQUE: &str = r#"
 @id("opaque-runs")

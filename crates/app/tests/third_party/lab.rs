@@ -57,7 +57,7 @@ impl Lab {
             Peer::Http { url, token } => ("http", json!({"url": url, "token": token.trim()})),
         };
         let (folder, beside) = (world.folder(), super::BESIDE);
-        let newer = world.sdk == Sdk::Two && super::NEWER;
+        let newer = world.sdk == Sdk::Two;
         let text = json!({
             "script": world.script, "out": out, "folder": folder, "beside": beside, "newer": newer, how.0: how.1,
         });

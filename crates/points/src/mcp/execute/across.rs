@@ -140,8 +140,12 @@ impl Across {
 
     /// Carries out one action under a leave.
     pub(super) async fn carry_out<L: Leave>(&self, channel: &Channel, leave: L, request: &Outbound) -> Executed<Reply> {
-        if let (Self::Forth(client), "resources/subscribe") = (self, &*request.method) {
-            return client.subscribe(channel, leave, request).await;
+        match (self, &*request.method) {
+            (Self::Back(hub), "subscriptions/listen") => {
+                return Arc::clone(hub).follow(channel, leave, request).await;
+            }
+            (Self::Forth(client), "resources/subscribe") => return client.subscribe(channel, leave, request).await,
+            _ => {}
         }
         let sending = match self.said(channel, request) {
             Ok(sending) => sending,

@@ -8,14 +8,17 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use countersign_gate::call::Executed;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::aside;
 use crate::mcp::eras::listen::Wanted;
 use crate::mcp::execute::channel::{Channel, Said};
+use crate::mcp::execute::leave::{InFlight, Leave};
 use crate::mcp::execute::link::LinkError;
-use crate::mcp::execute::outbound::{Outbound, Reply, reading};
+use crate::mcp::execute::outbound::{self, Halt, Outbound, Reply, reading};
+use crate::mcp::execute::pipe::CANCEL_NOTE;
 use crate::mcp::execute::said::tell;
 use crate::mcp::wire::{Frame, Outcome, quoted};
 
@@ -46,6 +49,35 @@ impl Hub {
     fn tell(&self, frame: &Frame) {
         let streams = self.streams();
         streams.open.values().filter(|(wanted, _)| wanted.has(frame)).for_each(|(_, to)| tell(to, frame));
+    }
+
+    /// Runs one stream as an action, until it is stopped or the session is over.
+    pub(super) async fn follow<L: Leave>(
+        self: Arc<Self>,
+        channel: &Channel,
+        leave: L,
+        request: &Outbound,
+    ) -> Executed<Reply> {
+        let ended = CancellationToken::new();
+        let cut = ended.clone();
+        let effect = match leave.begin(Arc::new(move || cut.cancel())) {
+            Ok(effect) => effect,
+            Err(stop) => return outbound::not_started(stop.as_str()),
+        };
+        let listening = self.listen(channel, request, &ended);
+        tokio::pin!(listening);
+        tokio::select! {
+            biased;
+            stop = effect.stopped() => {
+                ended.cancel();
+                // It is taken back in any case; the effect waits for that as long as for any word of a stop.
+                if tokio::time::timeout(CANCEL_NOTE, listening).await.is_err() {
+                    tracing::debug!("the subscriptions of a stream that was stopped are still being taken back");
+                }
+                outbound::halted(request, Halt::Stop(stop), 0)
+            }
+            _ = &mut listening => outbound::unknown("the session with the upstream is over", 0),
+        }
     }
 
     /// Runs one stream until it is `ended`, its client is gone, or the session is over. Whatever becomes of whoever waits

@@ -273,3 +273,32 @@ async fn a_stream_takes_back_what_no_other_wants() {
     assert!(two.await.unwrap().is_err());
     assert!(seen.with("resources/unsubscribe")[1].contains("mem://2"));
 }
+
+#[tokio::test]
+async fn a_stream_under_a_permit_ends_with_it() {
+    let (upstream, seen) = opened(EraChoice::Legacy, legacy).await;
+    let (channel, _) = open(&upstream, Era::Modern).await;
+    for (at, (kills, status)) in [(true, Status::Unknown), (false, Status::Done)].into_iter().enumerate() {
+        let (aside, mut said) = mpsc::channel(4);
+        let executor = Executor::new(channel.clone(), listen(&json!(["mem://1"]), aside));
+        let leave = TestLeave::new(CancellationToken::new());
+        let running = tokio::spawn({
+            let leave = leave.clone();
+            async move { executor.carry_out(leave).await }
+        });
+        assert!(matches!(said.recv().await, Some(Said::Notification(_))));
+        if kills {
+            leave.killed.cancel();
+        } else {
+            leave.cancel.cancel();
+        }
+        assert_eq!(running.await.unwrap().status, status);
+        assert_eq!(std::sync::Arc::strong_count(&leave.alive), 1, "the effect is over");
+        assert_eq!(seen.with("resources/unsubscribe").len(), at + 1);
+    }
+    let leave = TestLeave::new(CancellationToken::new());
+    leave.killed.cancel();
+    let (aside, _said) = mpsc::channel(4);
+    let executed = Executor::new(channel.clone(), listen(&json!(["mem://1"]), aside)).carry_out(leave).await;
+    assert_eq!((executed.status, seen.with("resources/subscribe").len()), (Status::NotStarted, 2));
+}
