@@ -77,16 +77,17 @@ impl Sending {
 
 impl Upstream {
     /// A channel for a modern client to an upstream that has sessions. What it opens belongs to whoever has the channel.
-    pub(super) async fn open_back(&self) -> Result<Channel, LinkError> {
+    pub(super) async fn open_back(&self, client: &ClientHello) -> Result<Channel, LinkError> {
         let gateway = ClientHello {
             version: LATEST_LEGACY.to_owned(),
             capabilities: Bytes::from_static(b"{}"),
             client: listing::own_info().into(),
+            owner: client.owner.clone(),
         };
         let (said, heard) = mpsc::channel(SAID_QUEUE);
         let channel = match &self.shared.config.transport {
-            Transport::Stdio(_) => self.share(Era::Legacy, said)?,
-            Transport::Http { .. } | Transport::Sse { .. } => self.open_own(&gateway, said).await?,
+            Transport::Stdio(_) => self.share(Era::Legacy, (said, gateway.owner))?,
+            Transport::Http { .. } | Transport::Sse { .. } => self.open_to_the_end(gateway, said).await?,
         };
         let hello = channel.hello().to_modern()?;
         let hub = Arc::new(Hub::new(self.limits().sessions_max));
@@ -96,7 +97,7 @@ impl Upstream {
 
     /// A channel for a legacy client to an upstream that has no sessions.
     pub(super) fn open_forth(&self, client: &ClientHello, said: mpsc::Sender<Said>) -> Result<Channel, LinkError> {
-        let channel = self.share(Era::Modern, said.clone())?;
+        let channel = self.share(Era::Modern, (said.clone(), client.owner.clone()))?;
         let hello = channel.hello().to_legacy((&client.version, self.id().as_str()))?;
         let client = Arc::new(Client::new(client.clone(), &channel, said));
         Ok(channel.across(hello, Across::Forth(client)))

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::outbound;
 use crate::mcp::wire::envelope::Key;
@@ -60,9 +60,10 @@ pub(crate) enum Answered {
 
 impl Question {
     /// The question in `frame`, and where its answer comes out.
-    pub(crate) fn of(frame: Frame) -> (Self, oneshot::Receiver<Answered>) {
+    pub(crate) fn of(frame: Frame) -> (Self, Asking) {
         let (answer, answered) = oneshot::channel();
-        (Self { frame, answer }, answered)
+        let gone = CancellationToken::new();
+        (Self { frame, answer, gone: gone.clone() }, Asking { answered, gone: gone.drop_guard() })
     }
 
     /// The upstream's request, under the upstream's own id.
@@ -88,6 +89,27 @@ impl Question {
         // Nobody may wait any more: then the other end is dropped.
         let _ = self.answer.send(Given { answered, over, sent: Some(sent) });
         is_sent.await.unwrap_or(false)
+    }
+}
+
+/// The other end of a question that came in a result. Dropping it withdraws the question.
+pub(crate) struct Asking {
+    answered: oneshot::Receiver<Given>,
+    gone: DropGuard,
+}
+
+impl Asking {
+    /// The answer, once; none where nobody gives one, or it must not be sent any more.
+    pub(crate) async fn answer(self) -> Option<Answered> {
+        let Self { answered, gone } = self;
+        let Given { answered, over, sent } = answered.await.ok()?;
+        gone.disarm();
+        let passes = !over.is_cancelled();
+        if let Some(sent) = sent {
+            // Nobody may wait any more.
+            let _ = sent.send(passes);
+        }
+        passes.then_some(answered)
     }
 }
 

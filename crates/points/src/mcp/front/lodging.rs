@@ -14,8 +14,9 @@ use tokio::time::Instant;
 
 use super::modern;
 use super::seat::Seats;
+use super::session::spelled;
 use crate::mcp::execute::Upstream;
-use crate::mcp::execute::channel::Channel;
+use crate::mcp::execute::channel::{Channel, ClientHello};
 use crate::mcp::execute::link::LinkError;
 use crate::mcp::wire::Era;
 
@@ -56,10 +57,11 @@ impl Lodgings {
     pub(super) async fn channel(&self, principal: &Principal, upstream: &Upstream) -> Result<Channel, LinkError> {
         let Principal { tenant, agent, session, run, .. } = principal.clone();
         let key = (upstream.id().clone(), tenant, agent, session, run);
-        self.seats(key, upstream).channel(0, drop).await
+        let client = ClientHello { owner: Some(spelled(principal)), ..modern::own_hello() };
+        self.seats(key, (client, upstream)).channel(0, drop).await
     }
 
-    fn seats(&self, key: Key, upstream: &Upstream) -> Arc<Seats> {
+    fn seats(&self, key: Key, (client, upstream): (ClientHello, &Upstream)) -> Arc<Seats> {
         let mut state = locked(&self.state);
         state.tick = state.tick.saturating_add(1);
         let used = state.tick;
@@ -74,7 +76,7 @@ impl Lodgings {
                 state.seats.remove(&oldest);
             }
         }
-        let seats = Arc::new(Seats::new(Era::Modern, modern::own_hello(), std::slice::from_ref(upstream)));
+        let seats = Arc::new(Seats::new(Era::Modern, client, std::slice::from_ref(upstream)));
         state.seats.insert(key.clone(), Kept { seats: Arc::clone(&seats), used });
         drop(state);
         tokio::spawn(expire(Arc::downgrade(&self.state), key, (used, self.idle)));

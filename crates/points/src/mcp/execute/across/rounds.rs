@@ -117,13 +117,13 @@ async fn ask(
     let late = tokio::time::Instant::now() + within;
     let mut answers = Vec::new();
     for (key, answered) in waiting {
-        match tokio::time::timeout_at(late, answered).await {
-            Ok(Ok(Answered::Result(raw))) => answers.push((key.clone(), raw)),
-            Ok(Ok(Answered::Error(raw))) => {
+        match tokio::time::timeout_at(late, answered.answer()).await {
+            Ok(Some(Answered::Result(raw))) => answers.push((key.clone(), raw)),
+            Ok(Some(Answered::Error(raw))) => {
                 let said = String::from_utf8_lossy(&raw).into_owned();
                 return Err(failed(&format!("the upstream asked for more and got no answer: {said}")));
             }
-            Ok(Err(_)) => return Err(failed("the client did not take the upstream's question")),
+            Ok(None) => return Err(failed("the client did not take the upstream's question")),
             Err(_) => return Err(failed("the client did not answer in time")),
         }
     }
@@ -221,5 +221,9 @@ impl<F: InFlight> InFlight for Round<F> {
 
     fn stopped(&self) -> impl Future<Output = Stop> + Send {
         self.0.stopped()
+    }
+
+    fn revoked(&self) -> impl Future<Output = Stop> + Send {
+        self.0.revoked()
     }
 }

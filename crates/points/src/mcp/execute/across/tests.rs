@@ -77,6 +77,7 @@ async fn open(upstream: &Upstream, era: Era) -> (Channel, mpsc::Receiver<Said>) 
         version: "2025-11-25".to_owned(),
         capabilities: Bytes::from_static(br#"{"roots":{}}"#),
         client: Bytes::new(),
+        owner: None,
     };
     (upstream.open(era, &hello, said).await.unwrap(), heard)
 }

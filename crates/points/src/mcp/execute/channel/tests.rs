@@ -297,7 +297,7 @@ async fn a_process_is_asked_for_the_modern_era_first_and_speaks_one() {
         );
         let other = if era == Era::Legacy { Era::Modern } else { Era::Legacy };
         let (said, _) = mpsc::channel(1);
-        assert!(matches!(upstream.share(other, said.clone()), Err(LinkError::OtherEra)), "{choice:?}");
+        assert!(matches!(upstream.share(other, (said.clone(), None)), Err(LinkError::OtherEra)), "{choice:?}");
         let across = upstream.open(other, &hello(), said).await.unwrap();
         assert_eq!((across.hello().era(), upstream.hello(other).unwrap().era()), (other, other), "{choice:?}");
     }

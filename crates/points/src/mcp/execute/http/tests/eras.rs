@@ -196,7 +196,7 @@ async fn one_era_is_enough_and_a_choice_is_kept_to() {
             let opened = upstream.open(era, &hello(), said.clone()).await.unwrap();
             assert_eq!(opened.hello().era(), era, "{choice:?}: whatever it speaks");
             if era == Era::Modern {
-                let shared = upstream.share(era, said);
+                let shared = upstream.share(era, (said, None));
                 assert!(speaks == shared.is_ok() && (speaks || matches!(shared, Err(LinkError::OtherEra))));
             }
         }
