@@ -40,6 +40,8 @@ mod tests;
 
 use rounds::Carried;
 
+/// The parameter that asks for a task.
+pub(crate) const TASK: &str = "task";
 /// The member of `_meta` with the receipt.
 pub const RECEIPT: &str = "countersign/receipt";
 /// The member of `_meta` that says that the outcome could not be recorded.
@@ -84,8 +86,8 @@ impl Judged {
         for (key, value) in node.as_object().unwrap_or_default() {
             match (key.as_str(), era) {
                 ("name" | "arguments" | "_meta", _) => {}
-                // How the call is run, not what it does: the upstream may go on with it as a task, or takes no notice.
-                ("task", _) if value.as_object().is_some() => {}
+                // The upstream may go on with it as a task, or takes no notice.
+                (TASK, _) if value.as_object().is_some() => {}
                 (rounds::STATE | rounds::ANSWERS, Era::Modern) => {}
                 _ => {
                     let shown = key.escape_default();
@@ -105,6 +107,9 @@ impl Judged {
             None => b"{}".to_vec(),
         };
         let (meta, claimed) = meta_of(params, meta_allow)?;
+        // Consent to a call is none to a task, which outlives it.
+        let task = params.get(TASK).map(|task| params.slice(task));
+        let meta = rounds::with_member(meta, TASK, task.as_deref());
         Ok(Self { tool, arguments, meta, claimed, carried: Carried::read(params)? })
     }
 

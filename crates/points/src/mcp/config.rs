@@ -389,6 +389,8 @@ pub struct Limits {
     pub calls_per_session_max: usize,
     /// Calls in flight over all sessions.
     pub calls_max: usize,
+    /// Calls in flight of one token, so that it leaves room for others.
+    pub calls_per_caller_max: usize,
     /// Listening streams at once of one protocol session.
     pub streams_per_session_max: usize,
     /// Streams of changes at once, of all clients without a handshake.
@@ -424,6 +426,7 @@ impl Default for Limits {
             session_idle: Duration::from_secs(60 * 60),
             calls_per_session_max: 64,
             calls_max: 1024,
+            calls_per_caller_max: 256,
             streams_per_session_max: 4,
             follows_max: 1024,
             followed_max: 512,

@@ -498,6 +498,9 @@ impl Executor {
         if !leave.redacts() {
             return self.channel.carry_out(leave, &self.request).await;
         }
+        if self.request.asks_for_task() {
+            return outbound::not_started("policy wants the answer without secrets, and a task's comes past it");
+        }
         // What an upstream says meanwhile may hold what its result may not.
         let progress = self.request.progress.clone().map(|progress| Progress { is_muted: true, ..progress });
         let request = Outbound { progress, aside: None, ..self.request.clone() };

@@ -21,6 +21,7 @@ mod modern;
 mod neighbours;
 mod outbox;
 mod parked;
+mod places;
 mod post;
 mod pulse;
 mod questions;
@@ -53,10 +54,10 @@ use super::route::{Endpoint, Endpoints};
 use super::wire::Era;
 use crate::Governor;
 use body::{EventBody, ReplyBody};
-use follow::Places;
 use lodging::Lodgings;
 use modern::Modern;
 use neighbours::Neighbours;
+use places::Places;
 use refusal::{Refusal, empty_response, json_response};
 use session::{Session, Sessions};
 use tasks::Tasks;
@@ -97,6 +98,8 @@ struct Front<G> {
     follows: Arc<Semaphore>,
     /// Resources that may still be in one of them.
     followed: Places,
+    /// Calls in flight, by token.
+    calling: Places,
     shutdown: CancellationToken,
 }
 
@@ -108,7 +111,8 @@ impl<G: Governor<Work>> Server<G> {
         let sessions = Sessions::new(&config.limits);
         let calls = Arc::new(Semaphore::new(config.limits.calls_max));
         let follows = Arc::new(Semaphore::new(config.limits.follows_max));
-        let followed = Places::new(&config.limits);
+        let followed = Places::new((config.limits.followed_max, config.limits.followed_per_caller_max));
+        let calling = Places::new((config.limits.calls_max, config.limits.calls_per_caller_max));
         let (modern, shutdown) = (Modern::new(&upstreams), CancellationToken::new());
         let neighbours = Neighbours::new(&upstreams);
         let lodgings = Lodgings::new(config.limits.sessions_max, config.limits.lodging_idle);
@@ -128,6 +132,7 @@ impl<G: Governor<Work>> Server<G> {
                 calls,
                 follows,
                 followed,
+                calling,
                 shutdown,
             }),
         }
@@ -200,7 +205,7 @@ impl<G: Governor<Work>> Front<G> {
         let id = id.ok_or_else(|| {
             Refusal::malformed(None, "the header `mcp-session-id` is missing: open with `initialize`")
         })?;
-        self.sessions.find(id, &caller.principal, endpoint).ok_or_else(|| {
+        self.sessions.find(id, caller, endpoint).ok_or_else(|| {
             let detail = "this session is not open for this token: open a new one with `initialize`";
             Refusal::http(StatusCode::NOT_FOUND, ReasonCode::Malformed, detail)
         })

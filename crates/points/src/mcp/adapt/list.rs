@@ -34,9 +34,14 @@ impl<'a> Page<'a> {
     /// The upstream's result, without the items that `keeps` says no to. Where one is left out, what stood between items
     /// becomes a comma.
     pub(crate) fn alone(&self, listing: Listing, keeps: &dyn Fn(&Node) -> bool) -> Vec<u8> {
-        let Some((array, items)) = self.items(listing) else { return self.result.raw(self.input).to_vec() };
         let mut edits: Vec<Edit> = forced_private(self.result).into_iter().collect();
-        if !items.iter().all(keeps) {
+        if let (Some(listed), None) = (self.result.get(listing.member()), self.items(listing)) {
+            // What could not be looked through shows nothing.
+            edits.push((listed.span.clone(), "[]".to_owned()));
+        }
+        if let Some((array, items)) = self.items(listing)
+            && !items.iter().all(keeps)
+        {
             let kept = self.kept(listing, keeps, None);
             let text = [b"[", kept.join(&b',').as_slice(), b"]"].concat();
             // Cut at items, so it is as good a text as it was.

@@ -69,11 +69,16 @@ impl Carried {
 
 /// What is judged of `_meta`, with answers that came ahead of any question: they belong to the action.
 pub(crate) fn with_ahead(meta: Vec<u8>, ahead: Option<&[u8]>) -> Vec<u8> {
-    let Some(ahead) = ahead else { return meta };
-    let plain = parse(ahead, &WIDE).map_or_else(|_| ahead.to_vec(), |node| canonical(&node, ahead));
+    with_member(meta, ANSWERS, ahead)
+}
+
+/// What is judged of `_meta`, with a parameter beside the arguments that belongs to the action.
+pub(crate) fn with_member(meta: Vec<u8>, key: &str, raw: Option<&[u8]>) -> Vec<u8> {
+    let Some(raw) = raw else { return meta };
+    let plain = parse(raw, &WIDE).map_or_else(|_| raw.to_vec(), |node| canonical(&node, raw));
     match parse(&meta, &WIDE) {
-        Ok(node) => splice::remade(&meta, &node, &[(ANSWERS, Some(&plain))]),
-        Err(_) => [format!(r#"{{"{ANSWERS}":"#).as_bytes(), &plain, b"}"].concat(),
+        Ok(node) => splice::remade(&meta, &node, &[(key, Some(&plain))]),
+        Err(_) => [format!(r#"{{"{key}":"#).as_bytes(), &plain, b"}"].concat(),
     }
 }
 

@@ -72,6 +72,6 @@ fn a_listing_loses_what_may_not_be_called_and_nothing_else() {
     check(r#"{"tools":[{"name":"n\u006f"}]}"#, r#"{"tools":[]}"#);
     // What no call could name is not shown; what is no listing stays what it is.
     check(r#"{"tools":[{},{"name":7},{"name":""},3,{"name":"a"}]}"#, r#"{"tools":[{"name":"a"}]}"#);
-    check(r#"{"tools":{"name":"no"}}"#, r#"{"tools":{"name":"no"}}"#);
+    check(r#"{"tools":{"name":"no"}}"#, r#"{"tools":[]}"#);
     check(r#"{"other":1}"#, r#"{"other":1}"#);
 }

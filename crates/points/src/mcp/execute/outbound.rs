@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use countersign_effects::json::{Limits, Node, Value};
+use countersign_effects::json::{Limits, Node, Value, parse};
 use countersign_effects::secrets;
 use countersign_gate::call::Executed;
 use countersign_gate::permit::Stop;
@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use super::link::LinkError;
 use super::said::Said;
+use crate::mcp::adapt::TASK;
 use crate::mcp::wire::{Frame, FrameError, Message, Outcome, request_frame, splice};
 
 /// The most values in one message of an upstream.
@@ -147,7 +148,10 @@ impl Reply {
     #[must_use]
     pub fn kind(&self) -> Kind {
         let Outcome::Result(result) = &self.outcome else { return Kind::Other };
+        // With a handshake a task is known by its member alone.
+        let is_task = || result.get("task").is_some_and(|task| task.get("taskId").is_some());
         match result.get("resultType").map(|word| word.as_str()) {
+            None if is_task() => Kind::Task,
             None | Some(Some("complete")) => Kind::Complete,
             Some(Some("input_required")) => Kind::InputRequired,
             Some(Some("task")) => Kind::Task,
@@ -232,6 +236,12 @@ impl Outbound {
         self.method == "subscriptions/listen"
     }
 
+    /// Whether it asks the upstream to go on with it as a task.
+    pub(crate) fn asks_for_task(&self) -> bool {
+        let params = self.params.as_deref().map(|params| parse(params, &reading(params.len())));
+        params.is_some_and(|read| read.is_ok_and(|params| params.get(TASK).is_some()))
+    }
+
     /// How long an action waits for its answer.
     pub(crate) fn patience(&self, call_timeout: Duration) -> Duration {
         if self.listens() { FOREVER } else { call_timeout }
@@ -312,9 +322,10 @@ fn ended(status: Status, note: &str, bytes_sent: usize) -> Executed<Reply> {
     }
 }
 
-/// What goes back to the agent, without secrets. The record commits to what the upstream said; it is not that.
+/// What goes back to the agent, without secrets. The record commits to what the upstream said; it is not that. A task is
+/// handed to nobody: what it comes to would not be redacted.
 pub(crate) fn redacted(executed: Executed<Reply>) -> Executed<Reply> {
-    let reply = executed.reply.and_then(Reply::redacted);
+    let reply = executed.reply.filter(|reply| reply.kind() != Kind::Task).and_then(Reply::redacted);
     Executed { redacted: true, reply, ..executed }
 }
 
@@ -326,6 +337,9 @@ pub(crate) fn answered(reply: Reply, bytes_sent: usize) -> Executed<Reply> {
             (Status::Unknown, Some("the upstream's result is no object"))
         }
         Outcome::Result(_) if reply.kind() == Kind::InputRequired => (Status::InputRequired, None),
+        Outcome::Result(_) if reply.kind() == Kind::Task => {
+            (Status::Unknown, Some("the upstream goes on with it as a task, whose end is on no record"))
+        }
         Outcome::Result(result) => match result.get("isError").and_then(|flag| flag.as_bool()) {
             Some(true) => (Status::Failed, Some("the upstream's result says that it is an error")),
             _ => (Status::Done, None),

@@ -252,6 +252,7 @@ async fn call(message: &Value, id: &Value, seen: &Seen) -> Vec<String> {
         }
         "tool_error" => vec![result(r#"{"content":[],"isError":true}"#)],
         "scalar" => vec![result("7")],
+        "task" => vec![result(r#"{"task":{"taskId":"t1","status":"working"}}"#)],
         "forge" => vec![result(r#"{"content":[],"_meta":{"countersign/receipt":"forged"}}"#)],
         "silent" => Vec::new(),
         "hold" => {

@@ -301,6 +301,11 @@ async fn under_redaction_no_secret_passes() {
     let shown = String::from_utf8(reply.raw().to_vec()).unwrap();
     assert!(shown.contains("[redacted:aws-access-key]") && !shown.contains(secret), "{shown}");
     assert_eq!(reply.frame().bytes().windows(secret.len()).filter(|part| *part == secret.as_bytes()).count(), 0);
+    // A task's result would come past it.
+    let task = action(&upstream, r#"{"name":"echo","task":{}}"#.into(), None).carry_out(leave()).await;
+    assert_eq!((task.status, task.reply.is_none()), (Status::NotStarted, true));
+    let task = executor(&upstream, "task").carry_out(leave()).await;
+    assert_eq!((task.status, task.reply.is_none()), (Status::Unknown, true), "{task:?}");
     let plain = executor(&upstream, "echo").carry_out(leave()).await;
     assert_eq!(plain.reply.unwrap().raw(), plain.result, "what holds no secret passes byte for byte");
 }

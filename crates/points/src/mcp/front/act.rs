@@ -127,7 +127,7 @@ impl<G: Governor<Work>> Front<G> {
         let opened = asked.accepts.events.then(|| asked.hearing(at).map(Stream::open)).flatten();
         let (stream, speaking) = opened.unzip();
         let outbound = asked.outbound(&params, speaking.as_ref().map(|speaking| &speaking.events));
-        let mut request = outbound.inspect_err(|_| end(&asked))?;
+        let mut request = outbound.inspect_err(|_| self.end(&asked))?;
         request.param_headers = param_headers;
         request.aside = speaking.map(|speaking| speaking.said);
         let (continues, input) = round.continues();
@@ -160,10 +160,10 @@ impl<G: Governor<Work>> Front<G> {
         };
         let guard = (asked.era == Era::Modern).then(|| cancel.drop_guard());
         let waiting = Waiting::of(&asked, guard);
-        let front = Arc::clone(self);
+        let (front, ending) = (Arc::clone(self), Arc::clone(self));
         let work = async move { front.carried_out(given).await };
         let done = run(work, move || {
-            end(&asked);
+            ending.end(&asked);
             drop(place);
         });
         Ok(self.respond(waiting, stream, done).await)
@@ -178,13 +178,21 @@ impl<G: Governor<Work>> Front<G> {
         self.worded(given, answer).await
     }
 
+    /// Gives a request's id back to its session, and its place to its token.
+    fn end(&self, asked: &Asked) {
+        if let Some(session) = &asked.session {
+            session.end(asked.id.key());
+        }
+        self.calling.give_back(&asked.caller.principal.session, 1);
+    }
+
     /// Remembers whose the task in an answer is.
     pub(super) fn remember(&self, answer: &Answer<Reply>, proposed: &Proposed) {
         let Answer::Ran { reply: Some(reply), .. } = answer else { return };
         let Outcome::Result(result) = reply.outcome() else { return };
         let task = result.get("task").unwrap_or(result).get("taskId").and_then(|id| id.as_str());
         if let Some(task) = task {
-            self.tasks.own(&proposed.upstream, task, &proposed.caller.principal);
+            self.tasks.own(&proposed.upstream, task, &proposed.caller);
         }
     }
 
@@ -192,10 +200,12 @@ impl<G: Governor<Work>> Front<G> {
     async fn begin(&self, asked: &Asked) -> Result<Result<Held, Response<ReplyBody>>, Refusal> {
         let cancel = CancellationToken::new();
         let place = Arc::clone(&self.calls).try_acquire_owned();
-        let begun = match (&place, &asked.session) {
-            (Ok(_), Some(session)) => session.begin(asked.id.key(), cancel.clone()),
-            (Ok(_), None) => Ok(()),
-            (Err(_), _) => Err(Busy::TooMany),
+        let begun = match &place {
+            Ok(_) if self.calling.take(&asked.caller.principal.session, 1) => {
+                let begun = asked.session.as_ref().map(|session| session.begin(asked.id.key(), cancel.clone()));
+                begun.unwrap_or(Ok(())).inspect_err(|_| self.calling.give_back(&asked.caller.principal.session, 1))
+            }
+            _ => Err(Busy::TooMany),
         };
         match (begun, place) {
             (Ok(()), Ok(place)) => Ok(Ok(Held { place, cancel })),
@@ -211,13 +221,6 @@ impl<G: Governor<Work>> Front<G> {
                 Ok(Err(finished(asked.era, asked.accepts, adapt::answer(&asked.id, answer, form))))
             }
         }
-    }
-}
-
-/// Gives a request's id back to its session.
-fn end(asked: &Asked) {
-    if let Some(session) = &asked.session {
-        session.end(asked.id.key());
     }
 }
 

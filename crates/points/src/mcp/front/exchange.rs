@@ -86,7 +86,7 @@ impl<G: Governor<Work>> Front<G> {
             }
             Listing::Tasks => {
                 let task = item.get("taskId").and_then(Node::as_str);
-                task.is_some_and(|task| self.tasks.is_of(upstream, task, &caller.principal))
+                task.is_some_and(|task| self.tasks.is_of(upstream, task, caller))
             }
             Listing::Prompts | Listing::Resources | Listing::Templates => as_tool(listing.serves())
                 .is_some_and(|(tool, manifest)| self.governor.lists(caller, upstream, (&tool, manifest))),
@@ -166,7 +166,7 @@ impl<G: Governor<Work>> Front<G> {
         modern::check_speaks_tasks(asked)?;
         let task = params.get("taskId").and_then(Node::as_str).unwrap_or_default();
         let upstream = asked.endpoint.upstream(at).map(Upstream::id);
-        if upstream.is_some_and(|upstream| self.tasks.is_of(upstream, task, &asked.caller.principal)) {
+        if upstream.is_some_and(|upstream| self.tasks.is_of(upstream, task, &asked.caller)) {
             return Ok(());
         }
         // Someone else's looks like one that never was.

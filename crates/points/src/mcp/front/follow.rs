@@ -9,7 +9,6 @@
 
 mod filter;
 mod part;
-mod places;
 
 use std::sync::Arc;
 
@@ -38,7 +37,6 @@ use filter::{Filter, UPDATED};
 use part::Part;
 
 pub use part::Followed;
-pub(super) use places::Places;
 
 /// What came before the acknowledgement of all parts, at most.
 const EARLY_MAX: usize = 32;

@@ -142,7 +142,7 @@ impl<G: Governor<Work>> Front<G> {
             return false;
         }
         let task = params.as_ref().and_then(|params| params.get("taskId")).and_then(Node::as_str).unwrap_or_default();
-        self.tasks.is_of(hearing.upstream.id(), task, &hearing.caller.principal)
+        self.tasks.is_of(hearing.upstream.id(), task, &hearing.caller)
     }
 
     /// Answers once `done` comes, after what comes before it.

@@ -110,6 +110,14 @@ pub(crate) fn is_same(one: &Principal, other: &Principal) -> bool {
     (&one.tenant, &one.agent, &one.session, &one.run) == (&other.tenant, &other.agent, &other.session, &other.run)
 }
 
+/// Whether what is `owner`'s may be used by `caller`: with the same token, or with one that this was narrowed from. What a
+/// token was narrowed to opens nothing of the wider one.
+pub(crate) fn opens_to(owner: &Caller, caller: &Caller) -> bool {
+    let blocks =
+        |caller: &'_ Caller| caller.narrowed.as_ref().map(|narrowed| narrowed.blocks.clone()).unwrap_or_default();
+    is_same(&owner.principal, &caller.principal) && blocks(owner).starts_with(&blocks(caller))
+}
+
 /// A principal, spelled like those alone for which [`is_same`] holds.
 pub(crate) fn spelled(principal: &Principal) -> Owner {
     let Principal { tenant, agent, session, run, .. } = principal;
@@ -182,9 +190,10 @@ impl Sessions {
 
     /// The session `id` of `caller` at this endpoint. Someone else's, and one of another endpoint, look like one that
     /// never was.
-    pub(crate) fn find(&self, id: &str, caller: &Principal, endpoint: &Arc<Endpoint>) -> Option<Arc<Session>> {
+    pub(crate) fn find(&self, id: &str, caller: &Caller, endpoint: &Arc<Endpoint>) -> Option<Arc<Session>> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = |session: &&Arc<Session>| session.is_of(caller) && Arc::ptr_eq(&session.endpoint, endpoint);
+        let here =
+            |session: &&Arc<Session>| opens_to(&session.owner, caller) && Arc::ptr_eq(&session.endpoint, endpoint);
         let session = open.get(id).filter(here)?;
         session.used_us.store(self.now_us(), Ordering::Relaxed);
         Some(Arc::clone(session))

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use countersign_model::id::UpstreamId;
-use countersign_model::{Digest, Principal};
+use countersign_model::{Caller, Digest};
 
-use super::session::is_same;
+use super::session::opens_to;
 
 /// Tasks that are remembered.
 const TASKS_MAX: usize = 10_000;
@@ -30,21 +30,23 @@ pub(crate) struct Tasks {
 
 #[derive(Default)]
 struct State {
-    owners: BTreeMap<Key, Principal>,
+    /// None where an upstream gave one id to two.
+    owners: BTreeMap<Key, Option<Caller>>,
     /// Questions in tasks that were decided and may be shown again.
     asked: BTreeMap<Key, BTreeSet<Digest>>,
     order: VecDeque<Key>,
 }
 
 impl Tasks {
-    /// Remembers whose a task is. The first owner stays: an upstream that hands out an id twice gives nothing away.
-    pub(crate) fn own(&self, upstream: &UpstreamId, task: &str, owner: &Principal) {
+    /// Remembers whose a task is. An id that an upstream hands to two, after a restart or on purpose, is nobody's.
+    pub(crate) fn own(&self, upstream: &UpstreamId, task: &str, owner: &Caller) {
         if task.len() > ID_BYTES_MAX {
             return;
         }
         let mut state = self.state();
         let key = (upstream.clone(), task.to_owned());
-        if state.owners.contains_key(&key) {
+        if let Some(known) = state.owners.get_mut(&key) {
+            *known = known.take().filter(|known| known == owner);
             return;
         }
         while state.owners.len() >= TASKS_MAX {
@@ -53,14 +55,14 @@ impl Tasks {
             state.asked.remove(&oldest);
         }
         state.order.push_back(key.clone());
-        state.owners.insert(key, owner.clone());
+        state.owners.insert(key, Some(owner.clone()));
     }
 
     /// Whether `caller` was handed this task.
-    pub(crate) fn is_of(&self, upstream: &UpstreamId, task: &str, caller: &Principal) -> bool {
+    pub(crate) fn is_of(&self, upstream: &UpstreamId, task: &str, caller: &Caller) -> bool {
         let state = self.state();
-        let owner = state.owners.get(&(upstream.clone(), task.to_owned()));
-        owner.is_some_and(|owner| is_same(owner, caller))
+        let owner = state.owners.get(&(upstream.clone(), task.to_owned())).and_then(Option::as_ref);
+        owner.is_some_and(|owner| opens_to(owner, caller))
     }
 
     /// Whether a question in a task was decided before: a client that asks for it again is no new one to ask.

@@ -10,7 +10,7 @@ use countersign_model::action::Point;
 use countersign_model::id::{AgentId, RunId, SessionId, TenantId, TicketId, ToolName, UpstreamId};
 use countersign_model::record::{CLAIM_BYTES_MAX, Claimed, Status};
 use countersign_model::unit::TimeMs;
-use countersign_model::{Caller, Digest, Principal, Reason, ReasonCode};
+use countersign_model::{Caller, Digest, Narrowed, Principal, Reason, ReasonCode};
 use countersign_receipt::{Receipt, ReceiptProof, Role, TlogProof};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Governor;
 use crate::mcp::client::{Client, Raw};
-use crate::mcp::config::{FrontConfig, Limits, UpstreamLimits};
+use crate::mcp::config::{EraChoice, FrontConfig, Limits, UpstreamLimits};
 use crate::mcp::execute::testing::{Seen, TestLeave};
 use crate::mcp::execute::{Reply, Upstream};
 use crate::mcp::front::{Server, Work};
@@ -126,6 +126,11 @@ impl Governor<Work> for Scripted {
                 expires: TimeMs(u64::MAX),
                 narrowed: None,
             }),
+            // Alice's token, narrowed.
+            "alice-less" => {
+                let narrowed = Narrowed { blocks: vec![Digest([1; 32])], ..Narrowed::default() };
+                Ok(Caller { narrowed: Some(narrowed), ..Governor::<Work>::identify(self, "alice")? })
+            }
             "expired" => Err(Reason::plain(ReasonCode::TokenExpired)),
             _ => Err(Reason::plain(ReasonCode::TokenInvalid)),
         }
@@ -682,6 +687,46 @@ async fn a_caller_makes_room_for_itself_only() {
     {
         assert_eq!(status(&world.post(token, session, ping).await), expected);
     }
+}
+
+#[tokio::test]
+async fn a_narrowed_token_opens_nothing_of_the_wider_one() {
+    let config = FrontConfig::new("127.0.0.1:0".parse().unwrap());
+    let world = World::behind(config, vec![script::upstream("crm", EraChoice::Legacy).await]).await;
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    let (wide, narrow) = (world.open("alice").await, world.open("alice-less").await);
+    for (token, session, expected) in [
+        ("alice", &wide, "200"),
+        ("alice", &narrow, "200"),
+        ("alice-less", &narrow, "200"),
+        ("alice-less", &wide, "404"),
+    ] {
+        assert_eq!(status(&world.post(token, session, ping).await), expected, "{token}");
+    }
+    world.post("alice", &wide, &call("1", "task")).await;
+    let get = r#"{"jsonrpc":"2.0","id":2,"method":"tasks/get","params":{"taskId":"t1"}}"#;
+    assert!(body(&world.post("alice", &wide, get).await)["result"].is_object());
+    assert_eq!(body(&world.post("alice-less", &narrow, get).await)["error"]["code"], -32602);
+    // An id that the upstream hands out once more, to somebody else, is nobody's.
+    world.post("bob", &world.open("bob").await, &call("1", "task")).await;
+    assert_eq!(body(&world.post("alice", &wide, get).await)["error"]["code"], -32602);
+}
+
+#[tokio::test]
+async fn one_token_leaves_room_for_others() {
+    let world = World::limited(|limits| limits.calls_per_caller_max = 1).await;
+    let (session, other, bob) = (world.open("alice").await, world.open("alice").await, world.open("bob").await);
+    let (held, echo) = (call("1", "hold"), call("1", "echo"));
+    let more = async {
+        world.seen.wait("hold").await;
+        let full = body(&world.post("alice", &other, &echo).await);
+        assert_eq!(full["result"]["_meta"]["countersign/verdict"]["reasons"][0]["code"], "overloaded");
+        let (bobs, ()) = tokio::join!(world.post("bob", &bob, &echo), async { world.seen.release.cancel() });
+        assert!(body(&bobs)["result"]["_meta"]["countersign/verdict"].is_null(), "{bobs}");
+    };
+    tokio::join!(world.post("alice", &session, &held), more);
+    let again = world.post("alice", &other, &echo).await;
+    assert!(body(&again)["result"]["_meta"]["countersign/verdict"].is_null(), "its place is free again: {again}");
 }
 
 #[tokio::test]

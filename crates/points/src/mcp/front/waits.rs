@@ -68,7 +68,7 @@ impl<G: Governor<Work>> Front<G> {
         let page = approvals.map(|approvals| Page { url: approvals.page(&parked.ticket), message: waiting.message() });
         let new = New {
             id: id.clone(),
-            owner: Owner::of(&given.proposed.caller.principal),
+            owner: Owner::of(&given.proposed.caller),
             ticket: parked.ticket.clone(),
             expires: parked.expires,
             ttl_ms: declared.ttl_ms(),
@@ -186,7 +186,7 @@ impl<G: Governor<Work>> Front<G> {
     /// Answers a request about one of the gateway's own tasks; none where it is about none of them.
     pub(super) async fn own_task(self: &Arc<Self>, asked: &Asked) -> Option<Result<Response<ReplyBody>, Refusal>> {
         let id = asked.params.get("taskId").and_then(Node::as_str).filter(|id| id.starts_with(OWN))?.to_owned();
-        let owner = Owner::of(&asked.caller.principal);
+        let owner = Owner::of(&asked.caller);
         let now = self.governor.now();
         self.waits.with(|kept| kept.tasks.get(&owner, &id, now).map(|_| ()).ok())?;
         if let Err(refusal) = modern::check_speaks_tasks(asked) {
@@ -202,7 +202,7 @@ impl<G: Governor<Work>> Front<G> {
 
     /// The caller's own tasks before those of an upstream, on the first page of a listing of tasks.
     pub(super) fn with_own_tasks(&self, caller: &Caller, page: Vec<u8>) -> Vec<u8> {
-        let owner = Owner::of(&caller.principal);
+        let owner = Owner::of(caller);
         let own: Vec<Vec<u8>> = self
             .waits
             .with(|kept| kept.tasks.list(&owner, self.governor.now()).iter().map(|task| task.shown(false)).collect());

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use countersign_model::id::{AgentId, RunId, TenantId, TicketId};
-use countersign_model::{Principal, TimeMs};
+use countersign_model::{Caller, Digest, Principal, TimeMs};
 use serde_json::{Map, Value, json};
 
 use super::{APPROVAL, with_meta};
@@ -49,15 +49,25 @@ impl Default for Bounds {
     }
 }
 
-/// Whose a task is.
+/// Whose a task is: what a digest covers of a principal, and how far its token was narrowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner(TenantId, AgentId, RunId);
+pub struct Owner {
+    who: (TenantId, AgentId, RunId),
+    blocks: Vec<Digest>,
+}
 
 impl Owner {
-    /// What a digest covers of a principal: whoever may redeem the consent may ask for the task.
+    /// Whoever may redeem the consent.
     #[must_use]
-    pub fn of(principal: &Principal) -> Self {
-        Self(principal.tenant.clone(), principal.agent.clone(), principal.run.clone())
+    pub fn of(caller: &Caller) -> Self {
+        let Principal { tenant, agent, run, .. } = &caller.principal;
+        let blocks = caller.narrowed.as_ref().map(|narrowed| narrowed.blocks.clone()).unwrap_or_default();
+        Self { who: (tenant.clone(), agent.clone(), run.clone()), blocks }
+    }
+
+    /// Whether what is this one's may be used by `asker`: by itself, or by the token that it was narrowed from.
+    fn opens_to(&self, asker: &Self) -> bool {
+        self.who == asker.who && self.blocks.starts_with(&asker.blocks)
     }
 }
 
@@ -166,7 +176,7 @@ impl Tasks {
     /// [`TaskError::Full`]: then the call is answered in another form. An id that is taken counts as full.
     pub fn create(&mut self, new: New, now: TimeMs) -> Result<&Task, TaskError> {
         self.sweep(now);
-        let own = |task: &Task| task.owner == new.owner;
+        let own = |task: &Task| task.owner.who == new.owner.who;
         if self.tasks.values().filter(|task| own(task)).count() >= self.bounds.tasks_per_owner_max {
             self.evict(own);
         }
@@ -223,7 +233,7 @@ impl Tasks {
     /// All tasks of this owner's, oldest first.
     pub fn list(&mut self, owner: &Owner, now: TimeMs) -> Vec<&Task> {
         self.sweep(now);
-        let mut own: Vec<&Task> = self.tasks.values().filter(|task| task.owner == *owner).collect();
+        let mut own: Vec<&Task> = self.tasks.values().filter(|task| task.owner.opens_to(owner)).collect();
         own.sort_by_key(|task| task.created);
         own
     }
@@ -299,7 +309,7 @@ impl Tasks {
 
     fn own(&mut self, owner: &Owner, id: &str, now: TimeMs) -> Result<&mut Task, TaskError> {
         self.sweep(now);
-        self.tasks.get_mut(id).filter(|task| task.owner == *owner).ok_or(TaskError::Unknown)
+        self.tasks.get_mut(id).filter(|task| task.owner.opens_to(owner)).ok_or(TaskError::Unknown)
     }
 
     /// Drops the oldest of those whose end was fetched. Whether there was one.

@@ -9,7 +9,7 @@ const NOW: TimeMs = TimeMs(1_764_066_600_123);
 const EXPIRES: TimeMs = TimeMs(NOW.0 + 900_000);
 
 fn owner(agent: &str) -> Owner {
-    Owner("t".parse().unwrap(), agent.parse().unwrap(), "r".parse().unwrap())
+    Owner { who: ("t".parse().unwrap(), agent.parse().unwrap(), "r".parse().unwrap()), blocks: Vec::new() }
 }
 
 fn new(id: &str, agent: &str) -> New {

@@ -82,7 +82,7 @@ async fn a_task_goes_on_until_it_says_that_it_has_ended() {
             (open(&upstream, Era::Legacy).await, open(&upstream, Era::Legacy).await);
         let (running, id) = begun(&far, action(&one, "tools/call", r#"{"name":"one"}"#), "\"one\"").await;
         far.say(&answer(&id, &json!({"task": {"taskId": "t", "status": "working"}}))).await;
-        assert_eq!(running.await.unwrap(), Status::Done);
+        assert_eq!(running.await.unwrap(), Status::Unknown);
         // With nothing else in flight it is its client's.
         hears(&far, "of the task", &mut hers).await;
         let (_running, _) = begun(&far, action(&two, "tools/call", r#"{"name":"two"}"#), "\"two\"").await;

@@ -600,7 +600,7 @@ async fn results_say_which_kind_they_are() {
     for (tool, kind, status, ended) in [
         ("complete", Kind::Complete, 200, Status::Done),
         ("input_required", Kind::InputRequired, 200, Status::InputRequired),
-        ("task", Kind::Task, 200, Status::Done),
+        ("task", Kind::Task, 200, Status::Unknown),
         ("future", Kind::Other, 200, Status::Done),
         ("fail", Kind::Other, 404, Status::Failed),
     ] {

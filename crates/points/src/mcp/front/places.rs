@@ -1,16 +1,14 @@
-//! How many resources may be followed at once: each is an action in flight, which others need room for too.
+//! How many of something may be in flight at once, in all and of each token, so that none takes the room of others.
 //!
-//! It must not know streams.
+//! It must not know of what.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use countersign_model::id::SessionId;
 
-use crate::mcp::config::Limits;
-
-/// Places for resources that are followed, in all and of each token.
-pub(in crate::mcp::front) struct Places {
+/// Places, in all and of each token.
+pub(super) struct Places {
     taken: Mutex<Taken>,
     all_max: usize,
     each_max: usize,
@@ -23,8 +21,7 @@ struct Taken {
 }
 
 impl Places {
-    pub(in crate::mcp::front) fn new(limits: &Limits) -> Self {
-        let (all_max, each_max) = (limits.followed_max, limits.followed_per_caller_max);
+    pub(super) fn new((all_max, each_max): (usize, usize)) -> Self {
         Self { taken: Mutex::default(), all_max, each_max }
     }
 
