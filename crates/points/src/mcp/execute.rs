@@ -2,7 +2,7 @@
 //!
 //! An [`Upstream`] is one handshake, one listing and one live link, kept up by a supervisor that no request can
 //! trigger. An [`Executor`] is one call that waits for its permit. What reaches an upstream without a permit are the
-//! exchanges listed in [`crate::mcp::EXCHANGES`], and nothing else. It must not know sessions of clients or how an
+//! exchanges in [`crate::mcp::methods::METHODS`], and nothing else. It must not know sessions of clients or how an
 //! answer is worded. Of obligations it keeps two: the time that a permit gives, which ends the effect like a
 //! cancellation, and the redaction of the result. The others are kept or refused before there is a permit.
 

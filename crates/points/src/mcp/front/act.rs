@@ -75,7 +75,12 @@ impl<G: Governor<Work>> Front<G> {
 
     fn judged(&self, asked: &Asked, params: &Params) -> Result<Judged, FrameError> {
         if asked.method == TOOLS_CALL {
-            return Judged::call(params, asked.era, &self.config.meta_allow);
+            let judged = Judged::call(params, asked.era, &self.config.meta_allow)?;
+            if self.config.methods.iter().any(|method| method == judged.tool.as_str()) {
+                let detail = "no tool can have the name of a method of the configuration";
+                return Err(FrameError { code: INVALID_PARAMS, ..FrameError::shape(detail) });
+            }
+            return Ok(judged);
         }
         let wrong = || FrameError { code: INVALID_PARAMS, ..FrameError::shape("no record can name this method") };
         let (tool, _) = as_tool(&asked.method).ok_or_else(wrong)?;
@@ -88,7 +93,14 @@ impl<G: Governor<Work>> Front<G> {
         asked: &Asked,
         (at, mut params, mut judged): (usize, Params, Judged),
     ) -> Result<Act, Result<Response<ReplyBody>, Refusal>> {
-        let channel = self.channel(asked, at).await.map_err(|answer| answer.given(asked))?;
+        let channel = match self.channel(asked, at).await {
+            Ok(channel) => channel,
+            Err(none) => {
+                let reason = Reason::plain(ReasonCode::UpstreamUnavailable);
+                self.governor.refuse(Point::Mcp, Some(asked.caller.principal.clone()), reason).await;
+                return Err(none.given(asked));
+            }
+        };
         let listed = if asked.method == TOOLS_CALL { channel.listed(&judged.tool) } else { None };
         let manifest = match &listed {
             Some(listed) => Some(listed.manifest),

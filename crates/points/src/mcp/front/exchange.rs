@@ -75,7 +75,9 @@ impl<G: Governor<Work>> Front<G> {
     fn keeps(&self, (caller, upstream): (&Caller, &UpstreamId), listing: Listing, item: &Node, input: &[u8]) -> bool {
         match listing {
             Listing::Tools => {
-                let name = item.get("name").and_then(Node::as_str).filter(|name| !is_reserved(name));
+                let is_method =
+                    |name: &str| is_reserved(name) || self.config.methods.iter().any(|method| method == name);
+                let name = item.get("name").and_then(Node::as_str).filter(|name| !is_method(name));
                 let tool = name.and_then(|name| ToolName::new(name).ok());
                 tool.is_some_and(|tool| {
                     let known = (&tool, manifest(item.raw(input)));
@@ -217,6 +219,7 @@ impl<G: Governor<Work>> Front<G> {
     /// What upstreams say of themselves to a client without a handshake.
     pub(super) async fn discover(self: &Arc<Self>, asked: Asked) -> Result<Response<ReplyBody>, Refusal> {
         if !asked.endpoint.is_prefixed() {
+            modern::check_would_be_asked(&asked)?;
             return self
                 .pass(asked, 0, |front, passed| match passed.reply.outcome() {
                     Outcome::Result(result) => {

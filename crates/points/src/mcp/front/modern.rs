@@ -3,6 +3,7 @@
 //!
 //! It must not know sessions: there are none. It does not cover what a method does.
 
+use countersign_effects::json::Node;
 use countersign_model::ReasonCode;
 use countersign_model::id::UpstreamId;
 use hyper::StatusCode;
@@ -10,13 +11,14 @@ use serde_json::json;
 
 use super::act::mismatch;
 use super::asked::Asked;
+use super::given::capabilities;
 use super::refusal::Refusal;
 use super::seat::Seats;
 use crate::mcp::adapt::hello;
 use crate::mcp::execute::Upstream;
 use crate::mcp::execute::channel::{Channel, ClientHello};
 use crate::mcp::execute::link::LinkError;
-use crate::mcp::wire::era::{LATEST_MODERN, MODERN};
+use crate::mcp::wire::era::{LATEST_MODERN, LEGACY, MODERN};
 use crate::mcp::wire::headers::{self, Meta};
 use crate::mcp::wire::{Era, FrameError, INVALID_PARAMS, MISSING_CAPABILITY, UNSUPPORTED_VERSION};
 
@@ -95,6 +97,18 @@ pub(super) fn check_speaks_tasks(asked: &Asked) -> Result<(), Refusal> {
     };
     let data = json!({ "requiredCapabilities": { "extensions": { TASKS: {} } } }).to_string();
     Err(Refusal::rpc_with(StatusCode::BAD_REQUEST, Some(&asked.id), &error, &data))
+}
+
+/// Refuses to say what a legacy upstream can do to a client that answers questions: no upstream could ask it here, and a
+/// client that speaks both eras opens with a handshake, where it can be asked. One that never looks is served.
+pub(super) fn check_would_be_asked(asked: &Asked) -> Result<(), Refusal> {
+    let declared = capabilities(&asked.params).and_then(Node::as_object).unwrap_or_default();
+    let answers = declared.iter().any(|(name, _)| ["elicitation", "roots", "sampling"].contains(&name.as_str()));
+    let eras = asked.endpoint.upstream(0).map(Upstream::eras);
+    if !answers || !eras.is_some_and(|eras| eras.legacy && !eras.modern) {
+        return Ok(());
+    }
+    Err(unsupported(asked, &LEGACY.map(str::to_owned)))
 }
 
 /// What the upstream of an endpoint would say that it speaks, as far as that is served here.

@@ -72,6 +72,23 @@ async fn a_modern_client_is_served_by_a_legacy_upstream() {
     assert!(world.seen.with(VERSION).is_empty() && world.seen.with("server/discover").is_empty());
 }
 
+/// What it could be asked with a handshake it could not be asked here.
+#[tokio::test]
+async fn a_client_that_answers_questions_is_sent_to_the_handshake() {
+    let world = world(EraChoice::Legacy).await;
+    let look = ("server/discover", "");
+    for (capabilities, refused) in
+        [(r#"{"sampling":{}}"#, true), (r#"{"elicitation":{}}"#, true), (r#"{"extensions":{}}"#, false)]
+    {
+        let found = world.able("alice", capabilities, look, "").await;
+        assert_eq!(found["error"]["code"] == -32022, refused, "{capabilities}: {found}");
+        let supported = found["error"]["data"]["supported"].as_array().map_or(0, Vec::len);
+        assert_eq!(supported, if refused { 4 } else { 0 });
+    }
+    let called = world.able("alice", r#"{"sampling":{}}"#, ("tools/call", "fail"), "").await;
+    assert!(called.get("error").is_none_or(|error| error["code"] != -32022), "who does not look is served: {called}");
+}
+
 #[tokio::test]
 async fn a_modern_client_hears_the_log_it_asked_for_and_is_asked_nothing() {
     let world = world(EraChoice::Legacy).await;
