@@ -1,18 +1,20 @@
 //! Another policy while the gateway runs: what does not load or was not signed for leaves the old one in force, no call waits
 //! for a load, and no decision rests on a policy that is not in force.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail the test")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests fail the test")]
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use countersign_gate::call::Answer;
-use countersign_gate::{Reload, Reloaded};
-use countersign_kernel::policy::Bundle;
+use countersign_gate::{Evaluate, Reload, Reloaded};
+use countersign_kernel::policy::{Bundle, EvaluationRequest};
 use countersign_model::command::Deed;
+use countersign_model::record::Evaluation;
 use countersign_model::{Body, Digest, ReasonCode};
 use countersign_testkit::policy::HeldPolicy;
-use countersign_testkit::world::{CHANGE, READ, World, arguments};
+use countersign_testkit::world::{CHANGE, READ, Rules, World, arguments};
 
 const CONFIGURATION: Digest = Digest([3; 32]);
 const STRICT: &str = "@id(\"nothing\") forbid (principal, action, resource);";
@@ -165,4 +167,31 @@ fn nothing_is_loaded_for_whoever_only_opens_the_socket() {
     world.activate((Digest([6; 32]), policy), 6).unwrap();
     assert_eq!(files.reads(), 0);
     assert!(ran(&world.call(READ)));
+}
+
+/// An engine that needs no thread of its own, and fails.
+struct Broken;
+
+impl Evaluate for Broken {
+    fn evaluate(&self, _: &EvaluationRequest) -> Evaluation {
+        panic!("a failure of the engine")
+    }
+
+    fn is_bounded(&self) -> bool {
+        true
+    }
+
+    fn matched(&self, _: &str, _: &[(String, &str)]) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+}
+
+#[test]
+fn an_engine_that_fails_on_the_spot_denies_on_record() {
+    let world = World::under(Rules::capped(2)).asking(Arc::new(Broken));
+    for _ in 0..3 {
+        let Answer::Denied { reasons, receipt } = world.call(READ) else { panic!("it ran") };
+        assert_eq!((reasons[0].code, receipt.is_some()), (ReasonCode::PolicyError, true), "and holds no budget");
+    }
+    world.gate.close().unwrap();
 }

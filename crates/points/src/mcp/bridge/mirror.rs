@@ -16,10 +16,6 @@ const NAME: HeaderName = HeaderName::from_static(headers::NAME);
 pub(super) const VERSION: HeaderName = HeaderName::from_static(headers::VERSION);
 /// Tools whose annotations are remembered.
 const TOOLS_MAX: usize = 10_000;
-/// Annotations of one tool.
-const PARAMS_MAX: usize = 32;
-/// The deepest annotated property.
-const DEPTH_MAX: usize = 16;
 
 /// A header with its value.
 pub(super) type Pair = (HeaderName, HeaderValue);
@@ -69,14 +65,14 @@ impl Annotated {
 /// Annotated properties that are reached through `properties` alone. A tool whose annotations are not valid is the
 /// gateway's to refuse, so this is more lenient than [`headers::annotations`].
 fn annotations(schema: &Node, path: &mut Vec<String>, out: &mut Vec<Annotation>) {
-    if path.len() >= DEPTH_MAX {
+    if path.len() >= headers::DEPTH_MAX {
         return;
     }
     for (name, property) in schema.get("properties").and_then(Node::as_object).unwrap_or_default() {
         path.push(name.clone());
         let header = property.get(headers::ANNOTATION).and_then(Node::as_str);
         let header = header.and_then(|name| format!("{}{name}", headers::PARAM).parse::<HeaderName>().ok());
-        if let Some(header) = header.filter(|_| out.len() < PARAMS_MAX) {
+        if let Some(header) = header.filter(|_| out.len() < headers::ANNOTATIONS_MAX) {
             out.push(Annotation { header: header.as_str().to_owned(), path: path.clone() });
         }
         annotations(property, path, out);

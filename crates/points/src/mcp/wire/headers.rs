@@ -35,9 +35,9 @@ const CLOSE: &str = "?=";
 /// Beyond it, readers in JavaScript round.
 const SAFE_INTEGER: i64 = (1 << 53) - 1;
 /// As deep as a schema is looked into; no message of an upstream is read that nests deeper.
-const DEPTH_MAX: usize = 128;
+pub(crate) const DEPTH_MAX: usize = 128;
 /// The most annotations of one tool.
-const ANNOTATIONS_MAX: usize = 64;
+pub(crate) const ANNOTATIONS_MAX: usize = 64;
 
 /// One header that a tool's schema asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
