@@ -12,6 +12,9 @@ use std::{
     thread,
 };
 
+/// Lines of a log that are shown.
+const END_LINES: usize = 40;
+
 /// Cargo, started in `root`, without the variables that describe the package `xtask` itself: they would otherwise
 /// reach the build scripts of others and make them run again.
 pub(crate) fn cargo(root: &Path) -> Command {
@@ -100,6 +103,18 @@ pub(crate) fn logged(command: &mut Command, log: &Path) -> Result<()> {
     let file = File::create(log).with_context(|| format!("cannot write `{}`", log.display()))?;
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
     command.status().with_context(|| format!("cannot start `{shown}`"))?;
+    Ok(())
+}
+
+/// Shows the last lines of a log on standard error.
+pub(crate) fn show_end(log: &Path) -> Result<()> {
+    let text = std::fs::read(log).with_context(|| format!("cannot read `{}`", log.display()))?;
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    eprintln!("the end of `{}`:", log.display());
+    for line in lines.iter().skip(lines.len().saturating_sub(END_LINES)) {
+        eprintln!("  {line}");
+    }
     Ok(())
 }
 

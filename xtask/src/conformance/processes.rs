@@ -7,7 +7,11 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
+
+/// How long one may take to end and free its port once nobody holds it any more.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// One of them, for as long as it is held.
 pub(super) struct Served {
@@ -18,17 +22,27 @@ pub(super) struct Served {
 
 /// The fixture's server, at a port that the gateway's configuration names.
 pub(super) fn server(fixture: &Path, port: u16) -> Result<Served> {
+    await_free(port);
     start(Command::new(fixture).args(["server", "--listen", &format!("127.0.0.1:{port}")]))
 }
 
 /// A door to `to`, which is `HOST:PORT`; it adds the token in `token` if there is one.
 pub(super) fn door(fixture: &Path, to: &str, listen: u16, token: Option<&Path>) -> Result<Served> {
+    await_free(listen);
     let mut command = Command::new(fixture);
     command.args(["door", "--to", to, "--listen", &format!("127.0.0.1:{listen}")]);
     if let Some(token) = token {
         command.arg("--token-file").arg(token);
     }
     start(&mut command)
+}
+
+/// Waits for who had the port before. Whoever starts next says it where that one does not end.
+fn await_free(port: u16) {
+    let start = Instant::now();
+    while std::net::TcpListener::bind(("127.0.0.1", port)).is_err() && start.elapsed() < ENDING {
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn start(command: &mut Command) -> Result<Served> {

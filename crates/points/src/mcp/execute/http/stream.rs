@@ -119,9 +119,8 @@ impl HttpLink {
         let heading = self.heading();
         let Ok(built) = heading.stream(self.site.dialer.url(), last.as_deref()) else { return Ended::NotOffered };
         let Ok(mut conn) = self.site.dialer.take().await else { return broke };
-        let response = conn.sender.send_request(built).await;
+        let Ok(response) = conn.sender.send_request(built).await else { return broke };
         drop(answered.take());
-        let Ok(response) = response else { return broke };
         if response.status() == StatusCode::NOT_FOUND && heading.session.is_some() {
             return Ended::Lost;
         }

@@ -477,6 +477,23 @@ async fn a_resumed_stream_brings_the_answer_and_is_under_the_same_kill() {
 }
 
 #[tokio::test]
+async fn a_session_waits_for_its_own_stream_although_that_broke_first() {
+    let turns = AtomicU32::new(0);
+    let (upstream, seen) = raised(move |asked| {
+        let is_clients = asked.is("get ") && asked.header("mcp-session-id").as_deref() == Some("s-1");
+        match is_clients && turns.fetch_add(1, Ordering::Relaxed) == 0 {
+            true => vec![Step::Close],
+            false if is_clients => vec![stream(": second\n\n"), Step::Hang],
+            false => plain(asked),
+        }
+    })
+    .await;
+    let (channel, _heard) = open(&upstream, Era::Legacy).await;
+    assert_eq!(seen.with("mcp-session-id: s-1").iter().filter(|asked| asked.is("get ")).count(), 2);
+    channel.close();
+}
+
+#[tokio::test]
 async fn a_sessions_own_stream_is_opened_again_from_its_last_event() {
     let turns = AtomicU32::new(0);
     let (upstream, seen) = raised(move |asked| {
