@@ -59,9 +59,8 @@ impl Gate {
         if caller.expires <= self.now() {
             return Err(Reason::plain(ReasonCode::TokenExpired));
         }
-        let blocks = caller.narrowed.as_ref().map(|narrowed| narrowed.blocks.as_slice()).unwrap_or_default();
         let kernel = self.kernel();
-        if kernel.is_cut_off(blocks) || kernel.is_revoked(&caller.principal.session) {
+        if kernel.is_cut_off(caller.blocks()) || kernel.is_revoked(&caller.principal.session) {
             return Err(Reason::because(ReasonCode::TokenInvalid, "the token was revoked"));
         }
         Ok(())

@@ -47,6 +47,14 @@ pub struct Caller {
     pub narrowed: Option<Narrowed>,
 }
 
+impl Caller {
+    /// The ids of the blocks that narrowed its token, in their order.
+    #[must_use]
+    pub fn blocks(&self) -> &[Digest] {
+        self.narrowed.as_ref().map_or(&[], |narrowed| &narrowed.blocks)
+    }
+}
+
 /// Which enforcement point an action came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(index_only)]

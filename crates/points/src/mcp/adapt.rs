@@ -22,9 +22,9 @@ use serde_json::{Map, Value, json};
 
 use super::execute::{Kind, Reply};
 use super::methods::is_reserved;
-use super::parked::tasks::RELATED_TASK;
 use super::route::Params;
 use super::route::rename::Prefixing;
+use super::wire::era::RELATED_TASK;
 use super::wire::splice::Edit;
 use super::wire::{
     DENIED, Era, FrameError, INTERNAL_ERROR, INVALID_PARAMS, Id, NOT_STARTED, OUTCOME_UNKNOWN, Outcome, PENDING,

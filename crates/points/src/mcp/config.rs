@@ -457,6 +457,11 @@ pub struct FrontConfig {
 }
 
 impl FrontConfig {
+    /// Whether the configuration lets a method of this name through.
+    pub(crate) fn has_method(&self, name: &str) -> bool {
+        self.methods.iter().any(|method| method == name)
+    }
+
     /// A front that lets in no browser and answers to loopback names only.
     #[must_use]
     pub fn new(listen: SocketAddr) -> Self {

@@ -25,29 +25,8 @@ use super::wire::{FrameError, INVALID_PARAMS, METHOD_NOT_FOUND};
 /// How what was read before within limits is read again.
 const AGAIN: Limits = Limits { bytes_max: usize::MAX, depth_max: DEPTH_CEILING, nodes_max: usize::MAX };
 
-/// The extension for tasks: its methods have legacy names and other meanings.
-const TASKS: &str = "io.modelcontextprotocol/tasks";
-
 /// The member of `_meta` of every modern result with the server's name and version.
 const SERVER: &str = "io.modelcontextprotocol/serverInfo";
-
-/// How much an upstream logs (2025-11-25, `server/utilities/logging`), the least first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Level(usize);
-
-const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
-
-impl Level {
-    /// The level of this name.
-    pub(crate) fn of(name: &str) -> Option<Self> {
-        LEVELS.iter().position(|level| *level == name).map(Self)
-    }
-
-    /// Its name.
-    pub(crate) fn name(self) -> &'static str {
-        LEVELS.get(self.0).copied().unwrap_or("emergency")
-    }
-}
 
 /// A request that has no words in the other era.
 fn unknown(method: &str) -> FrameError {

@@ -18,8 +18,8 @@ use countersign_model::id::TicketId;
 use hyper::Uri;
 use serde_json::{Value, json};
 
-/// The extension of the modern era by which a client says that it speaks tasks.
-pub const TASKS_EXTENSION: &str = "io.modelcontextprotocol/tasks";
+use super::wire::era::TASKS;
+
 /// 2025-11-25 `client/elicitation`, "URL Elicitation Required Error": the request can be made once a page was opened.
 /// 2026-07-28 keeps the number reserved and asks by `input_required` instead.
 pub const URL_ELICITATION_REQUIRED: i32 = -32042;
@@ -45,7 +45,7 @@ impl Declared {
     #[must_use]
     pub fn modern(capabilities: Option<&Node>) -> Self {
         let extensions = capabilities.and_then(|all| all.get("extensions"));
-        let has_tasks = extensions.and_then(|all| all.get(TASKS_EXTENSION)).is_some_and(is_object);
+        let has_tasks = extensions.and_then(|all| all.get(TASKS)).is_some_and(is_object);
         Self { is_modern: true, has_tasks, opens_urls: opens_urls(capabilities), ttl_ms: None }
     }
 

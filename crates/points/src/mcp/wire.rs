@@ -8,6 +8,7 @@ pub mod envelope;
 pub mod era;
 pub mod headers;
 pub mod line;
+pub mod log;
 pub mod splice;
 pub mod sse;
 

@@ -2,8 +2,8 @@
 
 use countersign_effects::json::{Node, parse};
 
-use super::{AGAIN, SERVER, TASKS};
-use crate::mcp::wire::era::{self, LATEST_LEGACY, MODERN};
+use super::{AGAIN, SERVER};
+use crate::mcp::wire::era::{self, LATEST_LEGACY, MODERN, TASKS};
 use crate::mcp::wire::{quoted, splice};
 
 /// The result of `server/discover` of an upstream that answered `initialize` with `hello`.

@@ -7,13 +7,14 @@ use bytes::Bytes;
 use countersign_effects::json::{Node, parse};
 
 use super::{AGAIN, wrong};
+use crate::mcp::adapt::rounds::{ANSWERS, QUESTIONS, STATE};
 use crate::mcp::wire::splice;
 use crate::mcp::wire::{FrameError, quoted, request_frame};
 
 /// Questions in one result.
 const QUESTIONS_MAX: usize = 16;
 /// The parameters that make a request the next round of an earlier one.
-const ROUND: [&str; 2] = ["inputResponses", "requestState"];
+const ROUND: [&str; 2] = [ANSWERS, STATE];
 
 /// What an upstream asks for before it goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +31,8 @@ impl Asked {
     /// # Errors
     /// A result that asks nothing, or asks what is no question.
     pub(crate) fn read(input: &[u8], result: &Node) -> Result<Self, FrameError> {
-        let state = result.get("requestState").map(|state| String::from_utf8_lossy(state.raw(input)).into_owned());
-        let requests = match result.get("inputRequests") {
+        let state = result.get(STATE).map(|state| String::from_utf8_lossy(state.raw(input)).into_owned());
+        let requests = match result.get(QUESTIONS) {
             None => &[][..],
             Some(requests) => requests.as_object().ok_or_else(|| wrong("`inputRequests` is no object"))?,
         };
@@ -62,9 +63,9 @@ impl Asked {
             answers.iter().map(|(key, raw)| format!("{}:{}", quoted(key), String::from_utf8_lossy(raw))).collect();
         let mut members = Vec::new();
         if !answers.is_empty() {
-            members.push(format!(r#""inputResponses":{{{}}}"#, answers.join(",")));
+            members.push(format!(r#""{ANSWERS}":{{{}}}"#, answers.join(",")));
         }
-        members.extend(self.state.as_ref().map(|state| format!(r#""requestState":{state}"#)));
+        members.extend(self.state.as_ref().map(|state| format!(r#""{STATE}":{state}"#)));
         let inside = node.span.start.saturating_add(1);
         let stays = node.as_object().unwrap_or_default().iter().any(|(key, _)| !ROUND.contains(&key.as_str()));
         let comma = if stays && !members.is_empty() { "," } else { "" };

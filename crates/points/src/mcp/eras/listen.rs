@@ -12,11 +12,11 @@ use super::AGAIN;
 use crate::mcp::wire::era::SUBSCRIPTION;
 use crate::mcp::wire::{Frame, Message, notification_frame, quoted, splice};
 
-const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
-const UPDATED: &str = "notifications/resources/updated";
+pub(crate) const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
+pub(crate) const UPDATED: &str = "notifications/resources/updated";
 
 /// A kind of list: the member of a filter, the capability that has `listChanged`, and the notification.
-const LISTS: [(&str, &str, &str); 3] = [
+pub(crate) const LISTS: [(&str, &str, &str); 3] = [
     ("toolsListChanged", "tools", "notifications/tools/list_changed"),
     ("promptsListChanged", "prompts", "notifications/prompts/list_changed"),
     ("resourcesListChanged", "resources", "notifications/resources/list_changed"),

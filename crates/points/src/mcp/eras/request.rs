@@ -6,9 +6,10 @@ use std::ops::Range;
 use bytes::Bytes;
 use countersign_effects::json::{Node, parse};
 
-use super::{AGAIN, Level, unknown, wrong};
+use super::{AGAIN, unknown, wrong};
 use crate::mcp::wire::era::{LATEST_MODERN, META_VERSION};
 use crate::mcp::wire::headers::{META_CAPABILITIES, META_CLIENT};
+use crate::mcp::wire::log::Level;
 use crate::mcp::wire::splice::{self, Edit};
 use crate::mcp::wire::{FrameError, quoted};
 
@@ -55,7 +56,7 @@ pub(crate) fn to_legacy(method: &str, params: Option<&Bytes>) -> Result<Said, Fr
         return Err(wrong("the upstream speaks a revision in which it asked nothing that could be answered so"));
     }
     let level = node.get("_meta").and_then(|meta| meta.get(META_LEVEL)).and_then(Node::as_str);
-    let level = level.map(|name| Level::of(name).ok_or_else(|| wrong("`logLevel` is no level"))).transpose()?;
+    let level = level.map(|name| Level::named(name).ok_or_else(|| wrong("`logLevel` is no level"))).transpose()?;
     let edits = edits(&node, raw, &[]);
     said(splice::edited(raw, &node.span, &edits).into(), level)
 }

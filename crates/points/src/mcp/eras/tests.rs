@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use super::input::Asked;
 use super::listen::{self, Wanted};
 use super::request::{self, Speaker};
-use super::{Level, hello, result};
+use super::{hello, result};
 use crate::mcp::execute::Kind;
+use crate::mcp::wire::log::Level;
 use crate::mcp::wire::{Frame, splice};
 
 fn read(text: &str) -> Node {
@@ -92,7 +93,7 @@ fn a_request_says_for_itself_who_asks() {
     check(None, None, &format!(r#"{{"_meta":{{{MODERN}}}}}"#));
     check(Some("{ }"), None, &format!(r#"{{"_meta":{{{MODERN}}} }}"#));
     let level = r#","io.modelcontextprotocol/logLevel":"debug""#;
-    check(Some(r#"{ "name":"t"}"#), Level::of("debug"), &format!(r#"{{"_meta":{{{MODERN}{level}}}, "name":"t"}}"#));
+    check(Some(r#"{ "name":"t"}"#), Level::named("debug"), &format!(r#"{{"_meta":{{{MODERN}{level}}}, "name":"t"}}"#));
     check(
         Some(r#"{"name":"t","_meta":{ "progressToken":7, "countersign/step":"s"}}"#),
         None,

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::level::Level;
 use super::said::{Said, tell};
 use crate::mcp::wire::Frame;
+use crate::mcp::wire::log::Level;
 
 /// Resources that one client may be subscribed to.
 const URIS_MAX: usize = 1024;

@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 use super::audience::{Audience, Member};
 use super::ears::{Change, Ears};
 use super::late::{Late, Whose};
-use super::level::Level;
 use super::outbound::{self, Outbound, Progress, Reply};
 use super::said::{Outgoing, Pending, Questions, Said, note_of, tell};
 use crate::mcp::config::UpstreamLimits;
 use crate::mcp::wire::era::SUBSCRIPTION;
+use crate::mcp::wire::log::Level;
 use crate::mcp::wire::{Era, Frame, Id, METHOD_NOT_FOUND, Message, error_frame};
 
 /// The requests in flight on one link.

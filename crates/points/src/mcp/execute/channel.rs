@@ -157,7 +157,7 @@ impl Channel {
             && self.upstream.audience().unsubscribe(member, &uri)
         {
             // Another client still wants to hear of it, over the same link.
-            return empty_reply();
+            return Reply::made("result", b"{}");
         }
         if let (Link::Pipe(_), "logging/setLevel") = (&link, &*request.method) {
             return super::level::set(self.upstream.audience(), (&link, member), request).await;
@@ -274,11 +274,6 @@ fn uri_of(request: &Outbound) -> Option<String> {
     let params = request.params.as_deref()?;
     let params = json::parse(params, &reading(params.len())).ok()?;
     params.get("uri").and_then(Node::as_str).map(str::to_owned)
-}
-
-/// An answer of the gateway's own to what it does not pass on.
-pub(super) fn empty_reply() -> Result<Reply, LinkError> {
-    Reply::made("result", b"{}")
 }
 
 /// Takes a client off a link that is shared once its channel is over, and ends the subscriptions that nobody else has.

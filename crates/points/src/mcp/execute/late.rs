@@ -14,14 +14,13 @@ use std::collections::BTreeMap;
 use countersign_effects::json::Node;
 
 use super::audience::{Member, Owner};
+use crate::mcp::wire::era::RELATED_TASK;
 use crate::mcp::wire::{Message, Outcome};
 
 /// Calls, and tasks, that are remembered.
 const LATE_MAX: usize = 1024;
 /// The longest id of a task that is remembered.
 const TASK_BYTES_MAX: usize = 512;
-/// Names the task that a result is of (2025-11-25, `basic/utilities/tasks`, "Related Task Metadata").
-const RELATED: &str = "io.modelcontextprotocol/related-task";
 /// What tells how a task stands.
 const STATUS: [&str; 2] = ["notifications/tasks/status", "notifications/tasks"];
 const ENDED: [&str; 3] = ["completed", "failed", "cancelled"];
@@ -93,7 +92,7 @@ impl Late {
 fn task(message: &Message) -> Option<(&str, bool)> {
     match message {
         Message::Response { outcome: Outcome::Result(result), .. } => {
-            if let Some(task) = result.get("_meta").and_then(|meta| meta.get(RELATED)).and_then(id) {
+            if let Some(task) = result.get("_meta").and_then(|meta| meta.get(RELATED_TASK)).and_then(id) {
                 return Some((task, true));
             }
             let is_handed = result.get("resultType").and_then(Node::as_str) == Some("task");

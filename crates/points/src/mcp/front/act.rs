@@ -76,7 +76,7 @@ impl<G: Governor<Work>> Front<G> {
     fn judged(&self, asked: &Asked, params: &Params) -> Result<Judged, FrameError> {
         if asked.method == TOOLS_CALL {
             let judged = Judged::call(params, asked.era, &self.config.meta_allow)?;
-            if self.config.methods.iter().any(|method| method == judged.tool.as_str()) {
+            if self.config.has_method(judged.tool.as_str()) {
                 let detail = "no tool can have the name of a method of the configuration";
                 return Err(FrameError { code: INVALID_PARAMS, ..FrameError::shape(detail) });
             }

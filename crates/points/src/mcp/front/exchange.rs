@@ -75,8 +75,7 @@ impl<G: Governor<Work>> Front<G> {
     fn keeps(&self, (caller, upstream): (&Caller, &UpstreamId), listing: Listing, item: &Node, input: &[u8]) -> bool {
         match listing {
             Listing::Tools => {
-                let is_method =
-                    |name: &str| is_reserved(name) || self.config.methods.iter().any(|method| method == name);
+                let is_method = |name: &str| is_reserved(name) || self.config.has_method(name);
                 let name = item.get("name").and_then(Node::as_str).filter(|name| !is_method(name));
                 let tool = name.and_then(|name| ToolName::new(name).ok());
                 tool.is_some_and(|tool| {

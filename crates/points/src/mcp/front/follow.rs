@@ -26,6 +26,7 @@ use super::respond::finished;
 use super::work::Work;
 use super::{EVENTS_QUEUE, Front, SPENT};
 use crate::Governor;
+use crate::mcp::eras::listen::{ACKNOWLEDGED, UPDATED};
 use crate::mcp::execute::{Kind, Reply};
 use crate::mcp::route::name::Named;
 use crate::mcp::wire::era::SUBSCRIPTION;
@@ -33,14 +34,13 @@ use crate::mcp::wire::{
     DENIED, Frame, FrameError, Id, Message, NOT_STARTED, OUTCOME_UNKNOWN, Outcome, error_frame, notification_frame,
     quoted, response_frame, splice, sse,
 };
-use filter::{Filter, UPDATED};
+use filter::Filter;
 use part::Part;
 
 pub use part::Followed;
 
 /// What came before the acknowledgement of all parts, at most.
 const EARLY_MAX: usize = 32;
-const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
 
 /// What comes of a part, in the order in which it comes.
 enum Came {

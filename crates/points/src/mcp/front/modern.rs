@@ -18,12 +18,9 @@ use crate::mcp::adapt::hello;
 use crate::mcp::execute::Upstream;
 use crate::mcp::execute::channel::{Channel, ClientHello};
 use crate::mcp::execute::link::LinkError;
-use crate::mcp::wire::era::{LATEST_MODERN, LEGACY, MODERN};
+use crate::mcp::wire::era::{LATEST_MODERN, LEGACY, MODERN, TASKS};
 use crate::mcp::wire::headers::{self, Meta};
 use crate::mcp::wire::{Era, FrameError, INVALID_PARAMS, MISSING_CAPABILITY, UNSUPPORTED_VERSION};
-
-/// The extension for tasks.
-const TASKS: &str = "io.modelcontextprotocol/tasks";
 
 /// The channels that all requests of the modern era share: one to each upstream.
 pub(super) struct Modern {

@@ -112,7 +112,7 @@ impl<G: Governor<Work>> Front<G> {
 
     async fn request(self: &Arc<Self>, asked: Asked) -> Result<Response<ReplyBody>, Refusal> {
         let Some(method) = Method::asked(&asked.method, asked.era) else {
-            let is_listed = self.config.methods.contains(&asked.method);
+            let is_listed = self.config.has_method(&asked.method);
             if !is_listed || Method::of(&asked.method).is_some() {
                 return Err(ungoverned(&asked));
             }

@@ -113,9 +113,7 @@ pub(crate) fn is_same(one: &Principal, other: &Principal) -> bool {
 /// Whether what is `owner`'s may be used by `caller`: with the same token, or with one that this was narrowed from. What a
 /// token was narrowed to opens nothing of the wider one.
 pub(crate) fn opens_to(owner: &Caller, caller: &Caller) -> bool {
-    let blocks =
-        |caller: &'_ Caller| caller.narrowed.as_ref().map(|narrowed| narrowed.blocks.clone()).unwrap_or_default();
-    is_same(&owner.principal, &caller.principal) && blocks(owner).starts_with(&blocks(caller))
+    is_same(&owner.principal, &caller.principal) && owner.blocks().starts_with(caller.blocks())
 }
 
 /// A principal, spelled like those alone for which [`is_same`] holds.

@@ -27,8 +27,6 @@ pub const POLL_MS: u64 = 5_000;
 pub const GRACE_MS: u64 = 60 * 60_000;
 /// The longest life of a task, in milliseconds.
 pub const TTL_MS_MAX: u64 = 31 * 24 * 60 * 60_000;
-/// The member of `_meta` by which a legacy result names its task ("Related Task Metadata").
-pub const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
 /// The member of `_meta` with what the model may be told at once (2025-11-25, note on creating tasks).
 const IMMEDIATE: &str = "io.modelcontextprotocol/model-immediate-response";
 
@@ -61,8 +59,7 @@ impl Owner {
     #[must_use]
     pub fn of(caller: &Caller) -> Self {
         let Principal { tenant, agent, run, .. } = &caller.principal;
-        let blocks = caller.narrowed.as_ref().map(|narrowed| narrowed.blocks.clone()).unwrap_or_default();
-        Self { who: (tenant.clone(), agent.clone(), run.clone()), blocks }
+        Self { who: (tenant.clone(), agent.clone(), run.clone()), blocks: caller.blocks().to_vec() }
     }
 
     /// Whether what is this one's may be used by `asker`: by itself, or by the token that it was narrowed from.
@@ -403,7 +400,7 @@ impl Task {
         body
     }
 
-    /// The raw JSON of the member of `_meta` that ties a legacy result to a task, for [`RELATED_TASK`].
+    /// The raw JSON of the member of `_meta` that ties a legacy result to a task, for [`RELATED_TASK`](crate::mcp::wire::era::RELATED_TASK).
     #[must_use]
     pub fn related_to(id: &str) -> String {
         json!({ "taskId": id }).to_string()

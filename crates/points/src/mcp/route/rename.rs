@@ -8,11 +8,9 @@ use countersign_model::id::UpstreamId;
 
 use super::name::Named;
 use crate::mcp::methods::Listing;
+use crate::mcp::wire::era::RELATED_TASK;
 use crate::mcp::wire::quoted;
 use crate::mcp::wire::splice::Edit;
-
-/// The member of `_meta` that names a task.
-const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
 
 /// Collects the edits that put an upstream's prefix before its names.
 pub(crate) struct Prefixing<'a> {

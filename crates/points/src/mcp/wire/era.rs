@@ -19,6 +19,10 @@ pub const ASSUMED: &str = "2025-03-26";
 
 /// The member of a notification's `_meta` that says which listening request it belongs to.
 pub const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+/// The extension for tasks (2026-07-28): its methods have names of 2025-11-25 and other meanings.
+pub const TASKS: &str = "io.modelcontextprotocol/tasks";
+/// The member of `_meta` that ties what is said to a task (2025-11-25, `basic/utilities/tasks`).
+pub const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
 
 const FIRST_MODERN: &str = "2026-07-28";
 

@@ -3,12 +3,11 @@
 //!
 //! It must not know requests.
 
-use countersign_effects::json::Node;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::mcp::eras::Level;
 use crate::mcp::execute::channel::{Answered, Question, Said};
+use crate::mcp::wire::log::Level;
 use crate::mcp::wire::{Frame, METHOD_NOT_FOUND, Message, quoted};
 
 /// What may wait to be handed on.
@@ -34,12 +33,11 @@ pub(super) fn filtered(to: mpsc::Sender<Said>, level: Option<Level>) -> (mpsc::S
 }
 
 fn passes(frame: &Frame, level: Option<Level>) -> bool {
-    let Message::Notification { method, params } = frame.message() else { return false };
+    let Message::Notification { method, .. } = frame.message() else { return false };
     if method != "notifications/message" {
         return true;
     }
-    let said = params.as_ref().and_then(|params| params.get("level")).and_then(Node::as_str).and_then(Level::of);
-    level.is_some_and(|level| said.is_some_and(|said| said >= level))
+    level.is_some_and(|level| Level::of(frame).is_some_and(|said| said >= level))
 }
 
 /// Tells an upstream why nobody answers.

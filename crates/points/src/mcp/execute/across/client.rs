@@ -12,13 +12,14 @@ use tokio::sync::mpsc;
 
 use super::refusal;
 use super::stream::Stream;
+use crate::mcp::eras;
 use crate::mcp::eras::listen::{Wanted, subscribes};
 use crate::mcp::eras::request::Speaker;
-use crate::mcp::eras::{self, Level};
 use crate::mcp::execute::channel::{Channel, ClientHello, Said};
 use crate::mcp::execute::leave::{InFlight, Leave};
 use crate::mcp::execute::link::LinkError;
 use crate::mcp::execute::outbound::{self, Outbound, Reply, reading};
+use crate::mcp::wire::log::Level;
 use crate::mcp::wire::{FrameError, INVALID_PARAMS, METHOD_NOT_FOUND};
 
 /// Resources that one session may be subscribed to.
@@ -52,7 +53,7 @@ impl Client {
 
     /// From here on every request asks for this level of the log.
     pub(super) fn set_level(&self, params: Option<&Bytes>) -> Result<Reply, LinkError> {
-        let level = member(params, "level").and_then(|name| Level::of(&name));
+        let level = member(params, "level").and_then(|name| Level::named(&name));
         let Some(level) = level else { return refusal(&wrong("`level` is no level of a log")) };
         *self.level.lock().unwrap_or_else(PoisonError::into_inner) = Some(level);
         Reply::made("result", b"{}")

@@ -7,17 +7,11 @@ use std::collections::BTreeSet;
 use countersign_effects::json::Node;
 use serde_json::{Map, Value};
 
+use crate::mcp::eras::listen::{LISTS, UPDATED};
 use crate::mcp::wire::{Frame, FrameError, INVALID_PARAMS, Message};
 
 /// Resources that one stream can be about.
 pub(super) const RESOURCES_MAX: usize = 64;
-pub(super) const UPDATED: &str = "notifications/resources/updated";
-/// The members of a filter that say yes or no, and what each is about.
-const FLAGS: [(&str, &str); 3] = [
-    ("toolsListChanged", "notifications/tools/list_changed"),
-    ("promptsListChanged", "notifications/prompts/list_changed"),
-    ("resourcesListChanged", "notifications/resources/list_changed"),
-];
 
 /// What a client asks to hear.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +27,7 @@ impl Filter {
         let members = node.and_then(Node::as_object).ok_or_else(|| wrong("`notifications` must be an object"))?;
         let mut filter = Self::default();
         for (key, value) in members {
-            if let Some((flag, _)) = FLAGS.iter().find(|(flag, _)| flag == key) {
+            if let Some((flag, _, _)) = LISTS.iter().find(|(flag, _, _)| flag == key) {
                 let wanted = value.as_bool().ok_or_else(|| wrong("a kind of notification is wanted or not"))?;
                 if wanted {
                     filter.flags.insert(flag);
@@ -61,12 +55,12 @@ impl Filter {
             // It may be about a part of what was asked for, so only that anything was is checked.
             return !self.resources.is_empty();
         }
-        FLAGS.iter().any(|(flag, of)| of == method && self.flags.contains(flag))
+        LISTS.iter().any(|(flag, _, of)| of == method && self.flags.contains(flag))
     }
 
     /// What its kinds of notifications are called.
     pub(super) fn methods(&self) -> impl Iterator<Item = &'static str> {
-        FLAGS.iter().filter(|(flag, _)| self.flags.contains(flag)).map(|(_, method)| *method)
+        LISTS.iter().filter(|(flag, _, _)| self.flags.contains(flag)).map(|(_, _, method)| *method)
     }
 
     pub(super) fn to_json(&self) -> Value {
