@@ -15,6 +15,7 @@ mod listing;
 mod load;
 mod near;
 mod patterns;
+mod reads;
 mod rego;
 mod request;
 mod schema;

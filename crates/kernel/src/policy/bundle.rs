@@ -20,6 +20,7 @@ use super::arguments::Types;
 use super::index::{Index, Look};
 use super::listing::Listings;
 use super::patterns::PatternSet;
+use super::reads::Reads;
 use super::rego::Rego;
 use super::schema::request;
 use super::slice::{Rule, Slice, Slices};
@@ -128,7 +129,7 @@ impl Bundle {
     pub fn in_cedar(&self, asked: &EvaluationRequest) -> Result<(Request, &Entities), String> {
         let about = self.0.about(asked)?;
         let types = self.0.arguments.get(&asked.upstream, &asked.tool);
-        Ok((request(asked, about.uids(), types, &self.0.schema)?, &self.0.entities))
+        Ok((request(asked, about.uids(), types, (&self.0.schema, &Reads::All))?, &self.0.entities))
     }
 
     /// Whether `agent` may ever call `tool` of `upstream` on `target`, with whatever arguments and facts. False only where
@@ -196,9 +197,11 @@ impl Loaded {
     ) -> Result<Evaluation, String> {
         let about = self.about(asked)?;
         let types = self.arguments.get(&asked.upstream, &asked.tool);
-        let request = request(asked, about.uids(), types, &self.schema)?;
         let slice = slice(about)?;
-        let slice = slice.get();
+        let (slice, reads) = slice.get();
+        // Rego is handed all that there is.
+        let reads = if self.rego.is_some() { &Reads::All } else { reads };
+        let request = request(asked, about.uids(), types, (&self.schema, reads))?;
         let ask = |policies: &PolicySet| self.ask(&request, policies);
         let auto = ask(slice.auto());
         // What `auto` allows no forbid of either layer touched, so `ceiling` gives the same answer for the same reasons.
@@ -277,10 +280,12 @@ enum Kept<'a> {
 }
 
 impl Kept<'_> {
-    fn get(&self) -> &Slice {
+    /// The slice, and what is built of the context for it: for who doubts what a slice reads as for who doubts the index,
+    /// everything.
+    fn get(&self) -> (&Slice, &Reads) {
         match self {
-            Self::Shared(slice) => slice,
-            Self::Own(slice) => slice,
+            Self::Shared(slice) => (slice, &slice.reads),
+            Self::Own(slice) => (slice, &Reads::All),
         }
     }
 }

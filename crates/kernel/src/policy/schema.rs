@@ -15,6 +15,7 @@ use countersign_model::id::{LeaseName, ToolName, UpstreamId};
 use countersign_model::record::{History, Recent};
 
 use super::arguments::{ArgumentTypes, Types};
+use super::reads::Reads;
 use super::{EvaluationRequest, PolicySource, ToolDef};
 
 /// The action of tools that the upstream lists and no binding names.
@@ -152,44 +153,48 @@ pub(super) fn entities(source: &PolicySource) -> Result<Vec<Entity>, String> {
     Ok(all.into_values().collect())
 }
 
-/// The request in Cedar's terms, checked against the schema. `types` are those of the tool's arguments, if it has any.
+/// The request in Cedar's terms, with as much of the context as is read. A whole one is checked against the schema; of a
+/// part the schema would miss the rest. What policy cannot hold is an error whether or not it is read. `types` are those of
+/// the tool's arguments, if it has any.
 pub(super) fn request(
     asked: &EvaluationRequest,
     (agent, action, target): (&EntityUid, &EntityUid, &EntityUid),
     types: Option<&ArgumentTypes>,
-    schema: &Schema,
+    (schema, reads): (&Schema, &Reads),
 ) -> Result<Request, String> {
-    let mut context = context(asked)?;
+    let mut context = Attributes { reads, all: Vec::new() };
+    fill(asked, &mut context)?;
     if let Some(args) = types.map_or(Ok(None), |types| types.value(&asked.arguments))? {
-        context.push(("args".to_owned(), args));
+        context.put("args", || args);
     }
-    let context = Context::from_pairs(context).map_err(|error| error.to_string())?;
-    Request::new(agent.clone(), action.clone(), target.clone(), context, Some(schema))
-        .map_err(|error| error.to_string())
+    let schema = (*reads == Reads::All).then_some(schema);
+    let context = Context::from_pairs(context.all).map_err(|error| error.to_string())?;
+    Request::new(agent.clone(), action.clone(), target.clone(), context, schema).map_err(|error| error.to_string())
 }
 
-/// A list of attributes while it is filled.
-#[derive(Default)]
-struct Attributes(Vec<(String, RestrictedExpression)>);
+/// A list of attributes while it is filled with those that are read.
+struct Attributes<'a> {
+    reads: &'a Reads,
+    all: Vec<(String, RestrictedExpression)>,
+}
 
-impl Attributes {
+impl Attributes<'_> {
     fn text(&mut self, name: &str, text: &str) {
-        self.put(name, RestrictedExpression::new_string(text.to_owned()));
+        self.put(name, || RestrictedExpression::new_string(text.to_owned()));
     }
 
     fn texts<'a>(&mut self, name: &str, all: impl IntoIterator<Item = &'a str>) {
-        let all = all.into_iter().map(|item| RestrictedExpression::new_string(item.to_owned()));
-        self.put(name, RestrictedExpression::new_set(all));
+        let word = |item: &str| RestrictedExpression::new_string(item.to_owned());
+        self.put(name, || RestrictedExpression::new_set(all.into_iter().map(word)));
     }
 
     fn flag(&mut self, name: &str, flag: bool) {
-        self.put(name, RestrictedExpression::new_bool(flag));
+        self.put(name, || RestrictedExpression::new_bool(flag));
     }
 
     fn number(&mut self, name: &str, number: u64) -> Result<(), String> {
-        let long =
-            i64::try_from(number).map_err(|_| format!("`{name}` is {number}, which is more than policy can hold"))?;
-        self.put(name, RestrictedExpression::new_long(long));
+        let long = long(name, number)?;
+        self.put(name, || RestrictedExpression::new_long(long));
         Ok(())
     }
 
@@ -198,38 +203,48 @@ impl Attributes {
     }
 
     fn recent(&mut self, name: &str, recent: &Recent) -> Result<(), String> {
-        let mut inner = Self::default();
-        inner.number("minute", recent.minute)?;
-        inner.number("ten_minutes", recent.ten_minutes)?;
-        inner.number("hour", recent.hour)?;
-        inner.number("day", recent.day)?;
-        self.put(name, RestrictedExpression::new_record(inner.0).map_err(|error| error.to_string())?);
+        let Recent { minute, ten_minutes, hour, day } = *recent;
+        let spans = [
+            ("minute", long("minute", minute)?),
+            ("ten_minutes", long("ten_minutes", ten_minutes)?),
+            ("hour", long("hour", hour)?),
+            ("day", long("day", day)?),
+        ];
+        if self.reads.has(name) {
+            let spans = spans.map(|(span, long)| (span.to_owned(), RestrictedExpression::new_long(long)));
+            let record = RestrictedExpression::new_record(spans).map_err(|error| error.to_string())?;
+            self.put(name, || record);
+        }
         Ok(())
     }
 
-    fn put(&mut self, name: &str, value: RestrictedExpression) {
-        self.0.push((name.to_owned(), value));
+    fn put(&mut self, name: &str, value: impl FnOnce() -> RestrictedExpression) {
+        if self.reads.has(name) {
+            self.all.push((name.to_owned(), value()));
+        }
     }
 }
 
-fn context(asked: &EvaluationRequest) -> Result<Vec<(String, RestrictedExpression)>, String> {
-    let mut all = Attributes::default();
+fn long(name: &str, number: u64) -> Result<i64, String> {
+    i64::try_from(number).map_err(|_| format!("`{name}` is {number}, which is more than policy can hold"))
+}
+
+fn fill(asked: &EvaluationRequest, all: &mut Attributes<'_>) -> Result<(), String> {
     all.text("upstream", asked.upstream.as_str());
     all.text("tool", asked.tool.as_str());
     all.text("point", point_word(asked.point));
     all.text("effect", asked.facts.effect.as_str());
     all.flag("opaque", asked.facts.certainty == Certainty::Opaque);
-    sql(asked.facts.sql.as_ref(), &mut all)?;
-    bound(asked, &mut all)?;
-    history(&asked.history, &mut all)?;
+    sql(asked.facts.sql.as_ref(), all)?;
+    bound(asked, all)?;
+    history(&asked.history, all)?;
     all.number("depth", u64::from(asked.depth))?;
     all.texts("leases", asked.leases.iter().map(LeaseName::as_str));
     all.number("token_minutes_left", asked.token_expires.since_ms(asked.now) / 60_000)?;
-    all.number("now_ms", asked.now.0)?;
-    Ok(all.0)
+    all.number("now_ms", asked.now.0)
 }
 
-fn sql(known: Option<&SqlFacts>, all: &mut Attributes) -> Result<(), String> {
+fn sql(known: Option<&SqlFacts>, all: &mut Attributes<'_>) -> Result<(), String> {
     let none = SqlFacts::default();
     let facts = known.unwrap_or(&none);
     all.flag("sql", known.is_some());
@@ -241,7 +256,7 @@ fn sql(known: Option<&SqlFacts>, all: &mut Attributes) -> Result<(), String> {
     all.number("rows_spelled", facts.rows_spelled)
 }
 
-fn bound(asked: &EvaluationRequest, all: &mut Attributes) -> Result<(), String> {
+fn bound(asked: &EvaluationRequest, all: &mut Attributes<'_>) -> Result<(), String> {
     let none = Bound::default();
     let facts = asked.facts.bound.as_ref().unwrap_or(&none);
     all.texts("hosts", facts.hosts.iter().map(String::as_str));
@@ -258,7 +273,7 @@ fn bound(asked: &EvaluationRequest, all: &mut Attributes) -> Result<(), String> 
     Ok(())
 }
 
-fn history(known: &History, all: &mut Attributes) -> Result<(), String> {
+fn history(known: &History, all: &mut Attributes<'_>) -> Result<(), String> {
     all.texts("new_hosts", known.new_hosts.iter().map(String::as_str));
     all.texts("run_labels", known.labels.iter().map(String::as_str));
     if let Some(previous) = &known.previous {

@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use cedar_policy::{Policy, PolicySet};
 
 use super::annotation::Layer;
+use super::reads::Reads;
 
 #[cfg(test)]
 mod tests;
@@ -36,13 +37,16 @@ pub(super) struct Slice {
     pub(super) auto: Option<PolicySet>,
     /// O: asked beside the others, and never for whether something may run. Absent where nothing obliges.
     pub(super) obliging: Option<PolicySet>,
+    /// What all of them read of the context.
+    pub(super) reads: Reads,
 }
 
 impl Slice {
     /// The slice of these rules.
     pub(super) fn of<'a>(rules: impl Iterator<Item = &'a Rule> + Clone) -> Result<Self, String> {
         let add = |set: &mut PolicySet, policy: &Policy| set.add(policy.clone()).map_err(|error| error.to_string());
-        let mut slice = Self::default();
+        let reads = Reads::of(rules.clone().map(|rule| &rule.policy));
+        let mut slice = Self { reads, ..Self::default() };
         let mut gated = PolicySet::new();
         let mut obliging = PolicySet::new();
         let has_gate = rules.clone().any(|rule| matches!(rule.layer, Layer::Gate(_)));
