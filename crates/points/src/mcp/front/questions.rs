@@ -46,6 +46,8 @@ pub(crate) struct Pending {
 #[derive(Default)]
 struct State {
     asked: u64,
+    /// Questions that are being decided on or wait.
+    held: usize,
     waiting: BTreeMap<u64, oneshot::Sender<Reply>>,
 }
 
@@ -65,17 +67,26 @@ impl Pending {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An id for a question, and where its answer comes out; none where too many wait.
-    fn expect(&self) -> Option<(u64, oneshot::Receiver<Reply>)> {
+    /// Takes a place among those that may wait, before anything is decided: what finds none costs no record.
+    fn hold(session: &Arc<Session>) -> Option<Place> {
+        let mut state = session.questions.state();
+        state.held = state.held.checked_add(1).filter(|held| *held <= PENDING_MAX)?;
+        Some(Place(Arc::clone(session)))
+    }
+
+    fn free(&self) {
         let mut state = self.state();
-        if state.waiting.len() >= PENDING_MAX {
-            return None;
-        }
+        state.held = state.held.saturating_sub(1);
+    }
+
+    /// An id for a question, and where its answer comes out.
+    fn expect(&self) -> (u64, oneshot::Receiver<Reply>) {
+        let mut state = self.state();
         state.asked = state.asked.saturating_add(1);
         let id = state.asked;
         let (answer, answered) = oneshot::channel();
         state.waiting.insert(id, answer);
-        Some((id, answered))
+        (id, answered)
     }
 
     fn forget(&self, id: u64) {
@@ -98,6 +109,15 @@ impl Pending {
             _ if was_asked => Matched::Late,
             _ => Matched::Never,
         }
+    }
+}
+
+/// One question's place among those that wait, until it is dropped.
+struct Place(Arc<Session>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.questions.free();
     }
 }
 
@@ -155,9 +175,7 @@ impl Handing {
             return outbound::not_started("the permit is for another upstream");
         }
         let pending = &self.outlet.session.questions;
-        let Some((id, answer)) = pending.expect() else {
-            return outbound::not_started("too many questions wait for this client's answers");
-        };
+        let (id, answer) = pending.expect();
         let (redacts, over) = (leave.redacts(), CancellationToken::new());
         let cut = over.clone();
         let executed = match leave.begin(Arc::new(move || cut.cancel())) {
@@ -251,6 +269,9 @@ pub(crate) async fn handle<G: Governor<Work>>(
     };
     let Offered { method, params, flagged } = offered;
     let Some((tool, manifest)) = as_tool(method) else { return };
+    let Some(_place) = Pending::hold(&outlet.session) else {
+        return question.answer(error(NOT_STARTED, "too many questions wait for this client's answers"));
+    };
     let call = Call {
         caller,
         point: Point::Mcp,
