@@ -41,12 +41,18 @@ pub enum DecodeError {
     NotCanonical,
 }
 
+/// What most values take, in bytes.
+const USUAL_BYTES: usize = 1_024;
+
 /// The one encoding of `value`, with no bound on its length.
 ///
 /// # Errors
 /// Only if the encoder itself fails, which is a bug.
 pub fn to_canonical<T: Encode<()>>(value: &T) -> Result<Vec<u8>, EncodeError> {
-    minicbor::to_vec(value).map_err(|error| EncodeError::Encoder { why: error.to_string() })
+    // Most records fit: growing step by step copies each of them several times.
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    minicbor::encode(value, &mut bytes).map_err(|error| EncodeError::Encoder { why: error.to_string() })?;
+    Ok(bytes)
 }
 
 /// The one encoding of `value` as a leaf.
