@@ -150,7 +150,8 @@ impl<G: Governor<Work>> Front<G> {
         let front = Arc::clone(&self);
         let service = service_fn(move |request| {
             let front = Arc::clone(&front);
-            async move { Ok::<_, Infallible>(front.handle(request).await) }
+            // On the heap, so that a connection on which nothing is asked does not hold a place for it.
+            Box::pin(async move { Ok::<_, Infallible>(front.handle(request).await) })
         });
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);

@@ -4,8 +4,10 @@
 //! notification on, or once it has waited for a while, so that its connection stays alive. It must not know how an
 //! answer comes to be.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use countersign_effects::json::{Limits, Node, parse};
@@ -34,6 +36,9 @@ use crate::mcp::wire::{
     Era, Frame, HEADER_MISMATCH, INTERNAL_ERROR, Id, METHOD_NOT_FOUND, MISSING_CAPABILITY, Message,
     UNSUPPORTED_VERSION, error_frame, splice, sse,
 };
+
+#[cfg(test)]
+mod tests;
 
 /// What an upstream says on a request's own stream may wait so long to be heard.
 const SAID_QUEUE: usize = 32;
@@ -233,20 +238,24 @@ pub(super) fn renamed(frame: &Frame, upstream: &countersign_model::id::UpstreamI
     splice::edited(frame.bytes(), &(0..frame.bytes().len()), &edits).into()
 }
 
-/// Runs `work` to its end whoever still waits for it; `after` runs even where it panics.
+/// Runs `work` to its end whoever still waits for it; `after` runs even where it panics, and before anybody is answered.
 pub(super) fn run(
     work: impl Future<Output = Vec<u8>> + Send + 'static,
     after: impl FnOnce() + Send + 'static,
 ) -> oneshot::Receiver<Vec<u8>> {
     let (done, receiver) = oneshot::channel();
-    let work = tokio::spawn(work);
     tokio::spawn(async move {
-        let ended = work.await;
+        tokio::pin!(work);
+        let ended = poll_fn(|context| {
+            let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
+            polled.map_or_else(|_| Poll::Ready(None), |poll| poll.map(Some))
+        });
+        let frame = ended.await;
         after();
-        match ended {
+        match frame {
             // Nobody may wait any more: the record has it.
-            Ok(frame) => drop(done.send(frame)),
-            Err(error) => tracing::error!(%error, "a request ended without an answer"),
+            Some(frame) => drop(done.send(frame)),
+            None => tracing::error!("a request ended without an answer"),
         }
     });
     receiver
