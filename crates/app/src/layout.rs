@@ -19,6 +19,9 @@ pub(crate) fn file_name(name: &str) -> Result<&str> {
     Ok(name)
 }
 
+/// What the path of a Unix socket has room for (`sun_path` of Linux, unix(7), and a byte that ends it).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
 /// The folder of one installation.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -109,6 +112,19 @@ impl Layout {
     /// An agent's token file.
     pub(crate) fn token(&self, agent: &str) -> PathBuf {
         self.root.join("tokens").join(format!("{agent}.token"))
+    }
+
+    /// Refuses a folder whose path leaves no room for the names of its sockets.
+    pub(crate) fn check_sockets(&self) -> Result<()> {
+        let sockets = [self.admin_socket(), self.kill_socket()];
+        let long = sockets.iter().find(|path| path.as_os_str().len() > SOCKET_PATH_BYTES_MAX);
+        long.map_or(Ok(()), |path| {
+            Err(usage(format!(
+                "`{}` has {} bytes, and the path of a socket at most {SOCKET_PATH_BYTES_MAX}: choose a folder with a shorter path",
+                path.display(),
+                path.as_os_str().len()
+            )))
+        })
     }
 
     /// The admin plane's socket.

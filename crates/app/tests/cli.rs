@@ -93,6 +93,8 @@ fn init_writes_nothing_before_it_knows_all() {
     check(&pty::run(PROGRAM.as_ref(), &init, &[(NEW, "short"), (AGAIN, "short")]), 2, &["8 characters", "longer"]);
     check(&run(&["--json", "init", &root, "--agent", "no spaces"]), 2, &["no spaces"]);
     check(&run(&["--json", "init", &root, "--human", "../owner"]), 2, &["../owner"]);
+    let long = format!("{root}/{}", "x".repeat(100));
+    check(&run(&["--json", "init", &long]), 2, &["admin.sock", "107", "shorter path"]);
     assert!(!inside.exists(), "something was written");
 
     let ran = pty::run(PROGRAM.as_ref(), &init, &[(NEW, PASSPHRASE), (AGAIN, PASSPHRASE)]);

@@ -49,6 +49,7 @@ pub(crate) fn run(init: &Init, out: Output) -> Result<Exit> {
             there.display()
         )));
     }
+    layout.check_sockets()?;
     let human = HumanId::new(file_name(&init.human)?).map_err(|error| usage(error.to_string()))?;
     AgentId::new(file_name(&init.agent)?).map_err(|error| usage(error.to_string()))?;
     let command =

@@ -58,6 +58,7 @@ pub(super) async fn ended_by_signal() {
 /// Serves an installation until `stop`.
 pub(crate) async fn serve(layout: &Layout, out: Output, stop: CancellationToken) -> Result<()> {
     crate::logging::start();
+    layout.check_sockets()?;
     let (config, bundle) = policy::load_to_serve(layout)?;
     let now = InForce { configuration: config.hash, policy: bundle.hash() };
     let warnings = policy::warnings(&config, &bundle);
