@@ -118,7 +118,7 @@ impl Bundle {
     /// [`Bundle::evaluate`] gives, slowly: whoever doubts the index can compare.
     #[must_use]
     pub fn evaluate_unsliced(&self, asked: &EvaluationRequest) -> Evaluation {
-        self.0.answer(asked, |_| self.0.whole()).unwrap_or_else(erred)
+        self.0.answer(asked, |_| self.0.whole().map(Kept::Own)).unwrap_or_else(erred)
     }
 
     /// The question in Cedar's own terms, with the entities that it is asked of: for who takes rules apart to explain
@@ -181,9 +181,10 @@ impl Loaded {
         made.map(Kept::Shared)
     }
 
-    fn whole(&self) -> Result<Kept<'_>, String> {
-        let made = self.whole.get_or_init(|| Slice::of(self.rules.iter()));
-        made.as_ref().map(Kept::Own).map_err(Clone::clone)
+    /// All policies. For who doubts what a slice reads, as for who doubts the index, it reads everything.
+    pub(super) fn whole(&self) -> Result<&Slice, String> {
+        let make = || Ok(Slice { reads: Reads::All, ..Slice::of(self.rules.iter())? });
+        self.whole.get_or_init(make).as_ref().map_err(Clone::clone)
     }
 
     fn rule(&self, place: u32) -> Option<&Rule> {
@@ -198,9 +199,9 @@ impl Loaded {
         let about = self.about(asked)?;
         let types = self.arguments.get(&asked.upstream, &asked.tool);
         let slice = slice(about)?;
-        let (slice, reads) = slice.get();
+        let slice = slice.get();
         // Rego is handed all that there is.
-        let reads = if self.rego.is_some() { &Reads::All } else { reads };
+        let reads = if self.rego.is_some() { &Reads::All } else { &slice.reads };
         let request = request(asked, about.uids(), types, (&self.schema, reads))?;
         let ask = |policies: &PolicySet| self.ask(&request, policies);
         let auto = ask(slice.auto());
@@ -280,12 +281,10 @@ enum Kept<'a> {
 }
 
 impl Kept<'_> {
-    /// The slice, and what is built of the context for it: for who doubts what a slice reads as for who doubts the index,
-    /// everything.
-    fn get(&self) -> (&Slice, &Reads) {
+    fn get(&self) -> &Slice {
         match self {
-            Self::Shared(slice) => (slice, &slice.reads),
-            Self::Own(slice) => (slice, &Reads::All),
+            Self::Shared(slice) => slice,
+            Self::Own(slice) => slice,
         }
     }
 }

@@ -8,7 +8,6 @@ use std::sync::LazyLock;
 use cedar_policy::{ActionConstraint, Entities, EntityUid, Policy, PolicySet, Schema};
 use countersign_model::verdict::{Gate, Obligation};
 
-use super::slice::Slice;
 use super::{Bundle, EvaluationRequest};
 
 /// The sets that a bundle asks, by layer, and what is known of the entities.
@@ -37,8 +36,7 @@ impl Bundle {
     /// Its rules make no sets, which is a bug.
     pub fn sets(&self) -> Result<Sets<'_>, String> {
         static NONE: LazyLock<PolicySet> = LazyLock::new(PolicySet::new);
-        let whole = self.0.whole.get_or_init(|| Slice::of(self.0.rules.iter()).map_err(|error| error.to_string()));
-        let whole = whole.as_ref().map_err(Clone::clone)?;
+        let whole = self.0.whole()?;
         Ok(Sets {
             ceiling: &whole.ceiling,
             auto: whole.auto(),

@@ -17,7 +17,7 @@ use countersign_gate::call::{Answer, Call, Executed};
 use countersign_model::action::Point;
 use countersign_model::record::Claimed;
 use countersign_model::{Caller, Reason, ReasonCode};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::session::Session;
@@ -38,16 +38,21 @@ const PENDING_MAX: usize = 16;
 const LISTENING_WITHIN: Duration = Duration::from_secs(5);
 
 /// Questions of one session that wait for answers, by our ids.
-#[derive(Default)]
 pub(crate) struct Pending {
     state: Mutex<State>,
+    /// One for each question that may be decided on or wait. Taken before the decision: what finds none costs no record.
+    places: Semaphore,
+}
+
+impl Default for Pending {
+    fn default() -> Self {
+        Self { state: Mutex::default(), places: Semaphore::new(PENDING_MAX) }
+    }
 }
 
 #[derive(Default)]
 struct State {
     asked: u64,
-    /// Questions that are being decided on or wait.
-    held: usize,
     waiting: BTreeMap<u64, oneshot::Sender<Reply>>,
 }
 
@@ -65,18 +70,6 @@ pub(crate) enum Matched {
 impl Pending {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes a place among those that may wait, before anything is decided: what finds none costs no record.
-    fn hold(session: &Arc<Session>) -> Option<Place> {
-        let mut state = session.questions.state();
-        state.held = state.held.checked_add(1).filter(|held| *held <= PENDING_MAX)?;
-        Some(Place(Arc::clone(session)))
-    }
-
-    fn free(&self) {
-        let mut state = self.state();
-        state.held = state.held.saturating_sub(1);
     }
 
     /// An id for a question, and where its answer comes out.
@@ -109,15 +102,6 @@ impl Pending {
             _ if was_asked => Matched::Late,
             _ => Matched::Never,
         }
-    }
-}
-
-/// One question's place among those that wait, until it is dropped.
-struct Place(Arc<Session>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.questions.free();
     }
 }
 
@@ -269,7 +253,8 @@ pub(crate) async fn handle<G: Governor<Work>>(
     };
     let Offered { method, params, flagged } = offered;
     let Some((tool, manifest)) = as_tool(method) else { return };
-    let Some(_place) = Pending::hold(&outlet.session) else {
+    let session = Arc::clone(&outlet.session);
+    let Ok(_place) = session.questions.places.try_acquire() else {
         return question.answer(error(NOT_STARTED, "too many questions wait for this client's answers"));
     };
     let call = Call {
