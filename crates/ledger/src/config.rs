@@ -33,6 +33,8 @@ pub struct Config {
     pub max_unpublished: u64,
     /// Who publishes.
     pub publish: PublishMode,
+    /// How long a batch waits for more records at most, where they come faster than syncs and many actions are open.
+    pub gather: Duration,
     /// After how long without work the mark is synced; never, if `None`.
     pub idle_sync: Option<Duration>,
 }
@@ -49,6 +51,7 @@ impl Default for Config {
             // Each publication replaces a few small files. More of them in a minute make every new file dear on ext4, which
             // passes over inodes deleted in the last minutes one by one.
             publish: PublishMode::Background { interval: Duration::from_secs(1) },
+            gather: Duration::from_millis(2),
             idle_sync: Some(Duration::from_millis(100)),
         }
     }

@@ -49,6 +49,8 @@ pub(crate) struct State {
     /// In the order in which callers came: this order is the log's.
     pub(crate) waiting: VecDeque<Job>,
     pub(crate) waiting_bytes: u64,
+    /// With so many waiting the writer is woken, for it waits for that many; 0 where it waits for none.
+    pub(crate) wanted: usize,
     /// The writer holds a batch that is not answered yet.
     pub(crate) busy: bool,
     pub(crate) writer_done: bool,
@@ -108,6 +110,7 @@ impl Shared {
         let state = State {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            wanted: 0,
             busy: false,
             writer_done: false,
             phase: Phase::Open,
@@ -171,10 +174,10 @@ impl Shared {
         let job = Arrival { leaf_hash: leaf_hash(&entry.leaf), entry, slot, rotating };
         let mut state = self.state();
         let pending = self.queue(&mut state, job);
-        let is_first = state.waiting.len() == 1;
+        let is_awaited = [1, state.wanted].contains(&state.waiting.len());
         drop(state);
-        // The writer sleeps only while nothing waits.
-        if is_first {
+        // The writer sleeps only while nothing waits, or too little.
+        if is_awaited {
             self.work.notify_one();
         }
         pending

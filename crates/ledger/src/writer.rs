@@ -1,8 +1,10 @@
 //! The one writer: takes what waits, makes it one frame, syncs, moves the mark, answers.
 //!
-//! A batch is committed the moment the previous sync returned; there is no timer. The order is the promise: space, write,
-//! sync, mark, signer's high-water, then answers and publication. A failed write or sync stops the ledger until it is
-//! opened anew, because neither the descriptor nor the tree in memory can be trusted after it. It must not know what
+//! A batch is committed the moment the previous sync returned, but where records come faster than syncs and many calls are
+//! open it waits a moment for theirs ([`Writer::gather`]): a commit costs the processor as much as many records do, and takes
+//! it from the calls that would fill the next one. The order is the promise: space, write, sync, mark, signer's high-water,
+//! then answers and publication. A failed write or sync stops the ledger until it is opened anew, because neither the
+//! descriptor nor the tree in memory can be trusted after it. It must not know what
 //! records say. It does not cover the queue (`shared`) and tiles (`publish`).
 
 use std::collections::VecDeque;
@@ -21,11 +23,13 @@ use crate::mark::Mark;
 use crate::publish::Publisher;
 use crate::rotate;
 use crate::segment::{FRAME_OVERHEAD, FrameWriter};
-use crate::shared::{Confirmed, Phase, Shared};
+use crate::shared::{Confirmed, Phase, Shared, State};
 use crate::tree::{BatchTiles, Edge};
 
 /// The most records in one frame.
 const BATCH_RECORDS: usize = 4096;
+/// A batch waits for more only while fewer than one in so many open calls have a record in it.
+const GATHERED_PART: u64 = 4;
 /// A frame takes no further record beyond this many bytes.
 const BATCH_BYTES: u64 = 8 << 20;
 
@@ -90,6 +94,7 @@ impl Writer {
                 Ok(answers) => {
                     jobs.into_iter().zip(answers).for_each(|(job, acked)| job.answer(Ok(acked)));
                     self.publish_inline();
+                    self.gather();
                 }
                 Err(Stop::Refused(error)) => jobs.into_iter().for_each(|job| job.answer(Err(error.clone()))),
                 Err(Stop::Failed(error)) => {
@@ -146,6 +151,20 @@ impl Writer {
             }
         }
         Ok(Some(jobs))
+    }
+
+    /// Waits a moment for more records after a commit during which some came, where more are sure to.
+    fn gather(&self) {
+        let mut state = self.shared.state();
+        let wanted = usize::try_from(self.shared.open_slots() / GATHERED_PART).unwrap_or(usize::MAX);
+        let is_short = |state: &mut State| state.waiting.len() < wanted && matches!(state.phase, Phase::Open);
+        // One record that came during a sync says nothing yet, and must not wait for others.
+        if state.waiting.len() < 2 || !is_short(&mut state) {
+            return;
+        }
+        state.wanted = wanted;
+        let waited = self.shared.work.wait_timeout_while(state, self.shared.config.gather, is_short);
+        waited.unwrap_or_else(PoisonError::into_inner).0.wanted = 0;
     }
 
     /// Makes the batch durable. On success there is one answer for each job that is left in `jobs`.
