@@ -42,7 +42,8 @@ impl Gate {
     /// Takes one call from proposal to receipt. The caller may go away: what was allowed is carried to its outcome.
     pub async fn govern<E: Execute>(&self, call: Call, executor: Arc<E>) -> Answer<E::Reply> {
         let gate = self.clone();
-        let task = tokio::spawn(async move { gate.pipeline(call, executor).await });
+        // Boxed: a task's future is moved several times, and this one is large.
+        let task = tokio::spawn(Box::pin(async move { gate.pipeline(call, executor).await }));
         // A panic inside may have come after the first byte: nobody may call that "denied".
         task.await.unwrap_or_else(|_| Answer::Ran {
             status: Status::Unknown,

@@ -3,7 +3,7 @@
 //! Building is separate from applying: replay builds the record that should have been, and goes on
 //! from the one that was.
 
-use countersign_model::encoding::{Bounded, clipped};
+use countersign_model::encoding::{Bounded, clipped, fits_leaf};
 use countersign_model::id::TicketId;
 use countersign_model::payload::{ActionPayload, Commitment, InputPayload};
 use countersign_model::preview::{preview, preview_hash};
@@ -226,7 +226,7 @@ pub(crate) fn denial(mut attempt: Attempt, reason: Reason) -> Attempt {
 
 /// A record that does not fit its leaf becomes a denial that does.
 fn within_bounds(record: Record) -> Record {
-    if record.to_leaf().is_ok() {
+    if fits_leaf(&record) {
         return record;
     }
     let Some(attempt) = record.body.attempt() else {

@@ -5,6 +5,7 @@
 //! and trailing bytes are all errors, whatever the CBOR library itself would let pass.
 //! It does not cover JSON: that is `effects`.
 
+use minicbor::encode::Write;
 use minicbor::{Decode, Encode};
 
 /// The largest leaf in bytes: C2SP tlog-tiles gives an entry a length of 16 bits.
@@ -76,11 +77,41 @@ where
     T: Encode<()> + for<'b> Decode<'b, ()>,
 {
     let value: T = minicbor::decode(bytes).map_err(|error| DecodeError::Malformed { why: error.to_string() })?;
-    let again = to_canonical(&value).map_err(|error| DecodeError::Malformed { why: error.to_string() })?;
-    if again != bytes {
-        return Err(DecodeError::NotCanonical);
+    let mut left = Expected(bytes);
+    match minicbor::encode(&value, &mut left) {
+        Ok(()) if left.0.is_empty() => Ok(value),
+        Err(error) if !error.is_write() => Err(DecodeError::Malformed { why: error.to_string() }),
+        _ => Err(DecodeError::NotCanonical),
     }
-    Ok(value)
+}
+
+/// Whether the encoding of `value` fits a leaf; nothing is kept of it.
+pub fn fits_leaf<T: Encode<()>>(value: &T) -> bool {
+    minicbor::encode(value, &mut Room(LEAF_BYTES_MAX)).is_ok()
+}
+
+/// What an encoding still has to write, or it is another one.
+struct Expected<'b>(&'b [u8]);
+
+impl Write for Expected<'_> {
+    type Error = std::fmt::Error;
+
+    fn write_all(&mut self, written: &[u8]) -> std::fmt::Result {
+        self.0 = self.0.strip_prefix(written).ok_or(std::fmt::Error)?;
+        Ok(())
+    }
+}
+
+/// How many bytes an encoding may still take.
+struct Room(usize);
+
+impl Write for Room {
+    type Error = std::fmt::Error;
+
+    fn write_all(&mut self, written: &[u8]) -> std::fmt::Result {
+        self.0 = self.0.checked_sub(written.len()).ok_or(std::fmt::Error)?;
+        Ok(())
+    }
 }
 
 /// A list of bounded length: what does not fit is counted and hashed.

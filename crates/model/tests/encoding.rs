@@ -3,7 +3,7 @@
 
 use countersign_model::action::{Point, Principal};
 use countersign_model::command::Deed;
-use countersign_model::encoding::{Bounded, LEAF_BYTES_MAX, clipped};
+use countersign_model::encoding::{Bounded, LEAF_BYTES_MAX, clipped, fits_leaf, to_leaf};
 use countersign_model::facts::{
     BOUND_BYTES_MAX, Bound, Effect, Facts, LABEL_BYTES_MAX, NAMES_MAX, RUN_LABELS_MAX, SQL_BYTES_MAX, SqlFacts,
 };
@@ -126,6 +126,13 @@ proptest! {
     fn reads_back_what_it_wrote(record in record()) {
         let leaf = record.to_leaf().unwrap();
         prop_assert_eq!(Record::from_leaf(&leaf).unwrap(), record);
+    }
+
+    #[test]
+    fn what_fits_a_leaf_is_what_can_be_made_one(record in record(), bytes in 65_000..66_000_usize) {
+        prop_assert!(fits_leaf(&record));
+        let long = "x".repeat(bytes);
+        prop_assert_eq!(fits_leaf(&long), to_leaf(&long).is_ok());
     }
 
     #[test]

@@ -20,6 +20,8 @@ mod tests;
 
 /// The first line of every proof.
 pub const HEADER: &str = "c2sp.org/tlog-proof@v1";
+/// A line of a path: the base64 of 32 bytes and its end.
+const HASH_LINE_BYTES: usize = 45;
 /// The most hashes in a path: sizes are below 2^63.
 pub const MAX_PATH: usize = 63;
 /// The largest `extra`, in bytes before base64.
@@ -176,7 +178,14 @@ impl fmt::Display for TlogProof {
             writeln!(f, "extra {}", STANDARD.encode(extra))?;
         }
         writeln!(f, "index {}", self.index)?;
-        self.path.iter().try_for_each(|hash| writeln!(f, "{hash}"))?;
-        write!(f, "\n{}", self.checkpoint)
+        // One text for all of them: a proof is made for every call.
+        let mut path = String::with_capacity(self.path.len() * HASH_LINE_BYTES);
+        for hash in &self.path {
+            STANDARD.encode_string(hash.as_bytes(), &mut path);
+            path.push('\n');
+        }
+        f.write_str(&path)?;
+        f.write_str("\n")?;
+        f.write_str(&self.checkpoint)
     }
 }

@@ -53,6 +53,37 @@ fn check(receipt: &Receipt, expected: Expect) {
     expected.assert_eq(&shown.map_or_else(|error| error.to_string(), |indexes| format!("{indexes:?}")));
 }
 
+/// The JSON form as serde writes it.
+fn as_serde(receipt: &Receipt) -> String {
+    let proofs = receipt.proofs.iter().map(|proof| WireProof {
+        role: proof.role,
+        leaf: STANDARD.encode(&proof.leaf),
+        proof: proof.proof.to_string(),
+    });
+    let wire = Wire { countersign_receipt: VERSION, log: receipt.log.clone(), proofs: proofs.collect() };
+    serde_json::to_string(&wire).unwrap()
+}
+
+proptest::proptest! {
+    #[test]
+    fn what_is_written_by_hand_is_what_serde_writes(
+        log in ".*", checkpoint in "(?s).*", leaf in proptest::collection::vec(proptest::num::u8::ANY, 0..80), proofs in 0..3_usize
+    ) {
+        let mut one = proof_in(&["a", "b", "c"], Role::Decision, 2);
+        (one.leaf, one.proof.checkpoint) = (leaf, checkpoint);
+        let receipt = Receipt { log, proofs: vec![one; proofs] };
+        proptest::prop_assert_eq!(receipt.to_json().unwrap(), as_serde(&receipt));
+    }
+}
+
+#[test]
+fn texts_of_every_kind_are_escaped_as_serde_does() {
+    for text in ["", "\n", "a\n\nb\n", "\"", "back\\slash", "\r\n", "\u{0}\u{1f}\u{7f}", "\u{2028}é😀", "tab\t"] {
+        let receipt = Receipt { log: text.to_owned(), ..receipt() };
+        assert_eq!(receipt.to_json().unwrap(), as_serde(&receipt), "{text:?}");
+    }
+}
+
 #[test]
 fn round_trip_and_verify() {
     let receipt = receipt();

@@ -157,10 +157,8 @@ impl<G: Governor<Work>> Front<G> {
         stream: Option<Stream>,
         mut done: oneshot::Receiver<Vec<u8>>,
     ) -> Response<ReplyBody> {
-        let id = &waiting.id;
-        let lost = error_frame(Some(id), INTERNAL_ERROR, "the answer is lost; what happened is in the record", None);
         let Some(mut stream) = stream else {
-            let frame = done.await.unwrap_or(lost);
+            let frame = done.await.unwrap_or_else(|_| lost(&waiting.id));
             return waiting.finished(frame);
         };
         let quiet = tokio::time::sleep(self.config.limits.keep_alive);
@@ -174,7 +172,7 @@ impl<G: Governor<Work>> Front<G> {
                         break Some(event);
                     }
                 }
-                answer = &mut done => return waiting.finished(answer.unwrap_or(lost)),
+                answer = &mut done => return waiting.finished(answer.unwrap_or_else(|_| lost(&waiting.id))),
                 () = quiet.as_mut() => break waiting.pulse.as_mut().and_then(Pulse::beat),
             }
         };
@@ -183,7 +181,7 @@ impl<G: Governor<Work>> Front<G> {
             Some(session) => kept::keeping(session, events),
             None => events,
         };
-        let pump = Arc::clone(self).pump((stream, first), (done, lost), events, (waiting.guard, waiting.pulse));
+        let pump = Arc::clone(self).pump((stream, first), (done, waiting.id), events, (waiting.guard, waiting.pulse));
         tokio::spawn(pump);
         self.events(body)
     }
@@ -192,7 +190,7 @@ impl<G: Governor<Work>> Front<G> {
     async fn pump(
         self: Arc<Self>,
         (mut stream, first): (Stream, Option<Bytes>),
-        (mut done, lost): (oneshot::Receiver<Vec<u8>>, Vec<u8>),
+        (mut done, id): (oneshot::Receiver<Vec<u8>>, Id),
         events: mpsc::Sender<Bytes>,
         (guard, mut pulse): (Option<DropGuard>, Option<Pulse>),
     ) {
@@ -215,7 +213,7 @@ impl<G: Governor<Work>> Front<G> {
                 Some(said) = stream.said.recv() => next = self.hear(said, &stream.hearing),
                 answer = &mut done => {
                     // The client may have gone: then nobody needs the answer.
-                    let _ = events.send(sse::encode(&answer.unwrap_or(lost)).into()).await;
+                    let _ = events.send(sse::encode(&answer.unwrap_or_else(|_| lost(&id))).into()).await;
                     break;
                 }
                 () = events.closed() => break,
@@ -231,6 +229,11 @@ impl<G: Governor<Work>> Front<G> {
     }
 }
 
+/// What is said where work ended without an answer.
+fn lost(id: &Id) -> Vec<u8> {
+    error_frame(Some(id), INTERNAL_ERROR, "the answer is lost; what happened is in the record", None)
+}
+
 /// A notification with its upstream's prefix before its names.
 pub(super) fn renamed(frame: &Frame, upstream: &countersign_model::id::UpstreamId) -> Bytes {
     let Message::Notification { method, params } = frame.message() else { return frame.bytes().clone() };
@@ -244,8 +247,9 @@ pub(super) fn run(
     after: impl FnOnce() + Send + 'static,
 ) -> oneshot::Receiver<Vec<u8>> {
     let (done, receiver) = oneshot::channel();
+    // Boxed: a task's future is moved several times, and these are large.
+    let mut work = Box::pin(work);
     tokio::spawn(async move {
-        tokio::pin!(work);
         let ended = poll_fn(|context| {
             let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
             polled.map_or_else(|_| Poll::Ready(None), |poll| poll.map(Some))
