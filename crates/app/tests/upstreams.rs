@@ -89,3 +89,43 @@ async fn a_server_of_2024_is_governed() {
 async fn a_server_on_streamable_http_is_governed() {
     runs_through("streamableHttp", "/mcp", "").await;
 }
+
+/// An address where nothing listens.
+fn nowhere() -> String {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    format!("url: http://127.0.0.1:{port}/mcp")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_down_at_the_start_keeps_the_others_from_nothing() {
+    let lab = Setup::lab();
+    let away = format!(
+        "{}\n    tools: {}\n  - id: away\n    target: away\n    environment: production\n    {}",
+        lab.upstream,
+        lab.tools.replace('\n', " "),
+        nowhere(),
+    );
+    let at = Installation::new(&Setup { upstream: away, tools: "{}".to_owned(), ..lab });
+    let gateway = at.up().await;
+    let warnings = gateway.said["warnings"].to_string();
+    assert!(warnings.contains("upstream `away`") && warnings.contains("it is tried again"), "{warnings}");
+    let client = Client::connect(&format!("{}/lab", gateway.url), at.token().trim()).await.unwrap();
+    let Raw::Result(raw) = client.call_tool("look", r#"{"id":"1","text":"x"}"#).await.unwrap() else {
+        panic!("what is up does not serve")
+    };
+    let result: Value = serde_json::from_slice(&raw).unwrap();
+    assert!(!result["_meta"]["countersign/receipt"].is_null());
+    client.close().await.unwrap();
+    let refused = Client::connect(&format!("{}/away", gateway.url), at.token().trim()).await.map(drop).unwrap_err();
+    assert!(refused.to_string().contains("upstream"), "{refused}");
+    let listed = at.run(&["tools", "list"]).json().to_string();
+    assert!(listed.contains("could not be reached"), "{listed}");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_but_what_is_down_does_not_start() {
+    let away = Setup { upstream: nowhere(), tools: "{}".to_owned(), ..Setup::lab() };
+    let not = Installation::new(&away).try_up().await.map(drop).unwrap_err();
+    assert!(not.code != 0 && not.error.contains("could not be reached") && not.error.contains("`url: "), "{not:?}");
+}

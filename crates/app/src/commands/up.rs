@@ -110,14 +110,15 @@ async fn serve_gate(
     gate.adopt_kills().await?;
     let console = Console::bind(&layout.admin_socket(), gate.clone())
         .with_context(|| format!("cannot make the admin plane `{}`", layout.admin_socket().display()))?;
-    let upstreams = connected(config, gate, layout).await?;
+    let (upstreams, down) = connected(config, gate, layout).await?;
+    let warnings = [loaded.warnings.as_slice(), &down].concat();
     let server = Server::new(front(config)?, gate.clone(), upstreams.clone());
     let doors = server
         .bind()
         .await
         .with_context(|| format!("cannot listen on {}; is another gateway running there?", places(config)))?;
     let address = doors.local_addr()?;
-    announce(layout, out, &address.to_string(), (gate, &loaded.warnings))?;
+    announce(layout, out, &address.to_string(), (gate, &warnings))?;
     let tick = tokio::spawn(ticking(gate.clone()));
     tokio::select! {
         () = server.serve(doors, stop) => {}
@@ -131,18 +132,22 @@ async fn serve_gate(
     Ok(())
 }
 
-/// Opens every upstream, all at once.
-async fn connected(config: &Config, gate: &Gate, layout: &Layout) -> Result<Vec<Upstream>> {
+/// Opens every upstream, all at once, and says which are down for now. One that is does not keep the others from serving;
+/// where all are, something is wrong here.
+async fn connected(config: &Config, gate: &Gate, layout: &Layout) -> Result<(Vec<Upstream>, Vec<String>)> {
     let states = States::follow(gate, layout);
     let mut opening = JoinSet::new();
     for (at, configured) in config.upstreams.iter().enumerate() {
         let upstream = upstream(config, configured, Some(states.ear(&configured.id)))?;
-        opening.spawn(async move { (at, Upstream::connect(upstream).await) });
+        opening.spawn(async move { (at, Upstream::connect_or_wait(upstream).await) });
     }
-    let (mut upstreams, mut failed) = (Vec::new(), None);
+    let (mut upstreams, mut down, mut failed) = (Vec::new(), Vec::new(), None);
     for (at, opened) in opening.join_all().await {
         match (opened, config.upstreams.get(at)) {
-            (Ok(upstream), _) => upstreams.push(upstream),
+            (Ok((upstream, why)), configured) => {
+                upstreams.push(upstream);
+                down.extend(why.zip(configured).map(|(error, configured)| not_reached(configured, &error)));
+            }
             (Err(error), Some(configured)) => {
                 if let LinkError::Refused(why) = &error.source {
                     guards::record(gate, &configured.id, &UpstreamState::Refused { why: why.clone() }).await;
@@ -152,8 +157,11 @@ async fn connected(config: &Config, gate: &Gate, layout: &Layout) -> Result<Vec<
             (Err(error), None) => failed = Some(error.into()),
         }
     }
+    if !down.is_empty() && down.len() == upstreams.len() {
+        failed = failed.or_else(|| down.pop());
+    }
     match failed {
-        None => Ok(upstreams),
+        None => Ok((upstreams, down.iter().map(|error| format!("{error}; it is tried again")).collect())),
         Some(error) => {
             close(upstreams).await;
             Err(error)

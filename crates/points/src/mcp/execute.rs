@@ -236,6 +236,28 @@ impl Upstream {
         upstream.up(raised)
     }
 
+    /// The same, but a server elsewhere that is down for now is tried again in the background, as one that was lost is; the
+    /// error beside it says why it is not up.
+    ///
+    /// # Errors
+    /// Where trying again would not help: a program of this machine that does not start, or a server that is none.
+    pub async fn connect_or_wait(config: UpstreamConfig) -> Result<(Self, Option<UpstreamError>), UpstreamError> {
+        let upstream = Self::idle(config);
+        match supervise::raise(&upstream.shared).await {
+            Err(source) if upstream.may_come_up(&source) => {
+                let error = UpstreamError { upstream: upstream.id().clone(), source: source.clone() };
+                upstream.keep_up(Err(source));
+                Ok((upstream, Some(error)))
+            }
+            raised => Ok((upstream.up(raised)?, None)),
+        }
+    }
+
+    fn may_come_up(&self, error: &LinkError) -> bool {
+        let is_elsewhere = !matches!(self.shared.config.transport, Transport::Stdio(_));
+        is_elsewhere && error.may_pass()
+    }
+
     fn idle(config: UpstreamConfig) -> Self {
         let (link, _) = watch::channel(None);
         let (changes, _) = broadcast::channel(CHANGES_QUEUE);
@@ -259,13 +281,17 @@ impl Upstream {
     fn up(self, raised: Result<Live, LinkError>) -> Result<Self, UpstreamError> {
         match raised {
             Ok(live) => {
-                let changes = self.shared.changes.subscribe();
-                tokio::spawn(supervise::keep_up(Arc::clone(&self.shared), live));
-                tokio::spawn(supervise::follow_changes(Arc::clone(&self.shared), changes));
+                self.keep_up(Ok(live));
                 Ok(self)
             }
             Err(source) => Err(UpstreamError { upstream: self.shared.config.id.clone(), source }),
         }
+    }
+
+    fn keep_up(&self, first: Result<Live, LinkError>) {
+        let changes = self.shared.changes.subscribe();
+        tokio::spawn(supervise::keep_up(Arc::clone(&self.shared), first));
+        tokio::spawn(supervise::follow_changes(Arc::clone(&self.shared), changes));
     }
 
     /// The upstream's id.

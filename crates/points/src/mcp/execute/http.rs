@@ -67,7 +67,7 @@ impl Site {
     ) -> Result<Arc<Self>, LinkError> {
         let mut heading = Heading::default();
         if !heading.open_with(credential.map(Credential::as_header)) {
-            return Err(LinkError::Unreachable("the credential is no possible header".to_owned()));
+            return Err(LinkError::Credential);
         }
         Ok(Arc::new(Self {
             dialer: Arc::new(Dialer::new(url, limits.connect_timeout, limits.idle)?),

@@ -17,7 +17,7 @@ use super::sse::SseLink;
 use crate::mcp::wire::{Era, FrameError};
 
 /// Why an exchange that is not an action failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum LinkError {
     /// Too many requests are in flight.
     #[error("too many requests are in flight towards the upstream")]
@@ -46,6 +46,20 @@ pub enum LinkError {
     /// The upstream's answer is too long or no message.
     #[error("the upstream's answer cannot be read: {0}")]
     Unreadable(String),
+    /// What it is to be opened with cannot be sent.
+    #[error("the credential is no possible header")]
+    Credential,
+}
+
+impl LinkError {
+    /// Whether it may be otherwise later, with nothing changed on this side.
+    pub(super) const fn may_pass(&self) -> bool {
+        match self {
+            Self::Busy | Self::Timeout | Self::Gone | Self::Unreachable(_) | Self::Full => true,
+            Self::Status(status) => *status >= 500,
+            Self::Refused(_) | Self::OtherEra | Self::Unreadable(_) | Self::Credential => false,
+        }
+    }
 }
 
 impl From<FrameError> for LinkError {

@@ -249,13 +249,23 @@ impl<'a> Tries<'a> {
     }
 }
 
-/// Waits for the link's end and opens a new one, until the upstream is shut down.
-pub(super) async fn keep_up(shared: Arc<Shared>, first: Live) {
+/// Waits for the link's end and opens a new one, until the upstream is shut down. The first attempt may have failed.
+pub(super) async fn keep_up(shared: Arc<Shared>, first: Result<Live, LinkError>) {
     let limits = &shared.config.limits;
-    let mut live = Some(first);
     let mut wait = limits.backoff_min;
     let mut tries = Tries::of(&shared.config);
-    tries.config.guard.tell(UpstreamState::Up);
+    let mut live = match first {
+        Ok(live) => {
+            tries.config.guard.tell(UpstreamState::Up);
+            Some(live)
+        }
+        Err(error) => {
+            if tries.failed(Some(&error)) {
+                return;
+            }
+            None
+        }
+    };
     loop {
         if let Some(live) = live.take() {
             let since = Instant::now();

@@ -43,7 +43,11 @@ impl Seen {
 }
 
 async fn server() -> (std::net::SocketAddr, Seen) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    server_at("127.0.0.1:0").await
+}
+
+async fn server_at(place: &str) -> (std::net::SocketAddr, Seen) {
+    let listener = TcpListener::bind(place).await.unwrap();
     let (address, seen) = (listener.local_addr().unwrap(), Seen::default());
     let shared = seen.clone();
     tokio::spawn(async move {
@@ -262,6 +266,54 @@ async fn a_stopped_leave_and_a_dead_server_send_nothing() {
     assert!(seen.with("tools/call").is_empty());
     let url = Url::new("http://127.0.0.1:9/").unwrap();
     assert!(Upstream::connect(UpstreamConfig::http(id(), url, None)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_at_first_is_served_once_it_is_up() {
+    // A port that was free a moment ago.
+    let place = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    let limits = UpstreamLimits { backoff_min: Duration::from_millis(10), ..UpstreamLimits::default() };
+    let url = Url::new(&format!("http://{place}/mcp")).unwrap();
+    let (upstream, why) =
+        Upstream::connect_or_wait(UpstreamConfig::http(id(), url, None).with_limits(limits)).await.unwrap();
+    assert!(why.unwrap().to_string().contains("could not be reached"));
+    assert!(!upstream.eras().any());
+    let (_, seen) = server_at(&place).await;
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while !upstream.eras().any() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("it is tried again");
+    assert_eq!(executor(&upstream, "echo").carry_out(leave()).await.status, Status::Done);
+    assert_eq!(seen.with("tools/call").len(), 1);
+}
+
+#[tokio::test]
+async fn what_no_time_mends_is_not_waited_for() {
+    // A server that answers, but is none of MCP.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::new(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut buffer = Vec::new();
+                while request(&mut stream, &mut buffer).await.is_some() {
+                    stream.write_all(reply("404 Not Found", "text/plain", "").as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    let broken = Credential::header("X-Key", "two\nlines");
+    for config in [
+        UpstreamConfig::http(id(), url.clone(), None),
+        UpstreamConfig::http(id(), url, Some(broken)),
+        crate::mcp::execute::testing::config(UpstreamLimits::default()),
+    ] {
+        let error = Upstream::connect_or_wait(config).await.map(drop).unwrap_err();
+        assert!(!error.source.may_pass() || error.to_string().contains("/nonexistent/mcp-server"), "{error}");
+    }
 }
 
 #[tokio::test]
