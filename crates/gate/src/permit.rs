@@ -125,12 +125,40 @@ impl Permit {
         Ok(Effect { id, killed, cancel: self.cancel, credential: self.credential, switch: self.switch, deadline })
     }
 
+    /// What holds for whatever the effect sets going and does not wait for.
+    #[must_use]
+    pub fn aftermath(&self) -> Aftermath {
+        let Self { principal, epoch, switch, terms, .. } = self;
+        Aftermath { principal: principal.clone(), epoch: *epoch, switch: Arc::clone(switch), deadline: terms.deadline }
+    }
+
     /// Resolves when the effect must not begin any more: lets a point give up its place in a queue.
     pub async fn stopped(&self) -> Stop {
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Stop::Cancelled,
             () = over(self.terms.deadline) => Stop::Late,
+        }
+    }
+}
+
+/// What an effect is under that has ended at this end and not at the other.
+#[derive(Debug)]
+pub struct Aftermath {
+    principal: Principal,
+    epoch: u64,
+    switch: Arc<KillSwitch>,
+    deadline: Option<Instant>,
+}
+
+impl Aftermath {
+    /// Resolves when the other end must be told to stop: a kill covers the caller, or did since the permit was minted, or
+    /// the time is over.
+    pub async fn over(self) -> Stop {
+        tokio::select! {
+            biased;
+            () = self.switch.killed(&self.principal, self.epoch) => Stop::Killed,
+            () = over(self.deadline) => Stop::Late,
         }
     }
 }

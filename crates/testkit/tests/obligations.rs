@@ -1,8 +1,9 @@
 //! What a verdict obliges to, from the record to the effect: kept, or nothing begins.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
-use countersign_gate::call::Answer;
-use countersign_model::record::Status;
+use countersign_gate::call::{Answer, Execute, Executed};
+use countersign_gate::permit::{Aftermath, Permit, Stop};
+use countersign_model::record::{KillScope, Status};
 use countersign_model::verdict::Obligation;
 use countersign_model::{Body, ReasonCode, Verdict};
 use countersign_testkit::upstream::Script;
@@ -62,6 +63,52 @@ fn an_effect_that_takes_too_long_is_stopped_and_its_outcome_unknown() {
         other => panic!("{other:?}"),
     }
     assert_eq!(outcomes(&world), [Status::Done, Status::Unknown]);
+}
+
+/// Ends at once, and gives what it leaves behind.
+#[derive(Default)]
+struct Leaves(std::sync::Mutex<Option<Aftermath>>);
+
+impl Execute for Leaves {
+    type Reply = ();
+
+    async fn execute(&self, permit: Permit) -> Executed<()> {
+        *self.0.lock().unwrap() = Some(permit.aftermath());
+        Executed {
+            status: Status::Unknown,
+            result: Vec::new(),
+            rows: None,
+            bytes_sent: 0,
+            cost_microusd: None,
+            undo: None,
+            note: None,
+            redacted: false,
+            reply: None,
+        }
+    }
+}
+
+/// What a read leaves behind.
+fn left_behind(world: &World) -> Aftermath {
+    let leaves = std::sync::Arc::new(Leaves::default());
+    let (gate, call) = (world.gate.clone(), world.framed("query", &arguments(READ)));
+    world.stage.runtime.block_on(gate.govern(call, leaves.clone()));
+    leaves.0.lock().unwrap().take().unwrap()
+}
+
+#[test]
+fn what_is_left_behind_ends_with_the_time_or_a_kill_and_not_before() {
+    let timed = world(r#"@obligation("timeout") @value("1s")"#);
+    let left = left_behind(&timed);
+    assert_eq!(timed.stage.runtime.block_on(left.over()), Stop::Late);
+
+    let world = world(r#"@obligation("notify") @value("ops")"#);
+    let (left, other) = (left_behind(&world), left_behind(&world));
+    let runtime = &world.stage.runtime;
+    let soon = std::time::Duration::from_millis(50);
+    assert!(runtime.block_on(async { tokio::time::timeout(soon, left.over()).await }).is_err(), "nobody is killed");
+    world.gate.switch().kill(&KillScope::All);
+    assert_eq!(runtime.block_on(other.over()), Stop::Killed);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! cancellation, and the redaction of the result. The others are kept or refused before there is a permit.
 
 mod across;
+pub(crate) mod aftermath;
 mod audience;
 mod board;
 pub(crate) mod channel;
@@ -50,6 +51,7 @@ use super::config::{Transport, UpstreamConfig, UpstreamLimits};
 use crate::mcp::wire::Era;
 use crate::mcp::wire::era::LATEST_LEGACY;
 use crate::mcp::wire::headers::Annotation;
+use aftermath::Outlived;
 use audience::{Audience, Owner};
 use channel::{Channel, ClientHello, Said};
 use ears::{Change, Ears, Shown};
@@ -66,6 +68,8 @@ pub use survey::{Survey, survey};
 
 /// `list_changed` notifications that a slow listener may lag behind.
 const CHANGES_QUEUE: usize = 16;
+/// Why a task ends at once that no agent hears of.
+const WITHHELD: &str = "policy wants its result without secrets, so nobody is handed it";
 /// How long a shutdown waits for the supervisor to have killed its child.
 const CLOSING: Duration = Duration::from_secs(2);
 /// How long an upstream may take to say whether a session has a stream of its own. One that says it with its first
@@ -94,6 +98,8 @@ struct Shared {
     announced: broadcast::Sender<Bytes>,
     /// Sessions of clients that may still be opened.
     sessions: Arc<Semaphore>,
+    /// Tasks that may still be watched over.
+    watching: Arc<Semaphore>,
     /// Whether asking for the modern era ended the process.
     is_legacy_only: AtomicBool,
     shutdown: CancellationToken,
@@ -266,6 +272,7 @@ impl Upstream {
         let shared = Shared {
             ears: Ears::Own { changes: changes.clone(), audience: Arc::clone(&audience) },
             sessions: Arc::new(Semaphore::new(config.limits.sessions_max)),
+            watching: Arc::new(Semaphore::new(aftermath::WATCHED_MAX)),
             config,
             link,
             known: RwLock::default(),
@@ -448,6 +455,15 @@ impl Upstream {
         &self.shared.config.limits
     }
 
+    fn watching(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.shared.watching)
+    }
+
+    /// The gateway's own link in an era.
+    fn own_link(&self, era: Era) -> Option<Link> {
+        self.live()?.leg(era).map(|leg| leg.link.clone())
+    }
+
     fn audience(&self) -> &Audience {
         &self.shared.audience
     }
@@ -517,11 +533,20 @@ impl Executor {
         Self { channel, request }
     }
 
-    pub(crate) async fn carry_out<L: Leave>(&self, leave: L) -> Executed<Reply> {
+    pub(crate) async fn carry_out<L: Outlived>(&self, leave: L) -> Executed<Reply> {
         if leave.upstream() != self.channel.upstream().id() {
             return outbound::not_started("the permit is for another upstream");
         }
-        if !leave.redacts() {
+        let over = leave.aftermath();
+        let redacts = leave.redacts();
+        let executed = self.carried_out(leave, redacts).await;
+        let over = async move { if redacts { WITHHELD } else { over.await.as_str() } };
+        aftermath::watch(&self.channel, executed.reply.as_ref(), over);
+        if redacts { outbound::redacted(executed) } else { executed }
+    }
+
+    async fn carried_out<L: Leave>(&self, leave: L, redacts: bool) -> Executed<Reply> {
+        if !redacts {
             return self.channel.carry_out(leave, &self.request).await;
         }
         if self.request.asks_for_task() {
@@ -530,7 +555,7 @@ impl Executor {
         // What an upstream says meanwhile may hold what its result may not.
         let progress = self.request.progress.clone().map(|progress| Progress { is_muted: true, ..progress });
         let request = Outbound { progress, aside: None, ..self.request.clone() };
-        outbound::redacted(self.channel.carry_out(leave, &request).await)
+        self.channel.carry_out(leave, &request).await
     }
 }
 

@@ -116,6 +116,11 @@ impl Channel {
         .or_else(|| self.upstream.listed_in(self.era, tool))
     }
 
+    /// In which era the upstream is spoken to.
+    pub(super) const fn era(&self) -> Era {
+        self.era
+    }
+
     /// Which of a shared link's clients it is.
     pub(super) const fn member(&self) -> Member {
         match &self.way {
@@ -124,7 +129,7 @@ impl Channel {
         }
     }
 
-    fn link(&self) -> Result<(Link, Member), LinkError> {
+    pub(super) fn link(&self) -> Result<(Link, Member), LinkError> {
         if self.closed.is_cancelled() {
             return Err(LinkError::Gone);
         }

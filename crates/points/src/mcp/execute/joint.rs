@@ -14,6 +14,7 @@ use countersign_gate::credential::Credential;
 use countersign_gate::permit::{Cut, Stop};
 use countersign_model::id::UpstreamId;
 
+use super::aftermath::Outlived;
 use super::leave::{InFlight, Leave};
 
 type Waiting<'a> = Pin<Box<dyn Future<Output = Stop> + Send + 'a>>;
@@ -101,6 +102,13 @@ impl Leave for Joint {
 
     fn stopped(&self) -> impl Future<Output = Stop> + Send {
         first(self.leaves.iter().map(|leave| leave.stopped()).collect())
+    }
+}
+
+impl Outlived for Joint {
+    /// A stream leaves nothing behind: it ends with its effect.
+    fn aftermath(&self) -> impl Future<Output = Stop> + Send + 'static {
+        std::future::pending()
     }
 }
 

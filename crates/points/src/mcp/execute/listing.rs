@@ -179,8 +179,13 @@ fn names_ours(reply: &Reply) -> bool {
 
 /// Parameters of a modern request of the gateway's own; `more` is raw members, each after a comma.
 pub(super) fn own_params(more: &str) -> Bytes {
+    own_params_with("{}", more)
+}
+
+/// The same with capabilities.
+pub(super) fn own_params_with(capabilities: &str, more: &str) -> Bytes {
     format!(
-        r#"{{"_meta":{{"{META_VERSION}":"{LATEST_MODERN}","io.modelcontextprotocol/clientCapabilities":{{}},"io.modelcontextprotocol/clientInfo":{}}}{more}}}"#,
+        r#"{{"_meta":{{"{META_VERSION}":"{LATEST_MODERN}","io.modelcontextprotocol/clientCapabilities":{capabilities},"io.modelcontextprotocol/clientInfo":{}}}{more}}}"#,
         own_info(),
     )
     .into()

@@ -2,6 +2,7 @@
 
 pub(crate) mod server;
 
+use std::future::Future;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::aftermath::Outlived;
 use super::leave::{InFlight, Leave};
 use super::outbound::{Outbound, Progress};
 use super::pipe::{Ends, Pipe};
@@ -82,6 +84,16 @@ impl Leave for TestLeave {
     async fn stopped(&self) -> Stop {
         self.cancel.cancelled().await;
         Stop::Cancelled
+    }
+}
+
+impl Outlived for TestLeave {
+    fn aftermath(&self) -> impl Future<Output = Stop> + Send + 'static {
+        let killed = self.killed.clone();
+        async move {
+            killed.cancelled().await;
+            Stop::Killed
+        }
     }
 }
 

@@ -7,13 +7,14 @@ use countersign_gate::call::Executed;
 use countersign_model::Digest;
 use countersign_model::id::ToolName;
 use countersign_model::record::Status;
+use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::outbound::{Outbound, Progress};
 use super::testing::{Seen, TestLeave, action, pipe};
-use super::{Executor, Reply, Upstream};
+use super::{Executor, Kind, Reply, Upstream};
 use crate::mcp::config::UpstreamLimits;
 use crate::mcp::wire::Era;
 
@@ -308,6 +309,57 @@ async fn under_redaction_no_secret_passes() {
     assert_eq!((task.status, task.reply.is_none()), (Status::Unknown, true), "{task:?}");
     let plain = executor(&upstream, "echo").carry_out(leave()).await;
     assert_eq!(plain.reply.unwrap().raw(), plain.result, "what holds no secret passes byte for byte");
+}
+
+/// The task ids that the upstream was told to end.
+async fn told_to_end(seen: &Seen, count: usize) -> Vec<String> {
+    let told = || seen.with("tasks/cancel");
+    let _ = tokio::time::timeout(Duration::from_secs(20), async {
+        while told().len() < count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let id = |message: &String| serde_json::from_str::<Value>(message).unwrap()["params"]["taskId"].clone();
+    told().iter().map(|message| id(message).as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_kill_tells_the_upstream_of_the_tasks_that_go_on() {
+    let (upstream, seen) = Upstream::scripted(limits()).await.unwrap();
+    let (covered, other) = (leave(), leave());
+    for leave in [&covered, &other] {
+        let task = executor(&upstream, "task").carry_out(leave.clone()).await;
+        assert!(task.reply.is_some_and(|reply| reply.kind() == Kind::Task));
+        assert_eq!(executor(&upstream, "echo").carry_out(leave.clone()).await.status, Status::Done);
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(seen.with("tasks/cancel").is_empty(), "nobody is killed");
+    covered.killed.cancel();
+    assert_eq!(told_to_end(&seen, 1).await, ["t1"]);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(seen.with("tasks/cancel").len(), 1, "of the task of who is killed, once, and of nothing else");
+}
+
+#[tokio::test]
+async fn a_task_that_nobody_is_handed_is_told_to_end() {
+    let (upstream, seen) = Upstream::scripted(limits()).await.unwrap();
+    let task = executor(&upstream, "task").carry_out(TestLeave { redacts: true, ..leave() }).await;
+    assert!(task.reply.is_none());
+    assert_eq!(told_to_end(&seen, 1).await, ["t1"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_watched_over_is_told_to_end() {
+    let (upstream, seen) = Upstream::scripted(limits()).await.unwrap();
+    let places = upstream.watching();
+    let all = places.acquire_many(u32::try_from(super::aftermath::WATCHED_MAX).unwrap()).await.unwrap();
+    executor(&upstream, "task").carry_out(leave()).await;
+    assert_eq!(told_to_end(&seen, 1).await, ["t1"]);
+    drop(all);
+    executor(&upstream, "task").carry_out(leave()).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(seen.with("tasks/cancel").len(), 1);
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use countersign_model::record::Status;
 
 use super::follow::Followed;
 use super::questions::Handing;
+use crate::mcp::execute::aftermath::Outlived;
 use crate::mcp::execute::leave::Leave;
 use crate::mcp::execute::{Executor, Reply, outbound};
 
@@ -30,7 +31,7 @@ pub enum Work {
 }
 
 impl Work {
-    pub(crate) async fn carry_out<L: Leave>(&self, leave: L) -> Executed<Reply> {
+    pub(crate) async fn carry_out<L: Outlived>(&self, leave: L) -> Executed<Reply> {
         match self {
             Self::Action(executor) => executor.carry_out(leave).await,
             Self::Question(handing) => handing.carry_out(leave).await,
