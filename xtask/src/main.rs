@@ -31,7 +31,7 @@ usage: cargo xtask <command>
   wasm                    builds the offline verifier for browsers and its page, and compares its verdicts with this machine's
   audit --ledger          10,000 flipped bits and 10,000 seeded runs of the simulator: the ledger's long tests
   audit --policy          a million random questions: the index, all policies together and a reference evaluator agree
-  bench [ARGS…]           the gateway's benchmarks, built for release
+  bench [ARGS…]           the gateway's benchmarks, built as a release is
   bench windows [ARGS…]   counts in sliding windows, with few events and with many
   bench ledger [ARGS…]    the ledger's: appends beside a plain file, verification beside reading and hashing
   bench policy [ARGS…]    policy's: decisions, loading and listings, beside Cedar without an index and beside Rego
