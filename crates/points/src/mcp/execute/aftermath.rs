@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use countersign_effects::json::Node;
 use countersign_gate::permit::{Permit, Stop};
+use countersign_model::encoding::clipped;
 
 use super::leave::Leave;
 use super::link::LinkError;
@@ -20,6 +21,8 @@ use crate::mcp::wire::{Era, Outcome, quoted};
 
 /// Tasks of one upstream that are watched over; what is beyond is told to end at once.
 pub(super) const WATCHED_MAX: usize = 1_024;
+/// The longest id of a task that is kept in mind, in bytes; one with a longer id is told to end at once.
+const ID_BYTES_MAX: usize = 512;
 /// How long a task is watched over that does not say how long it is kept.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -51,7 +54,7 @@ impl Task {
         Some(Self { id, kept: kept.map_or(KEPT, |ms| Duration::from_millis(ms).min(KEPT)) })
     }
 
-    /// The request that ends it.
+    /// The request that ends it, in the upstream's words.
     fn cancellation(&self, era: Era) -> Outbound {
         let id = quoted(&self.id);
         let params = match era {
@@ -77,6 +80,7 @@ pub(super) fn watch(
     let place = upstream.watching().try_acquire_owned();
     tokio::spawn(async move {
         let why = match &place {
+            Ok(_) if task.id.len() > ID_BYTES_MAX => Ok("its id is too long to be kept in mind"),
             Ok(_) => tokio::time::timeout(task.kept, over).await,
             Err(_) => Ok("too many tasks are watched over"),
         };
@@ -90,16 +94,57 @@ pub(super) fn watch(
             // The session is over that it was handed out in; the task may not be.
             told = link.exchange(&request, 0).await;
         }
-        let id = upstream.id();
+        let (id, shown) = (upstream.id(), clipped(&task.id, ID_BYTES_MAX));
         match told {
             Ok(reply) if matches!(reply.outcome(), Outcome::Result(_)) => {
-                tracing::info!(upstream = %id, task = task.id, why, "a task was told to end");
+                tracing::info!(upstream = %id, task = shown, why, "a task was told to end");
             }
             // It may have ended before.
-            Ok(_) => tracing::warn!(upstream = %id, task = task.id, why, "a task does not end"),
+            Ok(_) => tracing::warn!(upstream = %id, task = shown, why, "a task does not end"),
             Err(error) => {
-                tracing::error!(upstream = %id, task = task.id, why, %error, "a task could not be told to end")
+                tracing::error!(upstream = %id, task = shown, why, %error, "a task could not be told to end")
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mcp::execute::outbound::reading;
+    use crate::mcp::wire::Frame;
+
+    /// What a task is told with that an upstream hands out with this result, and how long it is kept.
+    fn check(result: &str, era: Era, expected: Option<(&str, u64)>) {
+        let frame = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#);
+        let reply = Reply::of(Frame::read(frame.into(), &reading(usize::MAX)).unwrap()).unwrap();
+        let task = Task::of(&reply).map(|task| {
+            let params = task.cancellation(era).params.unwrap();
+            (String::from_utf8(params.to_vec()).unwrap(), task.kept.as_secs())
+        });
+        let found = task.as_ref().map(|(params, kept)| (params.as_str(), *kept));
+        match (found, expected) {
+            (Some((params, kept)), Some((end, wanted))) => {
+                assert!(params.ends_with(end) && kept == wanted, "{params} {kept}");
+            }
+            (found, expected) => assert_eq!(found, expected),
+        }
+    }
+
+    #[test]
+    fn a_task_is_told_in_its_upstreams_words() {
+        let day = 24 * 60 * 60;
+        check(r#"{"content":[]}"#, Era::Legacy, None);
+        check(r#"{"task":{"status":"working"}}"#, Era::Legacy, None);
+        check(r#"{"task":{"taskId":"a\"b","ttl":5000}}"#, Era::Legacy, Some((r#"{"taskId":"a\"b"}"#, 5)));
+        check(r#"{"task":{"taskId":"t","ttl":null}}"#, Era::Legacy, Some((r#"{"taskId":"t"}"#, day)));
+        let modern = |ttl: &str| format!(r#"{{"resultType":"task","taskId":"t","status":"working","ttlMs":{ttl}}}"#);
+        let end = r#""io.modelcontextprotocol/tasks":{}}},"io.modelcontextprotocol/clientInfo":"#;
+        for (ttl, kept) in [("7000", 7), ("99999999999", day), ("1.5", day), ("-1", day)] {
+            check(&modern(ttl), Era::Modern, Some((r#","taskId":"t"}"#, kept)));
+        }
+        let reply = Reply::made("result", modern("1").as_bytes()).unwrap();
+        let params = Task::of(&reply).unwrap().cancellation(Era::Modern).params.unwrap();
+        assert!(String::from_utf8_lossy(&params).contains(end), "{params:?}");
+    }
 }

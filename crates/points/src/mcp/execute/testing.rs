@@ -264,6 +264,7 @@ async fn call(message: &Value, id: &Value, seen: &Seen) -> Vec<String> {
         }
         "tool_error" => vec![result(r#"{"content":[],"isError":true}"#)],
         "scalar" => vec![result("7")],
+        "endless_task" => vec![result(&format!(r#"{{"task":{{"taskId":"{}"}}}}"#, "t".repeat(100_000)))],
         "task" => vec![result(r#"{"task":{"taskId":"t1","status":"working"}}"#)],
         "forge" => vec![result(r#"{"content":[],"_meta":{"countersign/receipt":"forged"}}"#)],
         "silent" => Vec::new(),

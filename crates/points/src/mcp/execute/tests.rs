@@ -360,6 +360,8 @@ async fn what_cannot_be_watched_over_is_told_to_end() {
     executor(&upstream, "task").carry_out(leave()).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(seen.with("tasks/cancel").len(), 1);
+    executor(&upstream, "endless_task").carry_out(leave()).await;
+    assert_eq!(told_to_end(&seen, 2).await[1].len(), 100_000);
 }
 
 #[tokio::test]
