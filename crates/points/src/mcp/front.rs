@@ -27,6 +27,7 @@ mod pulse;
 mod questions;
 mod refusal;
 mod respond;
+mod rest;
 mod rounds;
 mod seat;
 mod session;

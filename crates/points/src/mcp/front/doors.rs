@@ -3,7 +3,6 @@
 //! Who comes in by a Unix socket is nobody yet: identity comes from the token alone, by either door. It must not know what
 //! a request says.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -11,8 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -20,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::work::Work;
-use super::{Front, Server};
+use super::{Front, Server, rest};
 use crate::Governor;
 
 const HEADERS_MAX: usize = 64;
@@ -148,21 +146,12 @@ impl<G: Governor<Work>> Front<G> {
             .header_read_timeout(self.config.limits.header_read_timeout)
             .max_headers(HEADERS_MAX);
         let front = Arc::clone(&self);
-        let service = service_fn(move |request| {
+        let handle = move |request| {
             let front = Arc::clone(&front);
-            // On the heap, so that a connection on which nothing is asked does not hold a place for it.
-            Box::pin(async move { Ok::<_, Infallible>(front.handle(request).await) })
-        });
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.shutdown.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
+            async move { front.handle(request).await }
         };
-        if let Err(error) = ended {
+        let idle = self.config.limits.header_read_timeout;
+        if let Err(error) = rest::serve((builder, idle), stream, handle, &self.shutdown).await {
             tracing::debug!(%error, "a connection of a client ended");
         }
         drop(place);
