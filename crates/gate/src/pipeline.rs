@@ -200,13 +200,14 @@ impl Gate {
         }
         let proposed = Event::Proposed { caller: call.caller.clone(), action: Box::new(action), salts };
         let Step { mut evaluate, mut decision, others, .. } = self.step_sealing(proposed, Some(sealer));
-        // What ran out of time was swept by the same step.
-        self.watch(others);
+        // What ran out of time was swept by the same step. Before anybody is answered: nothing more may be proposed if it
+        // could not be written.
+        self.stand_by(others).await;
         // Once, and once more for each change of policy that comes in between.
         while let Some((seq, policy, request)) = evaluate {
             let evaluation = self.evaluate(policy, request).await;
             let step = self.step_sealing(Event::Evaluated { call: seq, evaluation }, Some(sealer));
-            self.watch(step.others);
+            self.stand_by(step.others).await;
             (evaluate, decision) = (step.evaluate, step.decision);
         }
         let (call, record, leaf, pending) =

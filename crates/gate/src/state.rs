@@ -157,13 +157,18 @@ impl Gate {
 
     /// Watches records that nobody waits for: one that is lost stalls the gate until it is written.
     pub(crate) fn watch(&self, others: Vec<Recording>) {
-        for Recording { leaf, pending, .. } in others {
+        if !others.is_empty() {
             let gate = self.clone();
-            tokio::spawn(async move {
-                if pending.await.is_err() {
-                    gate.0.stalled.hold(leaf);
-                }
-            });
+            tokio::spawn(async move { gate.stand_by(others).await });
+        }
+    }
+
+    /// The same for who can wait until it is known what became of them.
+    pub(crate) async fn stand_by(&self, others: Vec<Recording>) {
+        for Recording { leaf, pending, .. } in others {
+            if pending.await.is_err() {
+                self.0.stalled.hold(leaf);
+            }
         }
     }
 
