@@ -169,7 +169,7 @@ impl Programs {
         let ours = std::env::current_exe()?;
         let gateway = plan.gateway.clone().unwrap_or_else(|| ours.with_file_name("countersign"));
         if !gateway.is_file() {
-            bail!("`{}` is missing: build it with `cargo build --release -p countersign-app`", gateway.display());
+            bail!("`{}` is missing: build it with `cargo build --profile dist -p countersign-app`", gateway.display());
         }
         Ok(Self { ours, gateway })
     }

@@ -12,7 +12,7 @@ use countersign_testkit::disk::FakeDisk;
 /// Nobody waits so long for company: a test that has to does not end.
 const EVER: Duration = Duration::from_secs(60 * 60);
 /// What comes meanwhile comes during one sync.
-const SYNC: Duration = Duration::from_millis(100);
+const SYNC: Duration = Duration::from_millis(500);
 
 /// A ledger with so many open actions, on a disk that takes its time and is writing a record.
 fn busy(slots: usize) -> (Ledger, Vec<Slot>, Pending) {

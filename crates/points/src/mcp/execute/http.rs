@@ -230,7 +230,7 @@ impl HttpLink {
     ) -> Executed<Reply> {
         heading.credential = None;
         if !heading.open_with(effect.credential().map(Credential::as_header)) {
-            return outbound::not_started("the credential is no possible header");
+            return outbound::not_started(&LinkError::Credential.to_string());
         }
         let id = self.site.ids.fetch_add(1, Ordering::Relaxed);
         let body = Bytes::from(request.frame(id));

@@ -198,7 +198,7 @@ impl SseLink {
     ) -> Executed<Reply> {
         let mut heading = Heading { credential: None, ..self.site.heading() };
         if !heading.open_with(effect.credential().map(Credential::as_header)) {
-            return outbound::not_started("the credential is no possible header");
+            return outbound::not_started(&LinkError::Credential.to_string());
         }
         let body = Bytes::from(request.frame(id));
         let sent = body.len();

@@ -32,7 +32,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// What happens on a connection. Its one task alone changes it.
 #[derive(Default)]
-struct Pulse {
+struct Activity {
     /// Reads and writes that moved bytes.
     moved: AtomicU64,
     /// The client does not take what is being written.
@@ -43,7 +43,7 @@ struct Pulse {
     may_rest: AtomicBool,
 }
 
-impl Pulse {
+impl Activity {
     fn moved(&self) -> u64 {
         self.moved.load(Ordering::Relaxed)
     }
@@ -62,7 +62,7 @@ impl Pulse {
 }
 
 /// One request, until the body of its answer is written or given up.
-struct Answering(Arc<Pulse>);
+struct Answering(Arc<Activity>);
 
 impl Drop for Answering {
     fn drop(&mut self) {
@@ -74,7 +74,7 @@ impl Drop for Answering {
 struct Socket<S> {
     stream: S,
     ahead: Bytes,
-    pulse: Arc<Pulse>,
+    activity: Arc<Activity>,
 }
 
 impl<S: AsyncRead + Unpin> Socket<S> {
@@ -104,7 +104,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
         let before = into.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, into);
         if into.filled().len() > before {
-            self.pulse.moved.fetch_add(1, Ordering::Relaxed);
+            self.activity.moved.fetch_add(1, Ordering::Relaxed);
         }
         read
     }
@@ -112,9 +112,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
 
 impl<S: AsyncWrite + Unpin> Socket<S> {
     fn wrote(&self, written: Poll<std::io::Result<usize>>) -> Poll<std::io::Result<usize>> {
-        self.pulse.is_blocked.store(written.is_pending(), Ordering::Relaxed);
+        self.activity.is_blocked.store(written.is_pending(), Ordering::Relaxed);
         if matches!(written, Poll::Ready(Ok(1..))) {
-            self.pulse.moved.fetch_add(1, Ordering::Relaxed);
+            self.activity.moved.fetch_add(1, Ordering::Relaxed);
         }
         written
     }
@@ -183,18 +183,18 @@ pub(super) async fn serve<S, H, F, B>(
     shutdown: &CancellationToken,
 ) -> hyper::Result<()>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Fn(Request<Incoming>) -> F + Clone,
-    F: Future<Output = Response<B>> + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<B>>,
     B: Body + Unpin + 'static,
     B::Error: Into<Failure>,
 {
-    let pulse = Arc::new(Pulse::default());
-    let mut socket = Socket { stream, ahead: Bytes::new(), pulse: Arc::clone(&pulse) };
+    let activity = Arc::new(Activity::default());
+    let mut socket = Socket { stream, ahead: Bytes::new(), activity: Arc::clone(&activity) };
     loop {
-        pulse.may_rest.store(false, Ordering::Relaxed);
+        activity.may_rest.store(false, Ordering::Relaxed);
         let service = service_fn(|request| {
-            let (answering, answered) = (pulse.begin(), handle(request));
+            let (answering, answered) = (activity.begin(), handle(request));
             // On the heap, so that a connection on which nothing is asked does not hold a place for it.
             Box::pin(async move {
                 let answer = answered.await;
@@ -202,7 +202,7 @@ where
             })
         });
         let mut connection = builder.serve_connection(TokioIo::new(socket), service);
-        let rests = until_rest(&mut connection, &pulse, shutdown).await?;
+        let rests = until_rest(&mut connection, &activity, shutdown).await?;
         let parts = connection.into_parts();
         socket = parts.io.into_inner();
         if !rests {
@@ -227,7 +227,7 @@ where
 /// Drives a connection to its end, or until nothing is to be done on it and nothing happened for a while: true then.
 async fn until_rest<S, V, F, B>(
     connection: &mut Connection<TokioIo<Socket<S>>, V>,
-    pulse: &Pulse,
+    activity: &Activity,
     shutdown: &CancellationToken,
 ) -> hyper::Result<bool>
 where
@@ -237,24 +237,21 @@ where
     B: Body + 'static,
     B::Error: Into<Failure>,
 {
-    let (mut moved, mut is_ending) = (pulse.moved(), false);
-    loop {
+    let mut moved = activity.moved();
+    let rests = loop {
         tokio::select! {
             biased;
             ended = poll_fn(|context| connection.poll_without_shutdown(context)) => return ended.map(|()| false),
-            () = shutdown.cancelled(), if !is_ending => {
-                is_ending = true;
-                Pin::new(&mut *connection).graceful_shutdown();
-            }
-            () = tokio::time::sleep(QUIET), if !is_ending => {
-                if pulse.is_over() && pulse.moved() == moved {
-                    // Nothing is in flight, so this ends it at once and says nothing.
-                    Pin::new(&mut *connection).graceful_shutdown();
-                    poll_fn(|context| connection.poll_without_shutdown(context)).await?;
-                    return Ok(true);
+            () = shutdown.cancelled() => break false,
+            () = tokio::time::sleep(QUIET) => {
+                if activity.is_over() && activity.moved() == moved {
+                    break true;
                 }
-                moved = pulse.moved();
+                moved = activity.moved();
             }
         }
-    }
+    };
+    // Where nothing is in flight, this ends it at once and says nothing.
+    Pin::new(&mut *connection).graceful_shutdown();
+    poll_fn(|context| connection.poll_without_shutdown(context)).await.map(|()| rests)
 }

@@ -73,23 +73,32 @@ impl Rig {
     }
 }
 
+/// A connection that rests after one request.
+async fn rested() -> Rig {
+    let mut rig = rig(1 << 16);
+    rig.ask("/", "one").await;
+    rig.hears("one").await;
+    tokio::time::sleep(A_WHILE).await;
+    rig
+}
+
 #[tokio::test]
 async fn it_rests_after_a_request_and_not_before() {
     let (mut client, stream) = tokio::io::duplex(1 << 16);
-    let (pulse, stop) = (Arc::new(Pulse::default()), CancellationToken::new());
+    let (activity, stop) = (Arc::new(Activity::default()), CancellationToken::new());
     let service = service_fn(|_: Request<Incoming>| {
-        let answering = pulse.begin();
+        let answering = activity.begin();
         let body = Answer { body: Full::<Bytes>::new("answer".into()), _answering: answering };
         Box::pin(async move { Ok::<_, Infallible>(Response::new(body)) })
     });
     let mut builder = Builder::new();
     builder.timer(hyper_util::rt::TokioTimer::new());
-    let socket = Socket { stream, ahead: Bytes::new(), pulse: Arc::clone(&pulse) };
+    let socket = Socket { stream, ahead: Bytes::new(), activity: Arc::clone(&activity) };
     let mut connection = builder.serve_connection(TokioIo::new(socket), service);
-    let resting = tokio::time::timeout(A_WHILE, until_rest(&mut connection, &pulse, &stop)).await;
+    let resting = tokio::time::timeout(A_WHILE, until_rest(&mut connection, &activity, &stop)).await;
     assert!(resting.is_err(), "nothing was asked");
     client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    assert!(until_rest(&mut connection, &pulse, &stop).await.unwrap());
+    assert!(until_rest(&mut connection, &activity, &stop).await.unwrap());
     drop(connection);
     let mut heard = String::new();
     client.read_to_string(&mut heard).await.unwrap();
@@ -142,10 +151,7 @@ async fn what_was_read_ahead_is_not_lost() {
 
 #[tokio::test]
 async fn resting_gives_nobody_more_time_for_a_head() {
-    let mut rig = rig(1 << 16);
-    rig.ask("/", "one").await;
-    rig.hears("one").await;
-    tokio::time::sleep(A_WHILE).await;
+    let mut rig = rested().await;
     let begun = tokio::time::Instant::now();
     // A byte now and then, each time long enough to rest.
     let mut sent = 0;
@@ -162,10 +168,7 @@ async fn resting_gives_nobody_more_time_for_a_head() {
 
 #[tokio::test]
 async fn a_connection_at_rest_ends_with_the_service() {
-    let mut rig = rig(1 << 16);
-    rig.ask("/", "one").await;
-    rig.hears("one").await;
-    tokio::time::sleep(A_WHILE).await;
+    let mut rig = rested().await;
     rig.shutdown.cancel();
     assert!(rig.is_closed().await);
     assert!(rig.serving.await.unwrap().is_ok());
